@@ -1,0 +1,134 @@
+"""LLVM IR text to machine code in this process. Knows LLVM; knows nothing of kernels or caches."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+import llvmlite.binding as _binding
+
+from tilec.ir.errors import TileError
+
+# llvmlite ships no type stubs; this is the one place where its objects enter.
+llvm = cast(Any, _binding)
+
+_MODULE_NUMBER = itertools.count()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The processor that code is generated for, in LLVM's names."""
+
+    triple: str
+    cpu: str
+    features: str
+
+    @property
+    def identity(self) -> str:
+        """All that decides which code LLVM emits, for use in cache keys."""
+        version = ".".join(str(part) for part in llvm.llvm_version_info)
+        return f"{self.triple} {self.cpu} {self.features} llvm {version}"
+
+
+def host_machine(cpu: str = "", features: str = "") -> Machine:
+    """This computer; or, on the same system, the named cpu with only the given features added."""
+    _initialize()
+    triple: str = llvm.get_process_triple()
+    if cpu:
+        return Machine(triple, cpu, features)
+    found: str = llvm.get_host_cpu_features().flatten()
+    return Machine(triple, llvm.get_host_cpu_name(), ",".join(filter(None, (found, features))))
+
+
+def compile_object(text: str, machine: Machine, *, codegen: int = 2, passes: int = 0) -> bytes:
+    """The object file (ELF) of a module. `codegen` is the code generator's level, `passes` that
+    of the IR pipeline run before it; 0 runs none, as back ends emit the final form.
+
+    Raises TileError when LLVM does not accept the text.
+    """
+    return _target_machine(machine, codegen).emit_object(_module(text, machine, codegen, passes))
+
+
+def assembly(text: str, machine: Machine, *, codegen: int = 2, passes: int = 0) -> str:
+    """The assembly text of a module, under the options of `compile_object`."""
+    return _target_machine(machine, codegen).emit_assembly(_module(text, machine, codegen, passes))
+
+
+@dataclass(frozen=True)
+class LoadedModule:
+    """Machine code in this process. The code is unmapped when this object is dropped."""
+
+    addresses: Mapping[str, int]
+    tracker: Any
+
+    def __getitem__(self, symbol: str) -> int:
+        return self.addresses[symbol]
+
+    def keep_forever(self) -> None:
+        """Leave the code mapped even while the interpreter shuts down: threads may be in it."""
+        self.tracker.detach()
+
+
+def load_object(
+    image: bytes, exports: Iterable[str], imports: Mapping[str, int] | None = None
+) -> LoadedModule:
+    """Map an object file, bind its undefined symbols to `imports` or, failing that, to what this
+    process exports, and look up `exports`.
+
+    Raises TileError when a symbol is missing.
+    """
+    names = tuple(exports)
+    library = llvm.JITLibraryBuilder().add_object_img(image)
+    for name, address in (imports or {}).items():
+        library.import_symbol(name, address)
+    library.add_current_process()
+    for name in names:
+        library.export_symbol(name)
+    try:
+        tracker = library.link(_linker(), f"tilec{next(_MODULE_NUMBER)}")
+    except RuntimeError as error:
+        raise TileError(f"can't load compiled code: {error}") from error
+    return LoadedModule({name: tracker[name] for name in names}, tracker)
+
+
+@cache
+def _initialize() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # for inline assembly
+
+
+@cache
+def _target_machine(machine: Machine, codegen: int) -> Any:
+    _initialize()
+    target = llvm.Target.from_triple(machine.triple)
+    return target.create_target_machine(
+        cpu=machine.cpu, features=machine.features, opt=codegen, reloc="pic", codemodel="small"
+    )
+
+
+@cache
+def _linker() -> Any:
+    _initialize()
+    # JITLink, as the older loader can't reach symbols more than 2 GiB away on every system.
+    lljit = llvm.create_lljit_compiler(
+        _target_machine(host_machine(), 2), use_jit_link=platform.system() == "Linux"
+    )
+    return lljit
+
+
+def _module(text: str, machine: Machine, codegen: int, passes: int) -> Any:
+    _initialize()
+    try:
+        module = llvm.parse_assembly(text)
+    except RuntimeError as error:
+        raise TileError(f"LLVM does not accept the generated code: {error}") from error
+    if passes:
+        options = llvm.create_pipeline_tuning_options(speed_level=passes)
+        builder = llvm.create_pass_builder(_target_machine(machine, codegen), options)
+        builder.getModulePassManager().run(module, builder)
+    return module
