@@ -1,0 +1,1 @@
+"""Back ends: from IR to source text for one machine. Know the IR only, and not each other."""
