@@ -34,7 +34,9 @@ def pool_text() -> str:
     found = _PROCESSORS.get(platform.machine())
     if found is None or platform.system() != "Linux":
         where = f"{platform.system()} on {platform.machine()}"
-        raise TileError(f"the CPU thread pool needs Linux on {' or '.join(_PROCESSORS)}, not {where}")
+        raise TileError(
+            f"the CPU thread pool needs Linux on {' or '.join(_PROCESSORS)}, not {where}"
+        )
     text = Path(__file__).with_name("pool.ll").read_text("utf-8")
     return Template(text).substitute(SYS_FUTEX=found[0], PAUSE=found[1])
 
