@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "tilec needs Python 3.11 or newer: no python3.13, python3.12, python3.11 or python3 of that age is on PATH" >&2; \
 	  exit 1; \
 	fi; \
-	if ! [ -x $(BIN)/python ]; then "$$python" -m venv .venv; fi
+	if ! [ -x $(BIN)/pip ]; then "$$python" -m venv .venv; fi
 	$(BIN)/python -m pip install --quiet --no-deps -r constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
