@@ -1,0 +1,371 @@
+; The launcher: one Python function for all kernels. It reads its arguments (arguments.ll), which
+; forms a key of words, finds the compiled entry of that key, and calls it. Whatever it does not
+; know goes to the Python callable of the table, which may add an entry.
+
+%table = type { ptr, ptr, [64 x ptr] }              ; registry, miss callable, buckets
+%slot = type { i64, i64, i64, i64, i64 }            ; operation, argument, component, low, high
+%entry = type {
+  ptr, i64, i64, ptr,                               ; 0 next, 1 hash, 2 words, 3 key
+  ptr, i64, ptr,                                    ; 4 function, 5 slots, 6 slot descriptions
+  i64, ptr, i64, i64                                ; 7 workspace bytes, 8 address, 9 busy, 10 GIL
+}
+
+declare void @Py_IncRef(ptr)
+declare ptr @PyErr_Occurred()
+declare ptr @PyErr_NoMemory()
+declare ptr @PyObject_CallFunctionObjArgs(ptr, ...)
+declare i64 @PyLong_AsLongLong(ptr)
+declare double @PyFloat_AsDouble(ptr)
+declare ptr @PyTuple_New(i64)
+declare i32 @PyTuple_SetItem(ptr, i64, ptr)
+declare ptr @PyTuple_GetItem(ptr, i64)
+declare ptr @PyBytes_FromStringAndSize(ptr, i64)
+declare ptr @PyEval_SaveThread()
+declare void @PyEval_RestoreThread(ptr)
+declare i32 @posix_memalign(ptr, i64, i64)
+declare void @free(ptr)
+
+define internal i64 @hash(ptr %key, i64 %words) {
+entry:
+  br label %next
+next:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %one ]
+  %h = phi i64 [ %words, %entry ], [ %mixed, %one ]
+  %more = icmp ult i64 %i, %words
+  br i1 %more, label %one, label %end
+one:
+  %at = getelementptr i64, ptr %key, i64 %i
+  %word = load i64, ptr %at
+  %xor = xor i64 %h, %word
+  %product = mul i64 %xor, -7046029254386353131      ; 2^64 / golden ratio, as in Fibonacci hashing
+  %high = lshr i64 %product, 32
+  %mixed = xor i64 %product, %high
+  %i.next = add i64 %i, 1
+  br label %next
+end:
+  ret i64 %h
+}
+
+define internal ptr @bucket(ptr %table, i64 %hash) alwaysinline {
+  %index = and i64 %hash, 63
+  %at = getelementptr %table, ptr %table, i64 0, i32 2, i64 %index
+  ret ptr %at
+}
+
+; Add an entry in front of its bucket. The caller holds the GIL, as does every reader.
+define void @tilec_insert(ptr %table, ptr %entry) {
+  %words.at = getelementptr %entry, ptr %entry, i64 0, i32 2
+  %key.at = getelementptr %entry, ptr %entry, i64 0, i32 3
+  %words = load i64, ptr %words.at
+  %key = load ptr, ptr %key.at
+  %hash = call i64 @hash(ptr %key, i64 %words)
+  %hash.at = getelementptr %entry, ptr %entry, i64 0, i32 1
+  store i64 %hash, ptr %hash.at
+  %bucket = call ptr @bucket(ptr %table, i64 %hash)
+  %first = load ptr, ptr %bucket
+  store ptr %first, ptr %entry
+  store ptr %entry, ptr %bucket
+  ret void
+}
+
+define internal i1 @same(ptr %left, ptr %right, i64 %words) {
+entry:
+  br label %next
+next:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %one ]
+  %more = icmp ult i64 %i, %words
+  br i1 %more, label %one, label %yes
+one:
+  %left.at = getelementptr i64, ptr %left, i64 %i
+  %right.at = getelementptr i64, ptr %right, i64 %i
+  %l = load i64, ptr %left.at
+  %r = load i64, ptr %right.at
+  %i.next = add i64 %i, 1
+  %equal = icmp eq i64 %l, %r
+  br i1 %equal, label %next, label %no
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
+define internal ptr @find(ptr %table, ptr %key, i64 %words) {
+entry:
+  %hash = call i64 @hash(ptr %key, i64 %words)
+  %bucket = call ptr @bucket(ptr %table, i64 %hash)
+  br label %next
+next:
+  %from = phi ptr [ %bucket, %entry ], [ %entry.at, %look ], [ %entry.at, %compare ]
+  %entry.at = load ptr, ptr %from                    ; an entry starts with the next one
+  %end = icmp eq ptr %entry.at, null
+  br i1 %end, label %done, label %look
+look:
+  %hash.at = getelementptr %entry, ptr %entry.at, i64 0, i32 1
+  %its.hash = load i64, ptr %hash.at
+  %words.at = getelementptr %entry, ptr %entry.at, i64 0, i32 2
+  %its.words = load i64, ptr %words.at
+  %same.hash = icmp eq i64 %its.hash, %hash
+  %same.words = icmp eq i64 %its.words, %words
+  %maybe = and i1 %same.hash, %same.words
+  br i1 %maybe, label %compare, label %next
+compare:
+  %key.at = getelementptr %entry, ptr %entry.at, i64 0, i32 3
+  %its.key = load ptr, ptr %key.at
+  %equal = call i1 @same(ptr %its.key, ptr %key, i64 %words)
+  br i1 %equal, label %done, label %next
+done:
+  ret ptr %entry.at
+}
+
+; Fill one slot. 0: done, 1: the value does not fit its type, 2: a Python error is set.
+define internal i32 @fill(ptr %slot, ptr %values, ptr %to) {
+  %operation = load i64, ptr %slot
+  %argument.at = getelementptr %slot, ptr %slot, i64 0, i32 1
+  %argument = load i64, ptr %argument.at
+  %value.at = getelementptr ptr, ptr %values, i64 %argument
+  %value = load ptr, ptr %value.at
+  switch i64 %operation, label %pointer [
+    i64 1, label %component
+    i64 2, label %int
+    i64 3, label %float
+    i64 4, label %float
+  ]
+pointer:
+  store ptr %value, ptr %to
+  ret i32 0
+component:
+  %component.at = getelementptr %slot, ptr %slot, i64 0, i32 2
+  %component.i = load i64, ptr %component.at
+  %place = add i64 %component.i, 4
+  %address.at = getelementptr ptr, ptr %value, i64 %place
+  %address = load ptr, ptr %address.at
+  store ptr %address, ptr %to
+  ret i32 0
+int:
+  %i = call i64 @PyLong_AsLongLong(ptr %value)
+  %low.at = getelementptr %slot, ptr %slot, i64 0, i32 3
+  %high.at = getelementptr %slot, ptr %slot, i64 0, i32 4
+  %low = load i64, ptr %low.at
+  %high = load i64, ptr %high.at
+  %above = icmp sge i64 %i, %low
+  %below = icmp sle i64 %i, %high
+  %inside = and i1 %above, %below
+  store i64 %i, ptr %to
+  %suspect = icmp eq i64 %i, -1
+  br i1 %suspect, label %overflow, label %judge
+overflow:
+  %raised = call ptr @PyErr_Occurred()
+  %fine = icmp eq ptr %raised, null
+  br i1 %fine, label %judge, label %outside
+outside:
+  call void @PyErr_Clear()
+  ret i32 1
+judge:
+  %verdict = select i1 %inside, i32 0, i32 1
+  ret i32 %verdict
+float:
+  %f = call double @PyFloat_AsDouble(ptr %value)
+  %odd = fcmp oeq double %f, -1.0
+  br i1 %odd, label %error, label %store
+error:
+  %set = call ptr @PyErr_Occurred()
+  %unset = icmp eq ptr %set, null
+  br i1 %unset, label %store, label %fail
+store:
+  %wide = icmp eq i64 %operation, 3
+  br i1 %wide, label %f64, label %f32
+f64:
+  store double %f, ptr %to
+  ret i32 0
+f32:
+  %narrow = fptrunc double %f to float
+  store i64 0, ptr %to
+  store float %narrow, ptr %to
+  ret i32 0
+fail:
+  ret i32 2
+}
+
+define internal i32 @fill_all(ptr %entry, ptr %values, ptr %slots) {
+begin:
+  %count.at = getelementptr %entry, ptr %entry, i64 0, i32 5
+  %count = load i64, ptr %count.at
+  %first.at = getelementptr %entry, ptr %entry, i64 0, i32 6
+  %first = load ptr, ptr %first.at
+  br label %next
+next:
+  %i = phi i64 [ 0, %begin ], [ %i.next, %filled ]
+  %more = icmp ult i64 %i, %count
+  br i1 %more, label %one, label %end
+one:
+  %slot = getelementptr %slot, ptr %first, i64 %i
+  %to = getelementptr i64, ptr %slots, i64 %i
+  %status = call i32 @fill(ptr %slot, ptr %values, ptr %to)
+  %ok = icmp eq i32 %status, 0
+  br i1 %ok, label %filled, label %failed
+filled:
+  %i.next = add i64 %i, 1
+  br label %next
+failed:
+  ret i32 %status
+end:
+  %last = getelementptr i64, ptr %slots, i64 %count
+  store ptr null, ptr %last
+  ret i32 0
+}
+
+define internal void @call(ptr %entry, ptr %slots) {
+  %function.at = getelementptr %entry, ptr %entry, i64 0, i32 4
+  %function = load ptr, ptr %function.at
+  %gil.at = getelementptr %entry, ptr %entry, i64 0, i32 10
+  %gil = load i64, ptr %gil.at
+  %release = icmp ne i64 %gil, 0
+  br i1 %release, label %free, label %hold
+free:
+  %thread = call ptr @PyEval_SaveThread()
+  call void %function(ptr %slots)
+  call void @PyEval_RestoreThread(ptr %thread)
+  ret void
+hold:
+  call void %function(ptr %slots)
+  ret void
+}
+
+; Call with a workspace: the entry's own or, when another thread is using that, one of this call.
+define internal i32 @call_with_workspace(ptr %entry, ptr %slots) {
+begin:
+  %bytes.at = getelementptr %entry, ptr %entry, i64 0, i32 7
+  %bytes = load i64, ptr %bytes.at
+  %none = icmp eq i64 %bytes, 0
+  br i1 %none, label %plain, label %needed
+plain:
+  call void @call(ptr %entry, ptr %slots)
+  ret i32 0
+needed:
+  %count.at = getelementptr %entry, ptr %entry, i64 0, i32 5
+  %count = load i64, ptr %count.at
+  %last = getelementptr i64, ptr %slots, i64 %count
+  %busy.at = getelementptr %entry, ptr %entry, i64 0, i32 9
+  %busy = load i64, ptr %busy.at
+  %idle = icmp eq i64 %busy, 0
+  br i1 %idle, label %own, label %temporary
+own:
+  %own.at = getelementptr %entry, ptr %entry, i64 0, i32 8
+  %own.buffer = load ptr, ptr %own.at
+  store ptr %own.buffer, ptr %last
+  store i64 1, ptr %busy.at
+  call void @call(ptr %entry, ptr %slots)
+  store i64 0, ptr %busy.at
+  ret i32 0
+temporary:
+  %refused = call i32 @posix_memalign(ptr %last, i64 64, i64 %bytes)
+  %got = icmp eq i32 %refused, 0
+  br i1 %got, label %run, label %fail
+run:
+  %buffer = load ptr, ptr %last
+  call void @call(ptr %entry, ptr %slots)
+  call void @free(ptr %buffer)
+  ret i32 0
+fail:
+  %raised = call ptr @PyErr_NoMemory()
+  ret i32 2
+}
+
+; Hand the call to Python: miss(key bytes or None, tuple of the arguments).
+define internal ptr @miss(ptr %table, ptr %args, i64 %count, ptr %key, i64 %words) noinline {
+entry:
+  %tuple = call ptr @PyTuple_New(i64 %count)
+  %failed = icmp eq ptr %tuple, null
+  br i1 %failed, label %fail, label %next
+next:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %one ]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %one, label %named
+one:
+  %at = getelementptr ptr, ptr %args, i64 %i
+  %object = load ptr, ptr %at
+  call void @Py_IncRef(ptr %object)
+  %set = call i32 @PyTuple_SetItem(ptr %tuple, i64 %i, ptr %object)
+  %i.next = add i64 %i, 1
+  br label %next
+named:
+  %keyless = icmp slt i64 %words, 0
+  br i1 %keyless, label %none, label %keyed
+none:
+  call void @Py_IncRef(ptr @_Py_NoneStruct)
+  br label %call
+keyed:
+  %bytes = shl i64 %words, 3
+  %text = call ptr @PyBytes_FromStringAndSize(ptr %key, i64 %bytes)
+  %lost = icmp eq ptr %text, null
+  br i1 %lost, label %drop, label %call
+call:
+  %name = phi ptr [ @_Py_NoneStruct, %none ], [ %text, %keyed ]
+  %miss.at = getelementptr %table, ptr %table, i64 0, i32 1
+  %callable = load ptr, ptr %miss.at
+  %result = call ptr (ptr, ...) @PyObject_CallFunctionObjArgs(ptr %callable, ptr %name,
+                                                             ptr %tuple, ptr null)
+  call void @Py_DecRef(ptr %name)
+  call void @Py_DecRef(ptr %tuple)
+  ret ptr %result
+drop:
+  call void @Py_DecRef(ptr %tuple)
+  ret ptr null
+fail:
+  ret ptr null
+}
+
+; METH_FASTCALL. self is the tuple (address of the table, its owner).
+define ptr @tilec_launch(ptr %self, ptr %args, i64 %count) {
+entry:
+  %key = alloca [576 x i64]                          ; 32 arguments of 2 + 2 * 8 words
+  %values = alloca [32 x ptr]
+  %slots = alloca [129 x i64], align 64              ; 128 slots and the workspace
+  %address = call ptr @PyTuple_GetItem(ptr %self, i64 0)
+  %table = call ptr @PyLong_AsVoidPtr(ptr %address)
+  %registry = load ptr, ptr %table
+  %many = icmp sgt i64 %count, 32
+  br i1 %many, label %strange, label %next
+next:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %read ]
+  %words = phi i64 [ 0, %entry ], [ %words.next, %read ]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %one, label %look
+one:
+  %at = getelementptr ptr, ptr %args, i64 %i
+  %object = load ptr, ptr %at
+  %out = getelementptr i64, ptr %key, i64 %words
+  %value = getelementptr ptr, ptr %values, i64 %i
+  %written = call i64 @classify(ptr %registry, ptr %object, ptr %out, ptr %value)
+  %unknown = icmp slt i64 %written, 0
+  br i1 %unknown, label %strange, label %read
+read:
+  %i.next = add i64 %i, 1
+  %words.next = add i64 %words, %written
+  br label %next
+look:
+  %entry.at = call ptr @find(ptr %table, ptr %key, i64 %words)
+  %new = icmp eq ptr %entry.at, null
+  br i1 %new, label %unseen, label %fill
+fill:
+  %filled = call i32 @fill_all(ptr %entry.at, ptr %values, ptr %slots)
+  switch i32 %filled, label %fail [
+    i32 0, label %run
+    i32 1, label %unseen
+  ]
+run:
+  %status = call i32 @call_with_workspace(ptr %entry.at, ptr %slots)
+  %ok = icmp eq i32 %status, 0
+  br i1 %ok, label %done, label %fail
+done:
+  call void @Py_IncRef(ptr @_Py_NoneStruct)
+  ret ptr @_Py_NoneStruct
+unseen:
+  %made = call ptr @miss(ptr %table, ptr %args, i64 %count, ptr %key, i64 %words)
+  ret ptr %made
+strange:
+  %answer = call ptr @miss(ptr %table, ptr %args, i64 %count, ptr %key, i64 -1)
+  ret ptr %answer
+fail:
+  ret ptr null
+}
