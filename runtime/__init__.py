@@ -1,9 +1,23 @@
 """KernelSource -> running code on the CPU. Knows machine code, threads, files and Python calls;
-knows no operation and no pass. The parts, lowest first:
+knows no operation and no pass.
 
-jit       host_machine(cpu="", features="") -> Machine; compile_object(text, machine) -> bytes;
-          assembly(text, machine) -> str; load_object(bytes, exports, imports) -> LoadedModule,
-          whose ["symbol"] is an address
-pool      Pool(machine, threads=0): the threads behind `tilec_parallel` and `tilec_threads`, which
-          kernels import through load_object(..., pool.symbols)
+    engine = Engine(Cache(default_directory(os.environ)))           # once per process
+    kernel = engine.dispatcher("axpy", slow_path)
+    kernel.launch(x, y, 2.0)                                        # positional; returns None
+
+`slow_path(arguments)` runs for arguments of unseen specialisation. It looks at them with
+`describe(argument)` (dtype, shape, strides, device, ...), raises TileError or makes a KernelSource
+and returns `engine.load(source)`; the result is kept for all calls with the same specialisation.
+
+jit        host_machine(cpu="", features="") -> Machine; compile_object(text, machine) -> bytes;
+           assembly(text, machine) -> str; load_object(bytes, exports, imports) -> LoadedModule,
+           whose ["symbol"] is an address
+pool       Pool(machine, threads=0): the threads behind `tilec_parallel` and `tilec_threads`, which
+           kernels import through load_object(..., pool.symbols)
+cache      Cache(directory or None): get, put, get_or_make by cache_key(**parts)
+packed     PackedHandle(format_id, layout_id, pointers): a packed tensor sets
+           `tilec_handle = handle.address`; Param.place counts its pointers
+arguments  describe(argument) -> TensorArgument | PackedArgument | ScalarArgument
+launch     Compiled(address, params, workspace, release_gil, keep); NativeLauncher, PythonLauncher
+engine     Engine(cache, machine=None, threads=0, native=True): all of these together
 """

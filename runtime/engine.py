@@ -1,0 +1,73 @@
+"""The CPU runtime put together: compile or fetch a kernel, load it, make it callable."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+
+from tilec.ir.errors import TileError
+from tilec.ir.source import KernelSource
+from tilec.runtime.cache import Cache, Entry, cache_key
+from tilec.runtime.jit import Machine, compile_object, host_machine, load_object
+from tilec.runtime.launch import (
+    Compiled,
+    Dispatcher,
+    Launcher,
+    NativeLauncher,
+    PythonLauncher,
+    SlowPath,
+)
+from tilec.runtime.pool import Pool
+
+
+class Engine:
+    """Threads, a launcher and a cache, shared by the kernels of one process.
+
+    `machine` is the host by default; `threads` 0 means one per available processor; `native`
+    False launches through ctypes.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        machine: Machine | None = None,
+        *,
+        threads: int = 0,
+        native: bool = True,
+    ) -> None:
+        self.machine = machine or host_machine()
+        self._cache = cache
+        objects = partial(self.object, passes=2)
+        self.pool = Pool(self.machine, threads, objects=objects)
+        self._launcher: Launcher = PythonLauncher()
+        if native:
+            try:
+                self._launcher = NativeLauncher(self.machine, objects=objects)
+            except TileError as error:
+                warnings.warn(f"kernels are called more slowly: {error}", stacklevel=2)
+
+    def object(self, text: str, machine: Machine, *, passes: int = 0) -> bytes:
+        """The object file of a module, from the cache if it is there."""
+        key = cache_key(kind="object", text=text, machine=machine.identity, passes=passes)
+        make = partial(_made, text, machine, passes)
+        return self._cache.get_or_make(key, make).payload
+
+    def load(self, source: KernelSource, *, release_gil: bool = True) -> Compiled:
+        """The kernel as machine code in this process: what a dispatcher's slow path returns.
+
+        Raises TileError when the source is in another language or LLVM refuses it.
+        """
+        if source.language != "llvm":
+            raise TileError(f"the CPU runtime loads llvm, not {source.language}")
+        image = self.object(source.text, self.machine)
+        module = load_object(image, (source.entry,), self.pool.symbols)
+        address = module[source.entry]
+        return Compiled(address, source.params, source.workspace, release_gil, module)
+
+    def dispatcher(self, name: str, slow_path: SlowPath) -> Dispatcher:
+        """A callable for the kernel `name`, which asks `slow_path` for unseen arguments."""
+        return self._launcher.dispatcher(name, slow_path)
+
+
+def _made(text: str, machine: Machine, passes: int) -> Entry:
+    return Entry(compile_object(text, machine, passes=passes), {"kind": "object"})
