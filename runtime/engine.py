@@ -44,7 +44,8 @@ class Engine:
             try:
                 self._launcher = NativeLauncher(self.machine, objects=objects)
             except TileError as error:
-                warnings.warn(f"kernels are called more slowly: {error}", stacklevel=2)
+                message = f"kernels are called more slowly: {error}"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def object(self, text: str, machine: Machine, *, passes: int = 0) -> bytes:
         """The object file of a module, from the cache if it is there."""

@@ -78,7 +78,7 @@ def test_bad_text_is_an_error_with_its_place(machine: Machine) -> None:
 
 
 def test_a_missing_symbol_is_an_error(machine: Machine) -> None:
-    with pytest.raises(TileError, match="can.t load compiled code.*axpy"):
+    with pytest.raises(TileError, match=r"can't load compiled code.*axpy"):
         load_object(compile_object(AXPY, machine), ["axpy"])
 
 
