@@ -38,7 +38,7 @@ _FROM_NUMPY = {np.dtype(row[0]): name for name, row in _DTYPES.items()}
 _FROM_TORCH = {f"torch.{row[1]}": name for name, row in _DTYPES.items()}
 _DLPACK_DEVICES = {"cpu": 1, "cuda": 2}
 _NUMPY, _TORCH, _PACKED, _INT, _FLOAT, _BOOL, _NONE = range(1, 8)
-_SCALARS = {int: _INT, float: _FLOAT, bool: _BOOL, type(None): _NONE}
+_SCALARS: dict[type[object], int] = {int: _INT, float: _FLOAT, bool: _BOOL, type(None): _NONE}
 _KEPT_FLAGS = 0x500  # numpy's ALIGNED and WRITEABLE
 
 

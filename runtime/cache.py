@@ -157,7 +157,7 @@ def _decode(key: str, data: bytes) -> Entry:
     if magic != _MAGIC or stored_key.hex() != key or end + _DIGEST_BYTES != len(data):
         raise ValueError("another layout, key or length")
     view = memoryview(data)
-    if hashlib.sha256(view[:end]).digest() != view[end:]:
+    if hashlib.sha256(view[:end]).digest() != data[end:]:
         raise ValueError("wrong checksum")
     return Entry(data[middle:end], json.loads(data[_FRONT.size : middle]))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
-import llvmlite.binding as _binding
+import llvmlite.binding as _binding  # pyright: ignore[reportMissingTypeStubs]
 
 from tilec.ir.errors import TileError
 

@@ -315,8 +315,14 @@ fail:
   ret ptr null
 }
 
-; METH_FASTCALL. self is the tuple (address of the table, its owner).
-define ptr @tilec_launch(ptr %self, ptr %args, i64 %count) {
+; The struct PyMethodDef (name, function, METH_FASTCALL, doc) of every function made from it. It is
+; here, in memory that is never freed, because the garbage collector may free what a function
+; refers to before the function, and that reads its definition to the last.
+@name = internal constant [7 x i8] c"launch\00"
+@tilec_method = constant { ptr, ptr, i32, ptr } { ptr @name, ptr @tilec_launch, i32 128, ptr null }
+
+; self is the tuple (address of the table, its owner).
+define internal ptr @tilec_launch(ptr %self, ptr %args, i64 %count) {
 entry:
   %key = alloca [576 x i64]                          ; 32 arguments of 2 + 2 * 8 words
   %values = alloca [32 x ptr]

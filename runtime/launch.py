@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -29,7 +29,6 @@ _INTEGERS = {
     **{f"u{bits}": (0, (1 << bits) - 1) for bits in (8, 16, 32)},
     "bool": (0, 1),
 }
-_FASTCALL = 0x80
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class NativeLauncher:
     ) -> None:
         _check_object_layout()
         image = (objects or _compile)(launcher_text(), machine)
-        self._module = load_object(image, ("tilec_launch", "tilec_insert"))
+        self._module = load_object(image, ("tilec_method", "tilec_insert"))
         # Functions made here may be called until the process ends.
         self._module.keep_forever()
         insert = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
@@ -103,8 +102,8 @@ class NativeLauncher:
 
     def dispatcher(self, name: str, slow_path: SlowPath) -> Dispatcher:
         """See Launcher."""
-        code = self._module["tilec_launch"]
-        return _NativeDispatcher(name, slow_path, self.registry, code, self._insert)
+        method = self._module["tilec_method"]
+        return _NativeDispatcher(name, slow_path, self.registry, method, self._insert)
 
 
 def launcher_text() -> str:
@@ -138,7 +137,7 @@ class _Misses:
         slots = _slots(compiled.params, readings)
         _fill(slots, readings)
         # A dtype in the key is an address: it must not be given to another object.
-        held = tuple(a.dtype for a in arguments if isinstance(a, np.ndarray))
+        held = tuple(getattr(argument, "dtype", None) for argument in arguments)
         if key not in self._compiled:
             self._add(key, compiled, slots)
             self._compiled[key] = (compiled, held)
@@ -149,7 +148,7 @@ class _Misses:
         if len(arguments) > MAX_ARGUMENTS:
             limit = f"expected at most {MAX_ARGUMENTS}"
             raise TileError(f"{self.name} called with {len(arguments)} arguments: {limit}")
-        plain = tuple(a.item() if isinstance(a, np.generic) else a for a in arguments)
+        plain = tuple(_plain(argument) for argument in arguments)
         for place, argument in enumerate(plain, 1):
             if read(argument) is None:
                 raise TileError(f"{self.name}: argument {place} is {refusal(argument)}")
@@ -195,7 +194,7 @@ class _NativeDispatcher(_Misses):
         name: str,
         slow_path: SlowPath,
         registry: _Registry,
-        code: int,
+        method: int,
         insert: Callable[[int, int], None],
     ) -> None:
         super().__init__(name, slow_path)
@@ -203,17 +202,13 @@ class _NativeDispatcher(_Misses):
         self._callable = self._miss  # the table holds its address
         self._table = (ctypes.c_void_p * 66)(registry.address, id(self._callable))
         self._records: list[object] = []
-        # CPython's struct PyMethodDef: name, function, flags, doc
-        self._name = ctypes.create_string_buffer(name.encode("utf-8"))
-        definition = (ctypes.addressof(self._name), code, _FASTCALL, 0)
-        self._method = (ctypes.c_void_p * 4)(*definition)
         new = ctypes.pythonapi.PyCFunction_NewEx
         make = ctypes.PYFUNCTYPE(
             ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p
         )
         # The function holds this object through its self, so that the table outlives every call.
         table = (ctypes.addressof(self._table), self)
-        self.launch = make(ctypes.cast(new, ctypes.c_void_p).value or 0)(self._method, table, None)
+        self.launch = make(ctypes.cast(new, ctypes.c_void_p).value or 0)(method, table, None)
 
     def _miss(self, key: bytes | None, arguments: tuple[Any, ...]) -> None:
         if self._registry.find_torch():
@@ -268,6 +263,11 @@ def _dltensor_reader(capsule: object) -> int:
     return ctypes.c_void_p.from_address(api + 16 + 3 * 8).value or 0
 
 
+def _plain(argument: Any) -> Any:
+    number = cast(Any, np.generic)
+    return argument.item() if isinstance(argument, number) else argument
+
+
 def _readable(argument: object) -> Reading:
     reading = read(argument)
     if reading is None:
@@ -305,8 +305,8 @@ def _slot(param: Param, reading: Reading) -> _Slot:
                 low, high = _INTEGERS[param.dtype]
                 return _Slot(_INT, param.argument, low=low, high=high)
             return _Slot(_F64 if param.dtype == "f64" else _F32, param.argument)
-        case kind:
-            raise TileError(f"{param.name} is of unknown kind {kind}")
+        case _:
+            raise TileError(f"{param.name} is of unknown kind {param.kind}")
 
 
 def _fill(slots: tuple[_Slot, ...], readings: list[Reading]) -> list[int]:

@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -392,6 +393,18 @@ def test_a_function_outlives_its_dispatcher(launcher: Launcher, record: LoadedMo
     launch(out, array)
     launch(out, array)
     assert out[:2].tolist() == [out.ctypes.data, array.ctypes.data]
+
+
+def test_dispatchers_are_collected(native: NativeLauncher, record: LoadedModule) -> None:
+    dispatchers: list[weakref.ref[Any]] = []
+    for n in range(50):
+        call = Recorder(native, record, tensor(1))
+        array = np.ones(n + 1, np.float32)
+        assert call(array)[1] == array.ctypes.data
+        dispatchers.append(weakref.ref(call.dispatcher))
+    del call
+    gc.collect()
+    assert [found() for found in dispatchers] == [None] * 50
 
 
 def run_threads(count: int, work: Callable[[], object]) -> None:
