@@ -1,0 +1,202 @@
+"""Element types: one row per type, and the one rounding rule that the whole compiler agrees on.
+
+Values travel as float64 (floats), int64 (integers) and bool arrays: every type of at most 64 bits
+here fits its carrier exactly, so "compute in the carrier, round once" is the exact meaning of an op.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from tilec.ir.errors import TileError
+
+Array = NDArray[Any]
+Rounding = Literal["nearest", "toward_zero", "stochastic"]
+
+
+@dataclass(frozen=True)
+class DType:
+    """An element type; `storage` is the numpy type that holds one element in memory."""
+
+    name: str
+    kind: Literal["float", "int", "uint", "bool"]
+    bits: int
+    storage: str
+    exponent: int = 0  # bits of the exponent field
+    mantissa: int = 0  # explicit bits of the significand
+    infinite: bool = True  # whether the type has infinities (IEEE); else overflow gives NaN
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_float(self) -> bool:
+        return self.kind == "float"
+
+    @property
+    def is_integer(self) -> bool:
+        return self.kind in ("int", "uint")
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The numpy type of one element in memory."""
+        return _numpy(self.storage)
+
+    @property
+    def carrier(self) -> type[Any]:
+        """The numpy type in which values are computed before they are rounded."""
+        return np.float64 if self.is_float else np.int64 if self.is_integer else np.bool_
+
+    @property
+    def low(self) -> int | float:
+        """The least finite value."""
+        return -self.high if self.is_float else -(1 << self.bits - 1) if self.kind == "int" else 0
+
+    @property
+    def high(self) -> int | float:
+        """The greatest finite value."""
+        if not self.is_float:
+            return (1 << self.bits - (self.kind == "int")) - 1
+        top = 2.0 - 2.0**-self.mantissa if self.infinite else 2.0 - 2.0 ** (1 - self.mantissa)
+        return top * 2.0 ** ((1 << self.exponent - 1) - (1 if self.infinite else 0))
+
+    def round(self, x: Array, mode: Rounding = "nearest", saturate: bool = False,
+              random: Array | None = None) -> Array:  # fmt: skip
+        """The values of this type for the carrier values `x`.
+
+        Floats round to nearest-even unless `mode` says otherwise (`random` holds uniform [0, 1)
+        for stochastic rounding); integers wrap modulo 2**bits, or clip if `saturate`.
+        """
+        if self.is_float:
+            return _round_float(self, np.asarray(x, np.float64), mode, saturate, random)
+        if not self.is_integer:
+            return np.asarray(x) != 0
+        return self._round_integer(np.asarray(x), mode, saturate, random)
+
+    def _round_integer(
+        self, x: Array, mode: Rounding, saturate: bool, random: Array | None
+    ) -> Array:
+        if x.dtype.kind == "f":
+            x = _snap(x, mode, random)
+            edge = 2.0**63
+            x = np.where(np.isnan(x), 0.0, np.clip(x, self.low, self.high) if saturate else x)
+            x = np.where(np.abs(x) < edge, x, np.where(x < 0, -edge, 0)).astype(np.int64)
+        x = x.astype(np.int64)
+        if saturate:
+            return np.clip(x, self.low, self.high)
+        if self.bits == 64:
+            return x
+        x = x & ((1 << self.bits) - 1)
+        return x - ((x >> (self.bits - 1)) << self.bits) if self.kind == "int" else x
+
+    def to_storage(self, x: Array) -> Array:
+        """Carrier values as elements in memory, one element to a numpy item."""
+        return np.asarray(x).astype(self.numpy)
+
+    def from_storage(self, x: Array) -> Array:
+        """Elements in memory as carrier values."""
+        return np.asarray(x).astype(self.carrier)
+
+
+@lru_cache(maxsize=64)
+def _numpy(name: str) -> np.dtype[Any]:
+    return np.dtype(getattr(ml_dtypes, name, name))
+
+
+def _snap(x: Array, mode: Rounding, random: Array | None) -> Array:
+    """Round to whole numbers."""
+    match mode:
+        case "nearest":
+            return np.rint(x)
+        case "toward_zero":
+            return np.trunc(x)
+        case "stochastic":
+            if random is None:
+                raise TileError("stochastic rounding needs random bits")
+            return np.floor(x + random)
+        case _:
+            raise TileError(
+                f"no rounding is called {mode!r}; there are nearest, toward_zero, stochastic"
+            )
+
+
+def _round_float(t: DType, x: Array, mode: Rounding, saturate: bool, random: Array | None) -> Array:
+    if t.bits == 64:
+        return x
+    with np.errstate(all="ignore"):
+        _, e = np.frexp(x)
+        least = 2 - (1 << t.exponent - 1)  # exponent of the smallest normal number
+        ulp = np.maximum(e - 1, least) - t.mantissa
+        y = np.ldexp(_snap(np.ldexp(x, -ulp), mode, random), ulp)
+        y = np.where(np.isfinite(x), y, x)
+        beyond = np.abs(y) > t.high
+        if saturate or mode == "toward_zero":
+            inside = np.isfinite(x) | saturate
+            y = np.where(beyond & inside & ~np.isnan(x), np.copysign(t.high, x), y)
+            beyond = np.abs(y) > t.high
+        over = np.copysign(np.inf, x) if t.infinite else np.full_like(x, np.nan)
+        return np.where(beyond, over, y)
+
+
+def _float(name: str, storage: str, exponent: int, mantissa: int, infinite: bool = True) -> DType:
+    return DType(name, "float", 1 + exponent + mantissa, storage, exponent, mantissa, infinite)
+
+
+def _integer(bits: int, signed: bool) -> DType:
+    width = next(w for w in (8, 16, 32, 64) if w >= bits)
+    kind = "int" if signed else "uint"
+    return DType(f"{kind[0]}{bits}", kind, bits, f"{kind}{width}")
+
+
+f64 = _float("f64", "float64", 11, 52)
+f32 = _float("f32", "float32", 8, 23)
+f16 = _float("f16", "float16", 5, 10)
+bf16 = _float("bf16", "bfloat16", 8, 7)
+e4m3 = _float("e4m3", "float8_e4m3fn", 4, 3, infinite=False)
+e5m2 = _float("e5m2", "float8_e5m2", 5, 2)
+boolean = DType("bool", "bool", 1, "bool")
+i8, i16, i32, i64 = (_integer(b, True) for b in (8, 16, 32, 64))
+u8, u16, u32 = (_integer(b, False) for b in (8, 16, 32))
+
+FLOATS = (f64, f32, f16, bf16, e4m3, e5m2)
+INTEGERS = tuple(
+    _integer(b, s) for s in (True, False) for b in (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
+) + (i64,)
+BY_NAME = {t.name: t for t in (*FLOATS, *INTEGERS, boolean)}
+
+
+def integer(bits: int, signed: bool) -> DType:
+    """The integer type of that width."""
+    name = f"{'i' if signed else 'u'}{bits}"
+    if name not in BY_NAME:
+        raise TileError(
+            f"no integer type has {bits} bits; there are 1 to 8, 16, 32 and 64 (signed)"
+        )
+    return BY_NAME[name]
+
+
+def of_numpy(dtype: np.dtype[Any]) -> DType:
+    """The element type of a numpy array."""
+    for t in (*FLOATS, i8, i16, i32, i64, u8, u16, u32, boolean):
+        if t.numpy == dtype:
+            return t
+    raise TileError(f"no element type of tilec is stored as numpy's {dtype}")
+
+
+def promote(a: DType, b: DType) -> DType:
+    """The type of arithmetic on two different types: the least that holds both, as in torch."""
+    if a == b:
+        return a
+    order = {"bool": 0, "uint": 1, "int": 2, "float": 3}
+    low, high = sorted((a, b), key=lambda t: (order[t.kind], t.bits))
+    if high.is_float:
+        return f32 if low.is_float and high.bits < 64 and low.bits == high.bits else high
+    if low.kind == "uint" and high.kind == "int" and low.bits >= high.bits:
+        return next(t for t in (i8, i16, i32, i64) if t.bits > low.bits or t.bits == 64)
+    return high

@@ -1,0 +1,76 @@
+"""Formats: how the elements of a tensor argument are stored.
+
+A format names its components (arrays with a dtype and a shape), encodes dense values into them and
+says how they decode: `values` is the meaning, in numpy; `ir.ops.quant` builds the same as IR.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilec.ir.dtype import Array, DType
+from tilec.ir.extent import Extent
+
+
+@dataclass(frozen=True)
+class Component:
+    """One stored array of a format, its extents in the tensor's own."""
+
+    name: str
+    dtype: DType
+    shape: tuple[Extent, ...]
+
+
+@dataclass(frozen=True)
+class Format:
+    """The base of the algebra; a format is a frozen value, equal by structure."""
+
+    @property
+    def value(self) -> DType:
+        """The dtype that a decoded element has."""
+        raise NotImplementedError
+
+    def components(self, shape: tuple[Extent, ...]) -> tuple[Component, ...]:
+        """The arrays that store a tensor of this shape."""
+        raise NotImplementedError
+
+    def encode(self, x: Array) -> dict[str, Array]:
+        """Dense values [...] as components, each in the carrier of its dtype."""
+        raise NotImplementedError
+
+    def values(self, parts: dict[str, Array], shape: tuple[int, ...]) -> Array:
+        """The exact dense values that components (in their carriers) stand for."""
+        raise NotImplementedError
+
+    def bits(self, shape: tuple[int, ...]) -> int:
+        """Bits of storage of a tensor of this shape."""
+        total = 0
+        for part in self.components(shape):
+            size = 1
+            for d in part.shape:
+                size *= int(str(d))
+            total += size * part.dtype.bits
+        return total
+
+
+@dataclass(frozen=True)
+class Dense(Format):
+    """Every element stored as itself: `f16`, or `u3` packed three bits an element."""
+
+    dtype: DType
+
+    def __str__(self) -> str:
+        return str(self.dtype)
+
+    @property
+    def value(self) -> DType:
+        return self.dtype
+
+    def components(self, shape: tuple[Extent, ...]) -> tuple[Component, ...]:
+        return (Component("", self.dtype, shape),)
+
+    def encode(self, x: Array) -> dict[str, Array]:
+        return {"": self.dtype.round(x, saturate=True)}
+
+    def values(self, parts: dict[str, Array], shape: tuple[int, ...]) -> Array:
+        return parts[""]

@@ -1,0 +1,101 @@
+"""Reductions along one axis, and the matrix product."""
+
+from __future__ import annotations
+
+from tilec.ir.core import Op, Value
+from tilec.ir.dtype import Array, DType, boolean, f32, i32
+from tilec.ir.errors import TileError
+from tilec.ir.ops.arith import tile
+from tilec.ir.types import Tile, Type
+
+
+class Reduction(Op):
+    """out[...] = the axis of a combined into one element"""
+
+    a: Value
+    axis: int
+
+    def infer(self) -> Type:
+        a = tile(self.name, self.a)
+        if not 0 <= self.axis < a.rank:
+            raise TileError(f"{self.name}: {a} has no axis {self.axis}")
+        return self.accept(Tile((*a.shape[: self.axis], *a.shape[self.axis + 1 :]), a.dtype))
+
+    def accept(self, out: Tile) -> Tile:
+        """The result's type, from the operand's without the axis."""
+        if out.dtype == boolean:
+            raise TileError(f"{self.name}: expected numbers, not {out.dtype}")
+        return out
+
+
+class Sum(Reduction, name="sum"):
+    """out = sum of a along axis, exact and then rounded once"""
+
+    def evaluate(self, a: Array) -> Array:
+        return a.sum(self.axis)
+
+
+class Max(Reduction, name="max"):
+    """out = maximum of a along axis; NaN if any is NaN"""
+
+    def evaluate(self, a: Array) -> Array:
+        return a.max(self.axis)
+
+
+class Min(Reduction, name="min"):
+    """out = minimum of a along axis; NaN if any is NaN"""
+
+    def evaluate(self, a: Array) -> Array:
+        return a.min(self.axis)
+
+
+class Argmax(Reduction, name="argmax"):
+    """out = the first index of a's maximum along axis"""
+
+    def accept(self, out: Tile) -> Tile:
+        return Tile(out.shape, i32)
+
+    def evaluate(self, a: Array) -> Array:
+        return a.argmax(self.axis)
+
+
+class Dot(Op, name="dot"):
+    """out[i, j] = acc[i, j] + sum_k a[i, k] * b[k, j], exact and then rounded once to acc's dtype
+
+    The operands may differ in dtype. A back end accumulates in `acc`'s dtype in an order of its own: it
+    stays within K * eps(acc) * sum_k |a||b| of this, and equals it where every partial sum is exact.
+    """
+
+    a: Value
+    b: Value
+    acc: Value
+
+    def infer(self) -> Type:
+        a, b, acc = (tile("dot", v) for v in (self.a, self.b, self.acc))
+        if a.rank != 2 or b.rank != 2:
+            raise TileError(f"dot: expected two matrices, not {a} and {b}")
+        if a.shape[1] != b.shape[0]:
+            raise TileError(
+                f"dot: the columns of {a} are not the rows of {b}",
+                hint="transpose the second operand with .T" if a.shape[1] == b.shape[1] else "",
+            )
+        if acc.shape != (a.shape[0], b.shape[1]):
+            raise TileError(
+                f"dot: the accumulator {acc} is not {Tile((a.shape[0], b.shape[1]), acc.dtype)}"
+            )
+        if acc.dtype != accumulator(a.dtype, b.dtype):
+            raise TileError(f"dot: {a.dtype} and {b.dtype} accumulate in "
+                            f"{accumulator(a.dtype, b.dtype)}, not {acc.dtype}")  # fmt: skip
+        return acc
+
+    def evaluate(self, a: Array, b: Array, acc: Array) -> Array:
+        return acc + a @ b
+
+
+def accumulator(a: DType, b: DType) -> DType:
+    """The dtype in which products of `a` and `b` are summed."""
+    if boolean in (a, b):
+        raise TileError("dot: expected numbers, not bool")
+    if a.is_float or b.is_float:
+        return max(f32, a, b, key=lambda t: t.bits if t.is_float else 0)
+    return i32
