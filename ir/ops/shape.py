@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from tilec.ir.core import Op, Value
@@ -141,32 +143,28 @@ class Transpose(Op, name="transpose"):
 
 
 class Slice(Op, name="slice"):
-    """out[i] = a[start + i * step] along one axis, for static bounds within it"""
+    """out[i] = a[start + i] along one axis, for bounds within it"""
 
     a: Value
     axis: int
-    start: int
-    stop: int
-    step: int = 1
+    start: Extent
+    stop: Extent
 
     def infer(self) -> Type:
         a = tile("slice", self.a)
         if not 0 <= self.axis < a.rank:
             raise TileError(f"slice: {a} has no axis {self.axis}")
         size = a.shape[self.axis]
-        if not isinstance(size, int):
-            raise TileError(
-                f"slice: axis {self.axis} of {a} has no static extent", hint="pin the tile size"
-            )
-        if not (0 <= self.start < self.stop <= size and self.step >= 1):
-            raise TileError(f"slice: {self.start}:{self.stop}:{self.step} is not within 0:{size}")
-        n = -(-(self.stop - self.start) // self.step)
-        return Tile((*a.shape[: self.axis], n, *a.shape[self.axis + 1 :]), a.dtype)
+        bounds = (0, self.start, self.stop, size)
+        for low, high in pairwise(bounds):
+            if isinstance(low, int) and isinstance(high, int) and low > high:
+                raise TileError(f"slice: {self.start}:{self.stop} is not within 0:{size}")
+        return Tile(
+            (*a.shape[: self.axis], self.stop - self.start, *a.shape[self.axis + 1 :]), a.dtype
+        )
 
-    def evaluate(self, a: Array) -> Array:
-        keys = [slice(None)] * a.ndim
-        keys[self.axis] = slice(self.start, self.stop, self.step)
-        return a[tuple(keys)]
+    def evaluate(self, a: Array, start: int, stop: int) -> Array:
+        return np.take(a, range(start, stop), self.axis)
 
 
 class Join(Op, name="join"):
@@ -187,10 +185,6 @@ class Join(Op, name="join"):
             own = (*types[0].shape[: self.axis], *types[0].shape[self.axis + 1 :])
             if rest != own or t.dtype != types[0].dtype:
                 raise TileError(f"join: {t} does not fit {types[0]} along axis {self.axis}")
-            if not isinstance(t.shape[self.axis], int):
-                raise TileError(
-                    f"join: axis {self.axis} of {t} has no static extent", hint="pin the tile size"
-                )
             total = total + t.shape[self.axis]
         first = types[0]
         return Tile((*first.shape[: self.axis], total, *first.shape[self.axis + 1 :]), first.dtype)

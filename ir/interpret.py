@@ -1,0 +1,134 @@
+"""Run a function on numpy: the meaning that every back end is held to.
+
+Tiles at the edge of a dimension are clipped, so no padding ever takes part in a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tilec.ir import extent
+from tilec.ir.core import Block, Func, Op, Value
+from tilec.ir.dtype import Array
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Extent, Sym
+from tilec.ir.ops import control, memory, shape
+from tilec.ir.types import Tile
+
+Env = dict[Value, Any]
+
+
+def interpret(f: Func, arguments: Mapping[str, Array], dims: Mapping[str, int]) -> None:
+    """Run `f` in place on arrays in their carriers, by parameter name; `dims` gives the dimensions.
+
+    A tile size that nobody chose is the whole of its dimension; `dims["m.tile"]` chooses that of `m`.
+    A parameter that is a tile (a scalar argument) takes a 0-d array.
+    """
+    env: Env = {p: np.asarray(arguments[p.hint]) for p in f.params}
+    _Run(dict(dims)).block(f.body, env)
+
+
+class _Run:
+    def __init__(self, dims: dict[str, int]) -> None:
+        self.dims = dims
+
+    def known(self, e: Extent) -> int:
+        value = extent.substitute(e, self.dims)
+        if not isinstance(value, int):
+            raise TileError(f"the extent {e} is not known")
+        return value
+
+    def block(self, block: Block, env: Env) -> tuple[Any, ...]:
+        with np.errstate(all="ignore"):
+            for op in block.ops:
+                env.update(zip(op.results, self.op(op, env), strict=True))
+        return tuple(env[v] for v in block.results)
+
+    def op(self, op: Op, env: Env) -> tuple[Any, ...]:
+        match op:
+            case control.Grid():
+                return self.grid(op, env)
+            case control.For():
+                return self.loop(op, env)
+            case control.Count():
+                return self.count(op, env)
+            case control.While():
+                return self.repeat(op, env)
+            case control.If():
+                return self.block(op.then if env[op.condition] else op.otherwise, env)
+            case memory.Store():
+                rest = (*op.indices, op.value)
+                op.evaluate(env[op.mem], *(env[v] for v in rest))
+                return ()
+            case _:
+                return (self.value(op, env),)
+
+    def value(self, op: Op, env: Env) -> Any:
+        operands = [env[v] for v in op.operands]
+        match op:
+            case shape.Full():
+                out = op.evaluate(tuple(map(self.known, op.shape)))
+            case shape.Iota():
+                out = op.evaluate((self.known(op.size),))
+            case shape.Size() | memory.Whole():
+                return op.evaluate(self.known(op.dim))
+            case shape.Broadcast():
+                out = op.evaluate(operands[0], tuple(map(self.known, op.shape)))
+            case shape.Slice():
+                out = op.evaluate(operands[0], self.known(op.start), self.known(op.stop))
+            case shape.Reshape():
+                out = op.evaluate(operands[0], tuple(map(self.known, op.shape)))
+            case _:
+                out = op.evaluate(*operands)
+        result = op.result.type
+        return result.dtype.round(np.asarray(out)) if isinstance(result, Tile) else out
+
+    def tiles(self, dim: Extent, size: Sym, tile: int | None, stop: int | None) -> Iterator[range]:
+        """The spans of one loop; while one is in use its size symbol is the clipped extent."""
+        end = self.known(dim)
+        end = end if stop is None else max(0, min(stop, end))
+        step = tile or self.dims.get(f"{size}.tile") or max(end, 1)
+        for start in range(0, end, step):
+            span = range(start, min(start + step, end))
+            self.dims[size.text] = len(span)
+            yield span
+
+    def grid(self, op: control.Grid, env: Env) -> tuple[Any, ...]:
+        def axis(i: int, spans: tuple[range, ...]) -> None:
+            if i == len(op.dims):
+                self.block(op.body, env | dict(zip(op.body.params, spans, strict=True)))
+                return
+            for span in self.tiles(op.dims[i], op.sizes[i], op.tiles[i], None):
+                axis(i + 1, (*spans, span))
+
+        axis(0, ())
+        return ()
+
+    def loop(self, op: control.For, env: Env) -> tuple[Any, ...]:
+        carried = tuple(env[v] for v in op.init)
+        stop = None if op.stop is None else int(env[op.stop])
+        for span in self.tiles(op.dim, op.size, op.tile, stop):
+            carried = self.block(op.body, self.bound(op.body, env, span, *carried))
+        return carried
+
+    def count(self, op: control.Count, env: Env) -> tuple[Any, ...]:
+        carried = tuple(env[v] for v in op.init)
+        start, stop, step = (int(env[v]) for v in (op.start, op.stop, op.step))
+        if step == 0:
+            raise TileError("range: the step is 0", op.loc)
+        for i in range(start, stop, step):
+            carried = self.block(op.body, self.bound(op.body, env, np.asarray(i), *carried))
+        return carried
+
+    def repeat(self, op: control.While, env: Env) -> tuple[Any, ...]:
+        carried = tuple(env[v] for v in op.init)
+        while self.block(op.test, self.bound(op.test, env, *carried))[0]:
+            carried = self.block(op.body, self.bound(op.body, env, *carried))
+        return carried
+
+    def bound(self, block: Block, env: Env, *values: Any) -> Env:
+        """The environment inside a block whose parameters have these values."""
+        return env | dict(zip(block.params, values, strict=True))

@@ -1,0 +1,129 @@
+"""Tiles in and out of memory.
+
+Each dimension of a memory takes one index: a span (its coordinates), a scalar (the dimension goes
+away) or an index tile (gather, scatter; all index tiles of one access have one shape, which stands
+where the first of them does). A coordinate outside the memory reads 0 and is not written.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilec.ir.core import Op, Trait, Value
+from tilec.ir.dtype import Array
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Extent
+from tilec.ir.types import Memory, Shape, Span, Tile, Type
+
+Index = range | Array
+
+
+class Whole(Op, name="whole"):
+    """out = every coordinate of a dimension"""
+
+    dim: Extent
+
+    def infer(self) -> Type:
+        return Span(self.dim, self.dim)
+
+    def evaluate(self, dim: int) -> range:
+        return range(dim)
+
+
+def accessed(op: str, mem: Value, indices: tuple[Value, ...]) -> Shape:
+    """The shape of the tile that these indices pick from a memory."""
+    if not isinstance(mem.type, Memory):
+        raise TileError(f"{op}: expected a tensor, not {mem.type}")
+    if len(indices) != len(mem.type.shape):
+        raise TileError(
+            f"{op}: {len(indices)} indices into the {len(mem.type.shape)} dims of {mem.type}"
+        )
+    shape: list[Extent] = []
+    gathered: Shape | None = None
+    for axis, (index, dim) in enumerate(zip(indices, mem.type.shape, strict=True)):
+        t = index.type
+        if isinstance(t, Span):
+            if t.dim != dim:
+                raise TileError(
+                    f"{op}: index {axis} runs over {t.dim}, but dimension {axis} of {mem.type} is {dim}",
+                    hint="are the indices in the order of the tensor's dims?",
+                )
+            shape.append(t.size)
+        elif not isinstance(t, Tile) or not t.dtype.is_integer:
+            raise TileError(f"{op}: index {axis} is {t}, not a span or integers")
+        elif t.shape:
+            if gathered is None:
+                gathered = t.shape
+                shape += t.shape
+            elif gathered != t.shape:
+                raise TileError(
+                    f"{op}: index tiles of shapes {gathered} and {t.shape} in one access"
+                )
+    return tuple(shape)
+
+
+class Load(Op, name="load", traits=Trait.READS):
+    """out[...] = mem[indices]"""
+
+    mem: Value
+    indices: tuple[Value, ...]
+
+    def infer(self) -> Type:
+        shape = accessed("load", self.mem, self.indices)
+        assert isinstance(self.mem.type, Memory)
+        return Tile(shape, self.mem.type.dtype)
+
+    def evaluate(self, mem: Array, *indices: Index) -> Array:
+        at, inside = positions(mem.shape, indices)
+        return np.where(inside, mem[at], np.zeros((), mem.dtype))
+
+
+class Store(Op, name="store", traits=Trait.WRITES):
+    """mem[indices] = value"""
+
+    mem: Value
+    indices: tuple[Value, ...]
+    value: Value
+
+    def infer(self) -> tuple[Type, ...]:
+        shape = accessed("store", self.mem, self.indices)
+        assert isinstance(self.mem.type, Memory)
+        expected = Tile(shape, self.mem.type.dtype)
+        if self.mem.type.format.components(())[0].name:
+            raise TileError(f"store: {self.mem.type} is not dense; only dense tensors are written")
+        if self.value.type != expected:
+            raise TileError(f"store: the value is {self.value.type}, not {expected}")
+        return ()
+
+    def evaluate(self, mem: Array, *rest: Index) -> None:
+        *indices, value = rest
+        at, inside = positions(mem.shape, tuple(indices))
+        where = np.broadcast_to(inside, np.broadcast_shapes(*(a.shape for a in at)) if at else ())
+        picked = tuple(np.broadcast_to(a, where.shape)[where] for a in at)
+        mem[picked] = np.broadcast_to(value, where.shape)[where]
+
+
+def positions(
+    extents: tuple[int, ...], indices: tuple[Index, ...]
+) -> tuple[tuple[Array, ...], Array]:
+    """Broadcasting index arrays, one a dimension and clipped, and which of them lie inside."""
+    tiles = [i for i in indices if isinstance(i, np.ndarray) and i.ndim]
+    rank = sum(isinstance(i, range) for i in indices) + (tiles[0].ndim if tiles else 0)
+    at: list[Array] = []
+    inside = np.ones((1,) * rank, bool)
+    axis, joint = 0, -1
+    for index, extent in zip(indices, extents, strict=True):
+        values = np.asarray(index)
+        if values.ndim == 0:
+            shaped = values.reshape((1,) * rank)
+        elif isinstance(index, range):
+            shaped = values.reshape((1,) * axis + (-1,) + (1,) * (rank - axis - 1))
+            axis += 1
+        else:
+            if joint < 0:
+                joint, axis = axis, axis + values.ndim
+            tail = rank - joint - values.ndim
+            shaped = values.reshape((1,) * joint + values.shape + (1,) * tail)
+        inside = inside & (shaped >= 0) & (shaped < extent)
+        at.append(np.clip(shaped, 0, max(extent - 1, 0)))
+    return tuple(at), inside
