@@ -1,0 +1,150 @@
+"""Func -> LLVM IR for the processor: one function per grid, run over a pool of threads.
+
+Before: extents are numbers, tile sizes are chosen, formats are lowered to dense memory.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from tilec.codegen.cpu import numbers
+from tilec.codegen.cpu.control import Env, Walker, often
+from tilec.codegen.cpu.llvm import Function, Number, V, constant
+from tilec.codegen.cpu.tiles import Lazy, Scratch, Tensor, Writer, scalar
+from tilec.ir.core import Block, Func, Op, Trait, Value
+from tilec.ir.errors import TileError
+from tilec.ir.extent import ceil_div
+from tilec.ir.ops import control
+from tilec.ir.source import KernelSource, Param
+from tilec.ir.types import Memory, Tile
+
+CHUNK = "ptr noalias %args, i64 %chunk, i32 %tid"
+
+
+def emit(
+    func: Func, params: tuple[Param, ...], cpu: str, features: str, threads: int
+) -> KernelSource:
+    """LLVM IR for a function whose parameters fill the slots that `params` describes.
+
+    Raises TileError where a size is unknown or an op has no code.
+    """
+    has = frozenset(word[1:] for word in features.split(",") if word.startswith("+"))
+    module = _Module(func, cpu, features, has, threads)
+    text = module.text()
+    return KernelSource("llvm", text, func.name, params, module.scratch * threads)
+
+
+class _Module:
+    def __init__(
+        self, func: Func, cpu: str, features: str, has: frozenset[str], threads: int
+    ) -> None:
+        self.func, self.has, self.threads = func, has, threads
+        self.lanes = 16 if "avx512f" in has else 8 if "avx2" in has else 4
+        width = self.lanes * 32
+        self.attributes = (
+            f'nounwind "target-cpu"="{cpu}" "target-features"="{features}" '
+            f'"prefer-vector-width"="{width}" "min-legal-vector-width"="{width}"'
+        )
+        self.declared: set[str] = set()
+        self.scratch = 0
+
+    def text(self) -> str:
+        """The module: a function per part, and the entry that runs them one after the other."""
+        parts = list(_parts(self.func.body))
+        written: list[tuple[Function, int]] = []
+        for i, (before, op) in enumerate(parts):
+            written.append(self._part(f"{self.func.name}.{i}", before, op))
+        size = max(w.scratch.used for w in self._writers) if parts else 0
+        self.scratch = size
+        entry = Function(self.func.name, "ptr %args", self.declared)
+        for f, chunks in written:
+            entry.emit(f"call void @tilec_parallel(ptr @{f.name}, ptr %args, i64 {chunks})")
+        self.declared.add("declare void @tilec_parallel(ptr, ptr, i64)")
+        bodies = [f.text("#0").replace("@SCRATCH@", str(size)) for f, _ in written]
+        attributes = f"attributes #0 = {{ {self.attributes} }}\n"
+        return "\n".join([*sorted(self.declared), *bodies, entry.text("#0"), attributes])
+
+    def _part(self, name: str, before: list[Op], op: Op) -> tuple[Function, int]:
+        f = Function(name, CHUNK, self.declared)
+        w = self._writer(f)
+        walker = Walker(w, self._arguments(f), often(self.func.body))
+        for earlier in before:
+            walker.op(earlier)
+        if not isinstance(op, control.Grid):
+            walker.op(op)
+            return f, 1
+        counts = _spans(walker, op, V("i64", 1, "%chunk"))
+        walker.block(op.body)
+        return f, counts
+
+    _writers: list[Writer]
+
+    def _writer(self, f: Function) -> Writer:
+        space = f.op("ptr", 1, f"getelementptr ptr, ptr %args, i64 {len(self.func.params)}")
+        wide = f.op("i64", 1, "zext i32 %tid to i64")
+        own = f.op("i64", 1, f"mul i64 {wide.text}, @SCRATCH@")
+        base = f.pointer(f.load("ptr", 1, space, 8), own)
+        w = Writer(f, self.lanes, self.has, Scratch(), base)
+        self._writers = [*getattr(self, "_writers", []), w]
+        return w
+
+    def _arguments(self, f: Function) -> Env:
+        env: Env = {}
+        for i, p in enumerate(self.func.params):
+            slot = f.op("ptr", 1, f"getelementptr ptr, ptr %args, i64 {i}")
+            env[p] = _argument(f, p, slot)
+        return env
+
+
+def _argument(f: Function, p: Value, slot: V) -> Tensor | Lazy:
+    match p.type:
+        case Memory(shape=shape, format=format):
+            known = tuple(d for d in shape if isinstance(d, int))
+            if len(known) != len(shape) or format.components(())[0].name:
+                raise TileError(f"cpu: {p.type} is not dense memory of known extents")
+            return Tensor(p, f.load("ptr", 1, slot, 8), known, p.type.dtype)
+        case Tile(dtype=dtype):
+            kind = numbers.register(dtype)
+            if kind == "i1":
+                byte = f.load("i64", 1, slot, 8)
+                return scalar(f, f.compare("icmp ne", byte, constant("i64", 0)), dtype)
+            return scalar(f, f.load(kind, 1, slot, 8), dtype)
+        case _:
+            raise TileError(f"cpu: a parameter cannot be {p.type}")
+
+
+def _parts(body: Block) -> list[tuple[list[Op], Op]]:
+    """Each op that writes memory, with the ops before it that do not (written again for each)."""
+    before: list[Op] = []
+    parts: list[tuple[list[Op], Op]] = []
+    for op in body.ops:
+        if Trait.WRITES in op.traits:
+            parts.append((list(before), op))
+        if op.results:
+            before.append(op)
+    return parts
+
+
+def _spans(walker: Walker, op: control.Grid, chunk: V) -> int:
+    """Bind the spans of a chunk, the last dimension fastest; how many chunks there are."""
+    counts: list[int] = []
+    for dim, tile, size in zip(op.dims, op.tiles, op.sizes, strict=True):
+        extent = walker.w.extent(dim)
+        if tile is None or not isinstance(extent, int):
+            raise TileError(
+                f"cpu: the tile size `{size}` is not chosen", hint="run the pass `tile` first"
+            )
+        count = ceil_div(extent, tile)
+        assert isinstance(count, int)
+        counts.append(count)
+    f, rest = walker.w.f, chunk
+    for i in range(len(counts) - 1, -1, -1):
+        at: Number = f.binary("urem", rest, constant("i64", counts[i])) if i else rest
+        if i:
+            rest = f.binary("udiv", rest, constant("i64", counts[i]))
+        tile = op.tiles[i]
+        assert tile is not None
+        start = f.number(f.times(at, tile))
+        extent = walker.w.extent(op.dims[i])
+        walker.env[op.body.params[i]] = walker.span(op.dims[i], op.sizes[i], tile, start, extent)
+    return prod(counts)

@@ -1,0 +1,301 @@
+"""Ops in order, loops and branches: one writer walks a block and keeps what each value is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from tilec.codegen.cpu import dot, memory, numbers, pointwise, reduce, views
+from tilec.codegen.cpu.llvm import Number, V, constant
+from tilec.codegen.cpu.tiles import Buffer, Coordinates, Lazy, Tensor, Writer, scalar
+from tilec.ir.core import Block, Op, Trait, Value
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Extent, Sym
+from tilec.ir.ops import control, shape
+from tilec.ir.ops import memory as mem
+from tilec.ir.ops import reduce as reductions
+from tilec.ir.types import Tile
+
+Env = dict[Value, Lazy | Coordinates | Tensor]
+FREE = (shape.Full, shape.Iota, shape.Coordinates)
+VIEWS = (shape.Broadcast, shape.Transpose, shape.Slice, shape.Reshape)
+
+
+def often(block: Block) -> Counter[Value]:
+    """How many times each value is read; reading it from an inner region counts as often."""
+    uses: Counter[Value] = Counter(block.results)
+    for op in block.ops:
+        uses.update(op.operands)
+        for inner in op.blocks:
+            own = {v for o in inner.walk() for v in o.results} | {
+                p for b in _blocks(inner) for p in b.params
+            }
+            for v, n in often(inner).items():
+                uses[v] += n if v in own else 2
+    return uses
+
+
+def _blocks(block: Block) -> Iterator[Block]:
+    yield block
+    for op in block.walk():
+        yield from op.blocks
+
+
+class Walker:
+    """Writes the ops of blocks; `env` says what each value is."""
+
+    def __init__(self, w: Writer, env: Env, uses: Counter[Value]) -> None:
+        self.w, self.env, self.uses = w, env, uses
+
+    def tile(self, v: Value) -> Lazy:
+        """A tile operand."""
+        found = self.env[v]
+        assert isinstance(found, Lazy)
+        return found
+
+    def block(self, block: Block) -> list[Lazy]:
+        """Write a block; its results as they are then."""
+        for op in block.ops:
+            try:
+                self.op(op)
+            except TileError as e:
+                raise e.at(op.loc) from None
+        return [self.tile(v) for v in block.results]
+
+    def op(self, op: Op) -> None:
+        """Write one op."""
+        match op:
+            case control.For():
+                self._for(op)
+            case control.Count():
+                self._count(op)
+            case control.While():
+                self._while(op)
+            case control.If():
+                self._if(op)
+            case mem.Store():
+                self._store(op)
+            case mem.Whole():
+                self.env[op.result] = Coordinates(0, self.w.extent(op.dim), 1 << 30)
+            case _:
+                self._value(op)
+
+    def _value(self, op: Op) -> None:
+        v = op.result
+        if isinstance(op, VIEWS) and self.uses[v] > 1:
+            self._settle(op.operands[0])
+        self.env[v] = self._made(op)
+        if not isinstance(op, (*FREE, *VIEWS)) and (self.uses[v] > 1 or v.type.rank == 0):  # type: ignore[union-attr]
+            self._settle(v)
+
+    def _settle(self, v: Value) -> None:
+        found = self.env[v]
+        if isinstance(found, Lazy):
+            assert isinstance(v.type, Tile)
+            self.env[v] = self.w.settled(found, v.type)
+
+    def _made(self, op: Op) -> Lazy:
+        w = self.w
+        match op:
+            case shape.Full():
+                return views.full(w, op)
+            case shape.Iota():
+                return views.iota(w, w.extent(op.size), 0, _tile(op))
+            case shape.Coordinates():
+                span = self._span(op.span)
+                return views.iota(w, span.size, span.start, _tile(op))
+            case shape.Start() | shape.Size():
+                n = self._span(op.span).start if isinstance(op, shape.Start) else w.extent(op.dim)
+                return scalar(w.f, w.f.convert("trunc", w.f.number(n), "i32"), _tile(op).dtype)
+            case shape.Join():
+                return views.join(w, op, [self.tile(p) for p in op.parts])
+            case shape.RandomBits():
+                return views.random_bits(w, self.tile(op.seed), self.tile(op.offset))
+            case mem.Load():
+                tensor = self.env[op.mem]
+                assert isinstance(tensor, Tensor)
+                return memory.load(w, tensor, self._places(op.indices), w.shape(_tile(op)))
+            case reductions.Dot():
+                return self._dot(op)
+            case reductions.Reduction():
+                return reduce.emit(w, op, self.tile(op.a))
+            case _ if isinstance(op, VIEWS):
+                return views.emit(w, op, self.tile(op.operands[0]))
+            case _ if Trait.ELEMENTWISE in op.traits:
+                return self._pointwise(op)
+            case _:
+                raise TileError(f"cpu: no code for {op.name}", op.loc)
+
+    def _pointwise(self, op: Op) -> Lazy:
+        operands = [self.tile(v) for v in op.operands]
+        t = _tile(op)
+        reads = frozenset[object]().union(*(x.reads for x in operands))
+        beside = frozenset[object]().union(*(x.beside for x in operands))
+        f = self.w.f
+        return Lazy(
+            self.w.shape(t), t.dtype,
+            lambda index, lanes: pointwise.emit(f, op, [x.at(index, lanes) for x in operands]),
+            None, reads, beside,
+        )  # fmt: skip
+
+    def _span(self, v: Value) -> Coordinates:
+        found = self.env[v]
+        assert isinstance(found, Coordinates)
+        return found
+
+    def _places(self, indices: tuple[Value, ...]) -> tuple[memory.Place, ...]:
+        places = tuple(self.env[i] for i in indices)
+        return tuple(p for p in places if not isinstance(p, Tensor))
+
+    def _dot(self, op: reductions.Dot) -> Lazy:
+        acc, t = self.tile(op.acc), _tile(op)
+        types = tuple(v.type for v in (op.a, op.b, op.acc))
+        buffer = acc.buffer if self.uses[op.acc] == 1 else None
+        if buffer is None:
+            buffer = self.w.buffer(t)
+            acc = self.w.fill(buffer, acc)
+        dot.emit(self.w, self.tile(op.a), self.tile(op.b), types, buffer)  # type: ignore[arg-type]
+        return self.w.read(buffer, t.dtype, self.w.shape(t))
+
+    def _store(self, op: mem.Store) -> None:
+        tensor = self.env[op.mem]
+        assert isinstance(tensor, Tensor)
+        if op.mem in self.tile(op.value).reads:
+            self._settle(op.value)
+        self._before_writing({op.mem})
+        memory.store(self.w, tensor, self._places(op.indices), self.tile(op.value))
+
+    def _before_writing(self, written: set[Value]) -> None:
+        """Read now what was to be read later from memory that is about to change."""
+        for v, found in list(self.env.items()):
+            if isinstance(found, Lazy) and written & found.reads and self.uses[v]:
+                self._settle(v)
+
+    def _enter(self, op: Op) -> None:
+        self._before_writing(
+            {o.mem for b in op.blocks for o in b.walk() if isinstance(o, mem.Store)}
+        )
+
+    # -- regions --
+
+    def span(self, dim: Extent, size: Sym, tile: int | None, at: V, end: Number) -> Coordinates:
+        """The span of an iteration that starts at `at`; its size symbol is set."""
+        if tile is None:
+            raise TileError(
+                f"cpu: the tile size `{size}` is not chosen", hint="run the pass `tile` first"
+            )
+        full = isinstance(end, int) and end % tile == 0
+        n: Number = (
+            tile if full else self.w.f.least(tile, self.w.f.binary("sub", self.w.f.number(end), at))
+        )
+        self.w.sizes[size.text], self.w.most[size.text] = n, tile
+        return Coordinates(at, n, tile)
+
+    def _carry(self, init: tuple[Value, ...]) -> list[Buffer]:
+        buffers: list[Buffer] = []
+        for v in init:
+            assert isinstance(v.type, Tile)
+            buffers.append(self.w.buffer(v.type))
+            self.w.fill(buffers[-1], self.tile(v))
+        return buffers
+
+    def _bind(self, params: tuple[Value, ...], buffers: list[Buffer]) -> None:
+        for p, b in zip(params, buffers, strict=True):
+            assert isinstance(p.type, Tile)
+            self.env[p] = self.w.read(b, p.type.dtype, self.w.shape(p.type))
+
+    def _iterate(self, body: Block, params: tuple[Value, ...], buffers: list[Buffer]) -> None:
+        """One pass through a loop's body: new carried values into the buffers of the old."""
+        self._bind(params, buffers)
+        results = self.block(body)
+        pending: list[tuple[Buffer, Lazy]] = []
+        for i, (v, x, b) in enumerate(zip(body.results, results, buffers, strict=True)):
+            if x.buffer == b:
+                continue
+            others = frozenset[object]().union(*(r.reads for j, r in enumerate(results) if j != i))
+            assert isinstance(v.type, Tile)
+            if x.shape and (b.at.text in x.beside or b.at.text in others):
+                x = self.w.fill(self.w.buffer(v.type), x)
+            elif not x.shape:
+                x = self.w.settled(x, v.type)
+            pending.append((b, x))
+        for b, x in pending:
+            self.w.fill(b, x)
+
+    def _for(self, op: control.For) -> None:
+        self._enter(op)
+        end = self.w.extent(op.dim)
+        if op.stop is not None:
+            stop = self.tile(op.stop).at((), 1)
+            wide = self.w.f.convert("sext", stop, "i64")
+            end = self.w.f.intrinsic("smin", wide, self.w.f.number(end))
+        buffers = self._carry(op.init)
+        if op.tile is None:
+            raise TileError(f"cpu: the tile size `{op.size}` is not chosen")
+
+        def body(i: V) -> None:
+            self.env[op.body.params[0]] = self.span(op.dim, op.size, op.tile, i, end)
+            self._iterate(op.body, op.body.params[1:], buffers)
+
+        self.w.f.loop(0, end, op.tile, body)
+        self._bind(op.results, buffers)
+
+    def _count(self, op: control.Count) -> None:
+        self._enter(op)
+        f, t = self.w.f, op.start.type
+        assert isinstance(t, Tile)
+        start, stop, step = (
+            f.convert("sext" if t.dtype.kind == "int" else "zext", self.tile(v).at((), 1), "i64")
+            for v in (op.start, op.stop, op.step)
+        )
+        zero, one = constant("i64", 0), constant("i64", 1)
+        up = f.compare("icmp sgt", step, zero)
+        far = f.select(up, f.binary("sub", stop, start), f.binary("sub", start, stop))
+        by = f.intrinsic("smax", f.select(up, step, f.binary("sub", zero, step)), one)
+        count = f.binary("sdiv", f.binary("sub", f.binary("add", far, by), one), by)
+        count = f.select(f.compare("icmp sgt", far, zero), count, zero)
+        buffers = self._carry(op.init)
+
+        def body(i: V) -> None:
+            at = f.binary("add", start, f.binary("mul", i, step))
+            narrow = f.convert("trunc", at, numbers.register(t.dtype))
+            self.env[op.body.params[0]] = scalar(f, narrow, t.dtype)
+            self._iterate(op.body, op.body.params[1:], buffers)
+
+        f.loop(0, count, 1, body)
+        self._bind(op.results, buffers)
+
+    def _while(self, op: control.While) -> None:
+        self._enter(op)
+        f, buffers = self.w.f, self._carry(op.init)
+        head, inside, done = f.labels("test", "again", "ended")
+        f.emit(f"br label %{head}")
+        f.place(head)
+        self._bind(op.test.params, buffers)
+        (going,) = self.block(op.test)
+        f.branch(going.at((), 1), inside, done)
+        f.place(inside)
+        self._iterate(op.body, op.body.params, buffers)
+        f.emit(f"br label %{head}")
+        f.place(done)
+        self._bind(op.results, buffers)
+
+    def _if(self, op: control.If) -> None:
+        self._enter(op)
+        f = self.w.f
+        buffers = [self.w.buffer(v.type) for v in op.results if isinstance(v.type, Tile)]
+        then, otherwise, after = f.labels("then", "else", "after")
+        f.branch(self.tile(op.condition).at((), 1), then, otherwise)
+        for label, block in ((then, op.then), (otherwise, op.otherwise)):
+            f.place(label)
+            for b, x in zip(buffers, self.block(block), strict=True):
+                self.w.fill(b, x)
+            f.emit(f"br label %{after}")
+        f.place(after)
+        self._bind(op.results, buffers)
+
+
+def _tile(op: Op) -> Tile:
+    t = op.result.type
+    assert isinstance(t, Tile)
+    return t

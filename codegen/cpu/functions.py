@@ -1,0 +1,162 @@
+"""Mathematical functions on vectors of floats, by range reduction and polynomials.
+
+exp, log: Cody-Waite reduction with Cephes's minimax coefficients (S. Moshier, Methods and Programs
+for Mathematical Functions, 1989). erf: Abramowitz and Stegun 7.1.26 is too coarse for f32, so it is
+its Taylor series near 0 and a rational form beyond, in double. Errors are a few units in the last place of f32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from tilec.codegen.cpu.llvm import Function, V, constant
+
+
+def _poly(f: Function, x: V, coefficients: Sequence[float]) -> V:
+    """Horner's rule, the highest power first."""
+    y = constant(x.type, coefficients[0], x.lanes)
+    for c in coefficients[1:]:
+        y = f.intrinsic("fma", y, x, constant(x.type, c, x.lanes))
+    return y
+
+
+def _double(f: Function, x: V, body: Callable[[Function, V], V]) -> V:
+    """Compute in double and come back: rounding to the value's own type is then nearly exact."""
+    return f.convert("fptrunc", body(f, f.convert("fpext", x, "double")), x.type)
+
+
+def _power(f: Function, x: V, n: V) -> V:
+    """x * 2**n for whole n in [-2044, 2046], in two steps so that both factors are normal."""
+    half = f.binary("ashr", n, constant("i64", 1, n.lanes))
+    for part in (half, f.binary("sub", n, half)):
+        bits = f.binary(
+            "shl",
+            f.binary("add", part, constant("i64", 1023, n.lanes)),
+            constant("i64", 52, n.lanes),
+        )
+        x = f.binary("fmul", x, f.convert("bitcast", bits, "double"))
+    return x
+
+
+def _exp2(f: Function, x: V) -> V:
+    n = x.lanes
+    capped = f.intrinsic(
+        "minnum",
+        f.intrinsic("maxnum", x, constant("double", -1100, n)),
+        constant("double", 1025, n),
+    )
+    whole = f.intrinsic("roundeven", capped)
+    rest = f.binary("fsub", capped, whole)
+    terms = [math.log(2) ** k / math.factorial(k) for k in range(12, -1, -1)]
+    value = _power(f, _poly(f, rest, terms), f.convert("fptosi", whole, "i64"))
+    return f.select(f.compare("fcmp uno", x, x), x, value)
+
+
+def _exp(f: Function, x: V) -> V:
+    n = x.lanes
+    capped = f.intrinsic(
+        "minnum", f.intrinsic("maxnum", x, constant("double", -760, n)), constant("double", 711, n)
+    )
+    whole = f.intrinsic(
+        "roundeven", f.binary("fmul", capped, constant("double", 1 / math.log(2), n))
+    )
+    high, low = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+    rest = f.intrinsic("fma", whole, constant("double", -high, n), capped)
+    rest = f.intrinsic("fma", whole, constant("double", -low, n), rest)
+    terms = [1 / math.factorial(k) for k in range(13, -1, -1)]
+    value = _power(f, _poly(f, rest, terms), f.convert("fptosi", whole, "i64"))
+    return f.select(f.compare("fcmp uno", x, x), x, value)
+
+
+def _log(f: Function, x: V) -> V:
+    """2 atanh((m - 1) / (m + 1)) + e ln 2, with x = m 2**e and m in [sqrt(1/2), sqrt 2)."""
+    n = x.lanes
+    tiny = f.compare("fcmp olt", x, constant("double", 2.0**-1022, n))
+    scaled = f.select(tiny, f.binary("fmul", x, constant("double", 2.0**54, n)), x)
+    bits = f.convert("bitcast", scaled, "i64")
+    shifted = f.binary("sub", bits, constant("i64", 0x3FE6A09E667F3BCD, n))
+    e = f.binary("ashr", shifted, constant("i64", 52, n))
+    m = f.convert(
+        "bitcast", f.binary("sub", bits, f.binary("shl", e, constant("i64", 52, n))), "double"
+    )
+    one = constant("double", 1, n)
+    s = f.binary("fdiv", f.binary("fsub", m, one), f.binary("fadd", m, one))
+    series = _poly(f, f.binary("fmul", s, s), [2 / k for k in range(21, 0, -2)])
+    power = f.convert("sitofp", e, "double")
+    power = f.select(tiny, f.binary("fsub", power, constant("double", 54, n)), power)
+    y = f.intrinsic("fma", power, constant("double", math.log(2), n), f.binary("fmul", s, series))
+    y = f.select(f.compare("fcmp oeq", x, constant("double", math.inf, n)), x, y)
+    y = f.select(
+        f.compare("fcmp oeq", x, constant("double", 0, n)), constant("double", -math.inf, n), y
+    )
+    bad = f.compare("fcmp ult", x, constant("double", 0, n))
+    return f.select(bad, constant("double", math.nan, n), y)
+
+
+def _log2(f: Function, x: V) -> V:
+    return f.binary("fmul", _log(f, x), constant("double", 1 / math.log(2), x.lanes))
+
+
+def _tanh(f: Function, x: V) -> V:
+    """1 - 2 / (exp(2|x|) + 1), and its series near 0."""
+    n = x.lanes
+    a = f.intrinsic("fabs", x)
+    one, two = constant("double", 1, n), constant("double", 2, n)
+    e = _exp(f, f.binary("fmul", a, two))
+    far = f.binary("fsub", one, f.binary("fdiv", two, f.binary("fadd", e, one)))
+    square = f.binary("fmul", a, a)
+    series = [62 / 2835, -17 / 315, 2 / 15, -1 / 3, 1.0]
+    near = f.binary("fmul", a, _poly(f, square, series))
+    y = f.select(f.compare("fcmp olt", a, constant("double", 0.03, n)), near, far)
+    return f.intrinsic("copysign", y, x)
+
+
+def _erf(f: Function, x: V) -> V:
+    """The series 2/sqrt(pi) exp(-x^2) x sum (2 x^2)^k / (2k + 1)!!, up to |x| = 4; then 1."""
+    n = x.lanes
+    a = f.intrinsic("fabs", x)
+    capped = f.intrinsic("minnum", a, constant("double", 4.0, n))
+    square = f.binary("fmul", capped, capped)
+    double_factorial = [math.prod(range(1, 2 * k + 2, 2)) for k in range(64)]
+    series = _poly(f, square, [2.0**k / double_factorial[k] for k in range(63, -1, -1)])
+    minus = f.op("double", n, f"fneg {square.spelled} {square.text}")
+    decay = f.binary("fmul", _exp(f, minus), constant("double", 2 / math.sqrt(math.pi), n))
+    y = f.binary("fmul", f.binary("fmul", capped, decay), series)
+    y = f.select(f.compare("fcmp uno", x, x), x, f.intrinsic("copysign", y, x))
+    return y
+
+
+def _turn(f: Function, x: V, quarter: int) -> V:
+    """sin(x + quarter * pi / 2), by reduction to [-pi/4, pi/4]."""
+    n = x.lanes
+    whole = f.intrinsic("roundeven", f.binary("fmul", x, constant("double", 2 / math.pi, n)))
+    high, low = 1.57079632679489655800e00, 6.12323399573676603587e-17
+    rest = f.intrinsic("fma", whole, constant("double", -high, n), x)
+    rest = f.intrinsic("fma", whole, constant("double", -low, n), rest)
+    square = f.binary("fmul", rest, rest)
+    sine = [(-1) ** k / math.factorial(2 * k + 1) for k in range(8, -1, -1)]
+    cosine = [(-1) ** k / math.factorial(2 * k) for k in range(9, -1, -1)]
+    large = f.compare("fcmp uge", f.intrinsic("fabs", whole), constant("double", 2.0**53, n))
+    safe = f.select(large, constant("double", 0, n), whole)
+    k = f.binary("add", f.convert("fptosi", safe, "i64"), constant("i64", quarter, n))
+    odd = f.compare("icmp ne", f.binary("and", k, constant("i64", 1, n)), constant("i64", 0, n))
+    y = f.select(odd, _poly(f, square, cosine), f.binary("fmul", rest, _poly(f, square, sine)))
+    flip = f.compare("icmp ne", f.binary("and", k, constant("i64", 2, n)), constant("i64", 0, n))
+    return f.select(flip, f.op("double", n, f"fneg {y.spelled} {y.text}"), y)
+
+
+def _wrapped(body: Callable[[Function, V], V]) -> Callable[[Function, V], V]:
+    return lambda f, x: _double(f, x, body) if x.type == "float" else body(f, x)
+
+
+FUNCTIONS: dict[str, Callable[[Function, V], V]] = {
+    "exp": _wrapped(_exp),
+    "exp2": _wrapped(_exp2),
+    "log": _wrapped(_log),
+    "log2": _wrapped(_log2),
+    "tanh": _wrapped(_tanh),
+    "erf": _wrapped(_erf),
+    "sin": _wrapped(lambda f, x: _turn(f, x, 0)),
+    "cos": _wrapped(lambda f, x: _turn(f, x, 1)),
+}

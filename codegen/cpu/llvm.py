@@ -1,0 +1,245 @@
+"""A small vector level, printed as LLVM IR: straight-line SSA on vectors, counted loops, pointers.
+
+Every value has an element type (`float`, `i32`, ...) and a number of lanes; one lane is a scalar.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class V:
+    """One SSA value or constant: its element type, its lanes and its text."""
+
+    type: str
+    lanes: int
+    text: str
+
+    @property
+    def spelled(self) -> str:
+        """The type as LLVM writes it."""
+        return spell(self.type, self.lanes)
+
+
+Number = int | V  # an i64 that may be known
+
+
+def spell(type: str, lanes: int) -> str:
+    """`<16 x float>`, or `float` for one lane."""
+    return type if lanes == 1 else f"<{lanes} x {type}>"
+
+
+def constant(type: str, value: float | int, lanes: int = 1) -> V:
+    """A number in every lane."""
+    if type in ("float", "double"):
+        single = struct.unpack("<f", struct.pack("<f", value))[0] if type == "float" else value
+        text = f"0x{struct.unpack('<Q', struct.pack('<d', single))[0]:016X}"
+    elif type == "i1":
+        text = "true" if value else "false"
+    else:
+        text = str(int(value))
+    return V(type, lanes, text if lanes == 1 else f"splat ({type} {text})")
+
+
+def vector(type: str, values: Sequence[int]) -> V:
+    """A constant vector of integers."""
+    return V(type, len(values), f"<{', '.join(f'{type} {v}' for v in values)}>")
+
+
+class Function:
+    """One function being written."""
+
+    def __init__(self, name: str, params: str, declared: set[str]) -> None:
+        self.name, self.params, self.declared = name, params, declared
+        self.lines: list[str] = []
+        self.count = 0
+        self.label = "entry"
+
+    def text(self, attributes: str) -> str:
+        """The definition."""
+        body = "\n".join(self.lines)
+        return f"define void @{self.name}({self.params}) {attributes} {{\nentry:\n{body}\n  ret void\n}}\n"
+
+    def emit(self, line: str) -> None:
+        """One instruction without a result."""
+        self.lines.append(f"  {line}")
+
+    def fresh(self) -> str:
+        """A name that nothing else has."""
+        self.count += 1
+        return f"%v{self.count}"
+
+    def op(self, type: str, lanes: int, text: str) -> V:
+        """One instruction with a result."""
+        name = self.fresh()
+        self.emit(f"{name} = {text}")
+        return V(type, lanes, name)
+
+    def binary(self, op: str, a: V, b: V) -> V:
+        """`add`, `fmul`, `and`, ..."""
+        return self.op(a.type, a.lanes, f"{op} {a.spelled} {a.text}, {b.text}")
+
+    def compare(self, op: str, a: V, b: V) -> V:
+        """`icmp slt`, `fcmp olt`, ... as i1."""
+        return self.op("i1", a.lanes, f"{op} {a.spelled} {a.text}, {b.text}")
+
+    def select(self, c: V, a: V, b: V) -> V:
+        """a where c, else b."""
+        return self.op(
+            a.type,
+            a.lanes,
+            f"select {c.spelled} {c.text}, {a.spelled} {a.text}, {b.spelled} {b.text}",
+        )
+
+    def convert(self, op: str, a: V, type: str) -> V:
+        """`sext`, `fptrunc`, `bitcast`, ... lane by lane."""
+        if a.type == type:
+            return a
+        return self.op(type, a.lanes, f"{op} {a.spelled} {a.text} to {spell(type, a.lanes)}")
+
+    def recast(self, a: V, type: str, lanes: int) -> V:
+        """The same bits as other lanes."""
+        return self.op(type, lanes, f"bitcast {a.spelled} {a.text} to {spell(type, lanes)}")
+
+    def call(self, name: str, type: str, lanes: int, *args: V) -> V:
+        """A function or intrinsic of that name."""
+        self.declared.add(
+            f"declare {spell(type, lanes)} @{name}({', '.join(a.spelled for a in args)})"
+        )
+        given = ", ".join(f"{a.spelled} {a.text}" for a in args)
+        return self.op(type, lanes, f"call {spell(type, lanes)} @{name}({given})")
+
+    def intrinsic(self, name: str, *args: V) -> V:
+        """`llvm.NAME.v16f32`: an intrinsic overloaded on its first operand."""
+        a = args[0]
+        short = {"float": "f32", "double": "f64"}.get(a.type, a.type)
+        suffix = short if a.lanes == 1 else f"v{a.lanes}{short}"
+        return self.call(f"llvm.{name}.{suffix}", a.type, a.lanes, *args)
+
+    def splat(self, a: V, lanes: int) -> V:
+        """A scalar in every lane."""
+        if lanes == 1 or a.lanes == lanes:
+            return a
+        if not a.text.startswith("%"):
+            return V(a.type, lanes, f"splat ({a.type} {a.text})")
+        one = self.op(
+            a.type, lanes, f"insertelement {spell(a.type, lanes)} poison, {a.type} {a.text}, i32 0"
+        )
+        return self.shuffle(one, one, [0] * lanes)
+
+    def shuffle(self, a: V, b: V, order: Sequence[int]) -> V:
+        """Lanes of a followed by b, by number."""
+        mask = ", ".join(f"i32 {i}" for i in order)
+        n = len(order)
+        return self.op(
+            a.type,
+            n,
+            f"shufflevector {a.spelled} {a.text}, {b.spelled} {b.text}, <{n} x i32> <{mask}>",
+        )
+
+    def lane(self, a: V, i: int) -> V:
+        """One lane as a scalar."""
+        return (
+            a
+            if a.lanes == 1
+            else self.op(a.type, 1, f"extractelement {a.spelled} {a.text}, i32 {i}")
+        )
+
+    def insert(self, a: V, x: V, i: int) -> V:
+        """a with lane i replaced."""
+        return self.op(
+            a.type, a.lanes, f"insertelement {a.spelled} {a.text}, {x.type} {x.text}, i32 {i}"
+        )
+
+    def pointer(self, base: V, offset: Number) -> V:
+        """base plus that many bytes."""
+        if isinstance(offset, int):
+            if offset == 0:
+                return base
+            offset = constant("i64", offset)
+        return self.op("ptr", 1, f"getelementptr i8, ptr {base.text}, i64 {offset.text}")
+
+    def load(self, type: str, lanes: int, at: V, align: int = 1) -> V:
+        """Consecutive elements from memory."""
+        return self.op(type, lanes, f"load {spell(type, lanes)}, ptr {at.text}, align {align}")
+
+    def store(self, a: V, at: V, align: int = 1) -> None:
+        """Consecutive elements to memory."""
+        self.emit(f"store {a.spelled} {a.text}, ptr {at.text}, align {align}")
+
+    # -- numbers: i64 arithmetic folded where it is known --
+
+    def number(self, n: Number) -> V:
+        """An i64 as a value."""
+        return constant("i64", n) if isinstance(n, int) else n
+
+    def plus(self, a: Number, b: Number) -> Number:
+        """a + b."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a + b
+        if a == 0 or b == 0:
+            return b if a == 0 else a
+        return self.binary("add", self.number(a), self.number(b))
+
+    def times(self, a: Number, b: Number) -> Number:
+        """a * b."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a * b
+        if 0 in (a, b):
+            return 0
+        if a == 1 or b == 1:
+            return b if a == 1 else a
+        return self.binary("mul", self.number(a), self.number(b))
+
+    def least(self, a: Number, b: Number) -> Number:
+        """min(a, b)."""
+        if isinstance(a, int) and isinstance(b, int):
+            return min(a, b)
+        return self.intrinsic("smin", self.number(a), self.number(b))
+
+    # -- control --
+
+    def branch(self, condition: V, yes: str, no: str) -> None:
+        """Go to one of two labels."""
+        self.emit(f"br i1 {condition.text}, label %{yes}, label %{no}")
+
+    def place(self, label: str) -> None:
+        """Begin the block of that label."""
+        self.lines.append(f"{label}:")
+        self.label = label
+
+    def labels(self, *names: str) -> list[str]:
+        """Labels that nothing else has."""
+        self.count += 1
+        return [f"{n}{self.count}" for n in names]
+
+    def loop(self, start: Number, stop: Number, step: int, body: Callable[[V], None]) -> None:
+        """body(i) for i in range(start, stop, step), step > 0."""
+        self.carry(start, stop, step, [], lambda i, _: (body(i), [])[1])
+
+    def carry(self, start: Number, stop: Number, step: int, init: Sequence[V],
+              body: Callable[[V, list[V]], list[V]]) -> list[V]:  # fmt: skip
+        """carried = body(i, carried) for i in range(start, stop, step); the last carried values."""
+        head, inside, done = self.labels("head", "body", "done")
+        before = self.label
+        self.emit(f"br label %{head}")
+        self.place(head)
+        i = V("i64", 1, self.fresh())
+        phis = [V(v.type, v.lanes, self.fresh()) for v in init]
+        at = len(self.lines)
+        going = self.compare("icmp slt", i, self.number(stop))
+        self.branch(going, inside, done)
+        self.place(inside)
+        out = body(i, phis)
+        after = self.binary("add", i, constant("i64", step))
+        incoming = [(i, self.number(start), after), *zip(phis, init, out, strict=True)]
+        self.lines[at:at] = [
+            f"  {p.text} = phi {p.spelled} [{a.text}, %{before}], [{z.text}, %{self.label}]"
+            for p, a, z in incoming
+        ]
+        self.emit(f"br label %{head}")
+        self.place(done)
+        return phis

@@ -1,0 +1,138 @@
+"""Loads and stores: contiguous where a span runs along the last dimension, else element by element."""
+
+from __future__ import annotations
+
+from math import prod
+
+from tilec.codegen.cpu import numbers
+from tilec.codegen.cpu.llvm import Number, V, constant, vector
+from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
+from tilec.codegen.cpu.views import gathered
+from tilec.ir.dtype import DType
+
+Place = Coordinates | Lazy
+
+
+def load(w: Writer, mem: Tensor, places: tuple[Place, ...], shape: Index) -> Lazy:
+    """mem[places] as a tile that is read when it is used."""
+    reads = frozenset({mem.param}).union(*(p.reads for p in places if isinstance(p, Lazy)))
+    checked = any(isinstance(p, Lazy) for p in places)
+    along = bool(places) and isinstance(places[-1], Coordinates)
+
+    def one(index: Index) -> V:
+        at, inside = positions(w, mem, places, index)
+        value = element(w, mem, at, 1)
+        return value if inside is None else w.f.select(inside, value, constant(value.type, 0))
+
+    def at(index: Index, lanes: int) -> V:
+        if lanes > 1 and not (along and _vector(w, mem, places[-1])):
+            return gathered(w, index, lanes, one)
+        if not checked or lanes == 1:
+            return (
+                one(index)
+                if lanes == 1
+                else element(w, mem, positions(w, mem, places, index)[0], lanes)
+            )
+        at, inside = positions(w, mem, places, index)
+        value = element(w, mem, at, lanes)
+        if inside is None:
+            return value
+        return w.f.select(w.f.splat(inside, lanes), value, constant(value.type, 0, lanes))
+
+    return Lazy(shape, mem.dtype, at, None, reads, reads)
+
+
+def _vector(w: Writer, mem: Tensor, last: Place) -> bool:
+    """Whether a vector along the last dimension can be read at once."""
+    assert isinstance(last, Coordinates)
+    return mem.dtype.bits >= 8 or mem.dtype.kind == "bool" or last.multiple % 8 == 0
+
+
+def store(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy) -> None:
+    """mem[places] = value, where the coordinates lie inside."""
+    along = bool(places) and isinstance(places[-1], Coordinates)
+    vectors = along and not any(isinstance(p, Lazy) for p in places)
+
+    def write(index: Index, lanes: int) -> None:
+        v = value.at(index, lanes)
+        if vectors or lanes == 1:
+            return put(index, v)
+        for i in range(lanes):
+            put((*index[:-1], w.f.plus(index[-1], i)), w.f.lane(v, i))
+
+    def put(index: Index, v: V) -> None:
+        at, inside = positions(w, mem, places, index)
+        if inside is None:
+            numbers.store(w.f, mem.dtype, v, _address(w, mem, at))
+            return
+        yes, no = w.f.labels("inside", "outside")
+        w.f.branch(inside, yes, no)
+        w.f.place(yes)
+        numbers.store(w.f, mem.dtype, v, _address(w, mem, at))
+        w.f.emit(f"br label %{no}")
+        w.f.place(no)
+
+    w.each(value.shape, write)
+
+
+def positions(
+    w: Writer, mem: Tensor, places: tuple[Place, ...], index: Index
+) -> tuple[Index, V | None]:
+    """The coordinates in memory of a tile's element, and whether they lie inside (None: surely)."""
+    out: list[Number] = []
+    inside: V | None = None
+    axis, joint = 0, -1
+    for place, extent in zip(places, mem.shape, strict=True):
+        if isinstance(place, Coordinates):
+            out.append(w.f.plus(place.start, index[axis]))
+            axis += 1
+            continue
+        rank = len(place.shape)
+        if rank and joint < 0:
+            joint, axis = axis, axis + rank
+        v = place.at(index[joint : joint + rank] if rank else (), 1)
+        wide = w.f.convert("sext" if place.dtype.kind == "int" else "zext", v, "i64")
+        within = w.f.compare("icmp ult", wide, constant("i64", extent))
+        inside = within if inside is None else w.f.binary("and", inside, within)
+        out.append(w.f.select(within, wide, constant("i64", 0)))
+    return tuple(out), inside
+
+
+def _address(w: Writer, mem: Tensor, at: Index) -> V:
+    size = numbers.item(mem.dtype)
+    strides = tuple(size * prod(mem.shape[i + 1 :]) for i in range(len(mem.shape)))
+    return w.address(mem.at, at, strides)
+
+
+def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
+    """`lanes` elements from `at` on along the last dimension."""
+    if mem.dtype.bits >= 8 or mem.dtype.kind == "bool":
+        return numbers.load(w.f, mem.dtype, _address(w, mem, at), lanes)
+    return _unpacked(w, mem, at, lanes)
+
+
+def _unpacked(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
+    """Elements of less than a byte: little-endian bits along the last dimension, rows of whole bytes.
+
+    Reads one byte beyond the last element at most, which packed storage always has.
+    """
+    f, bits = w.f, mem.dtype.bits
+    pitch = -(-mem.shape[-1] * bits // 8)
+    rows = tuple(pitch * prod(mem.shape[i + 1 : -1]) for i in range(len(mem.shape) - 1))
+    row = w.address(mem.at, at[:-1], rows)
+    bit = f.number(f.times(at[-1], bits))
+    first = f.pointer(row, f.binary("lshr", bit, constant("i64", 3)))
+    if lanes == 1:
+        pair = f.convert("zext", f.load("i16", 1, first), "i32")
+        away = f.convert("trunc", f.binary("and", bit, constant("i64", 7)), "i32")
+        return _field(w, mem.dtype, f.binary("lshr", pair, away))
+    data = f.load("i8", lanes * bits // 8, first)
+    spread = [min((i * bits >> 3) + j, lanes * bits // 8 - 1) for i in range(lanes) for j in (0, 1)]
+    pairs = f.recast(f.shuffle(data, data, spread), "i16", lanes)
+    shifted = f.binary("lshr", pairs, vector("i16", [i * bits & 7 for i in range(lanes)]))
+    return _field(w, mem.dtype, f.convert("zext", shifted, "i32"))
+
+
+def _field(w: Writer, t: DType, v: V) -> V:
+    """The low bits of an i32 as an integer of that dtype."""
+    return numbers.wrap(w.f, t, v)

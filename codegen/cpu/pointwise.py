@@ -1,0 +1,195 @@
+"""Element-wise ops on vectors: each is computed in the registers' type and rounded to its dtype."""
+
+from __future__ import annotations
+
+from tilec.codegen.cpu import numbers
+from tilec.codegen.cpu.functions import FUNCTIONS
+from tilec.codegen.cpu.llvm import Function, V, constant
+from tilec.ir.core import Op
+from tilec.ir.dtype import DType
+from tilec.ir.errors import TileError
+from tilec.ir.ops import arith
+from tilec.ir.types import Tile
+
+FLOAT = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
+WHOLE = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"}
+ORDER = {"eq": ("oeq", "eq"), "ne": ("une", "ne"), "lt": ("olt", "lt"), "le": ("ole", "le")}
+ROUNDING = {"floor": "floor", "ceil": "ceil", "rint": "roundeven"}
+
+
+def dtype(v: object) -> DType:
+    """The dtype of a tile operand."""
+    assert isinstance(v, Tile)
+    return v.dtype
+
+
+def emit(f: Function, op: Op, a: list[V]) -> V:
+    """The value of an element-wise op for the values of its operands."""
+    source, out = dtype(op.operands[0].type), dtype(op.result.type)
+    match op:
+        case arith.Cast():
+            return cast(f, a[0], source, op, a[1] if len(a) > 1 else None)
+        case arith.Bitcast():
+            return _bitcast(f, a[0], source, out)
+        case arith.Where():
+            return f.select(a[0], a[1], a[2])
+        case arith.Comparison():
+            return _compare(f, op.name, source, a)
+        case arith.Not():
+            ones = constant(a[0].type, -1 if a[0].type != "i1" else 1, a[0].lanes)
+            return _rounded(f, out, f.binary("xor", a[0], ones))
+        case _:
+            v = _float(f, op, a) if source.is_float else _whole(f, op, source, a)
+            return _rounded(f, out, v)
+
+
+def _rounded(f: Function, t: DType, v: V) -> V:
+    if t.is_float:
+        return v if t.bits >= 32 else numbers.round_float(f, t, v)
+    return v if t.kind == "bool" else numbers.wrap(f, t, v)
+
+
+def _compare(f: Function, name: str, t: DType, a: list[V]) -> V:
+    ordered, plain = ORDER[name]
+    if t.is_float:
+        return f.compare(f"fcmp {ordered}", *a)
+    sign = "" if plain in ("eq", "ne") else "s" if t.kind == "int" else "u"
+    return f.compare(f"icmp {sign}{plain}", *a)
+
+
+def _float(f: Function, op: Op, a: list[V]) -> V:
+    if op.name in FLOAT:
+        return f.binary(FLOAT[op.name], *a)
+    if op.name in ROUNDING:
+        return f.intrinsic(ROUNDING[op.name], a[0])
+    match op.name:
+        case "maximum" | "minimum" | "fma" | "sqrt":
+            return f.intrinsic(op.name, *a)
+        case "abs":
+            return f.intrinsic("fabs", a[0])
+        case "neg":
+            return f.op(a[0].type, a[0].lanes, f"fneg {a[0].spelled} {a[0].text}")
+        case "rsqrt":
+            return f.binary("fdiv", constant(a[0].type, 1.0, a[0].lanes), f.intrinsic("sqrt", a[0]))
+        case _ if op.name in FUNCTIONS:
+            return FUNCTIONS[op.name](f, a[0])
+        case _:
+            raise TileError(f"cpu: no code for {op.name} of floats", op.loc)
+
+
+def _whole(f: Function, op: Op, t: DType, a: list[V]) -> V:
+    signed = t.kind == "int"
+    n, kind = a[0].lanes, a[0].type
+    if op.name in WHOLE:
+        return f.binary(WHOLE[op.name], *a)
+    match op.name:
+        case "maximum" | "minimum":
+            return f.intrinsic(f"{'s' if signed else 'u'}{op.name[:3]}", *a)
+        case "neg":
+            return f.binary("sub", constant(kind, 0, n), a[0])
+        case "abs":
+            return (
+                f.intrinsic("smax", a[0], f.binary("sub", constant(kind, 0, n), a[0]))
+                if signed
+                else a[0]
+            )
+        case "floordiv" | "mod":
+            return _divide(f, op.name, signed, a)
+        case "shl" | "shr":
+            return _shift(f, op.name, t, a)
+        case _:
+            raise TileError(f"cpu: no code for {op.name} of {t}", op.loc)
+
+
+def _shift(f: Function, name: str, t: DType, a: list[V]) -> V:
+    n, kind = a[0].lanes, a[0].type
+    inside = f.compare("icmp ult", a[1], constant(kind, t.bits, n))
+    by = f.select(inside, a[1], constant(kind, 0, n))
+    if name == "shl":
+        return f.select(inside, f.binary("shl", a[0], by), constant(kind, 0, n))
+    far = constant(kind, (64 if kind == "i64" else 32) - 1, n)
+    if t.kind == "int":
+        return f.binary("ashr", a[0], f.select(inside, a[1], far))
+    return f.select(inside, f.binary("lshr", a[0], by), constant(kind, 0, n))
+
+
+def _divide(f: Function, name: str, signed: bool, a: list[V]) -> V:
+    """Floor division; 0 where the divisor is 0, and no trap at the least number by -1."""
+    n, kind = a[0].lanes, a[0].type
+    zero, one = constant(kind, 0, n), constant(kind, 1, n)
+    none = f.compare("icmp eq", a[1], zero)
+    if not signed:
+        by = f.select(none, one, a[1])
+        return f.select(none, zero, f.binary("udiv" if name == "floordiv" else "urem", a[0], by))
+    minus = f.compare("icmp eq", a[1], constant(kind, -1, n))
+    by = f.select(f.binary("or", none, minus), one, a[1])
+    q, r = f.binary("sdiv", a[0], by), f.binary("srem", a[0], by)
+    mixed = f.compare("icmp slt", f.binary("xor", r, by), zero)
+    off = f.binary("and", mixed, f.compare("icmp ne", r, zero))
+    if name == "mod":
+        return f.select(none, zero, f.select(off, f.binary("add", r, by), r))
+    down = f.select(off, f.binary("sub", q, one), q)
+    return f.select(none, zero, f.select(minus, f.binary("sub", zero, a[0]), down))
+
+
+def _bitcast(f: Function, v: V, source: DType, out: DType) -> V:
+    n = v.lanes
+    if source.is_float and source.bits < 32:
+        v = numbers.narrow(f, source, v)
+    elif source.is_float:
+        v = f.convert("bitcast", v, f"i{source.bits}")
+    if out.is_float and out.bits < 32:
+        low = f.binary("and", v, constant("i32", (1 << out.bits) - 1, n))
+        return numbers.widen(f, out, low)
+    if out.is_float:
+        return f.convert("bitcast", v, numbers.register(out))
+    return numbers.wrap(f, out, v)
+
+
+def cast(f: Function, v: V, source: DType, op: arith.Cast, random: V | None) -> V:
+    """A value of one dtype as another."""
+    out, n = op.dtype, v.lanes
+    if random is not None:
+        raise TileError("cpu: no code for stochastic rounding yet", op.loc)
+    if out.kind == "bool":
+        zero = constant(v.type, 0, n)
+        return f.compare("fcmp une" if source.is_float else "icmp ne", v, zero)
+    if source.is_float:
+        if out.is_float:
+            return numbers.round_float(f, out, v, op.rounding, op.saturate)
+        return _to_whole(f, v, out, op)
+    if out.is_float:
+        if v.type == "i32" and source.bits < 24:
+            return numbers.round_float(
+                f, out, f.convert("sitofp", v, "float"), "nearest", op.saturate
+            )
+        wide = "uitofp" if source.kind in ("uint", "bool") else "sitofp"
+        return numbers.round_float(f, out, f.convert(wide, v, "double"), "nearest", op.saturate)
+    return _resize(f, v, source, out, op.saturate)
+
+
+def _resize(f: Function, v: V, source: DType, out: DType, saturate: bool) -> V:
+    wide = f.convert("sext" if source.kind == "int" else "zext", v, "i64") if v.type != "i64" else v
+    if saturate:
+        low, high = (constant("i64", int(b), v.lanes) for b in (out.low, out.high))
+        wide = f.intrinsic("smin", f.intrinsic("smax", wide, low), high)
+    kept = f.convert("trunc", wide, numbers.register(out))
+    return numbers.wrap(f, out, kept)
+
+
+def _to_whole(f: Function, v: V, out: DType, op: arith.Cast) -> V:
+    n = v.lanes
+    wide = f.convert("fpext", v, "double")
+    near = f.intrinsic("roundeven" if op.rounding == "nearest" else "trunc", wide)
+    number = f.compare("fcmp ord", v, v)
+    near = f.select(number, near, constant("double", 0.0, n))
+    if op.saturate:
+        low, high = constant("double", out.low, n), constant("double", out.high, n)
+        near = f.intrinsic("minnum", f.intrinsic("maxnum", near, low), high)
+    edge = constant("double", 2.0**63, n)
+    small = f.compare("fcmp olt", f.intrinsic("fabs", near), edge)
+    whole = f.convert("fptosi", f.select(small, near, constant("double", 0.0, n)), "i64")
+    negative = f.compare("fcmp olt", near, constant("double", 0.0, n))
+    least = f.select(negative, constant("i64", -(1 << 63), n), constant("i64", 0, n))
+    whole = f.select(small, whole, least)
+    return numbers.wrap(f, out, f.convert("trunc", whole, numbers.register(out)))

@@ -1,0 +1,199 @@
+"""Tiles while CPU code is written: expressions evaluated where they are used, or scratch buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+
+from tilec.codegen.cpu import numbers
+from tilec.codegen.cpu.llvm import Function, Number, V, constant
+from tilec.ir.core import Value
+from tilec.ir.dtype import DType
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Extent, substitute
+from tilec.ir.types import Tile
+
+Index = tuple[Number, ...]
+At = Callable[[Index, int], V]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A row-major scratch tile; `pitch` is the distance of rows of the last axis in elements."""
+
+    at: V
+    shape: tuple[int, ...]
+
+    @property
+    def pitch(self) -> int:
+        """Elements from one row to the next, whole vectors."""
+        return -(-self.shape[-1] // 16) * 16 if self.shape else 1
+
+    def strides(self) -> tuple[int, ...]:
+        """Elements between neighbours along each axis."""
+        padded = (*self.shape[1:-1], self.pitch) if len(self.shape) > 1 else ()
+        return tuple(prod(padded[i:]) for i in range(len(self.shape) - 1)) + (1,) * bool(self.shape)
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A tile: `at(index, lanes)` gives `lanes` elements from `index` on along the last axis.
+
+    `reads` are the memories and buffers that `at` looks into, `beside` those of them that it looks
+    into anywhere but at its own index. `across`, of a matrix, gives lanes along the first axis.
+    """
+
+    shape: Index
+    dtype: DType
+    at: At
+    buffer: Buffer | None = None
+    reads: frozenset[object] = frozenset()
+    beside: frozenset[object] = frozenset()
+    across: At | None = None
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """A span: its first coordinate, how many there are, and what the first is a multiple of."""
+
+    start: Number
+    size: Number
+    multiple: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor argument: the address of its first element."""
+
+    param: Value
+    at: V
+    shape: tuple[int, ...]
+    dtype: DType
+
+
+@dataclass
+class Scratch:
+    """The memory of one thread, handed out once."""
+
+    used: int = 0
+
+    def take(self, size: int) -> int:
+        """The offset of `size` fresh bytes on a line of their own, with a line to read beyond."""
+        at = self.used
+        self.used += -(-size // 64) * 64 + 64
+        return at
+
+
+@dataclass
+class Writer:
+    """Where code is being written: the function, its scratch memory, and what symbols stand for."""
+
+    f: Function
+    lanes: int
+    features: frozenset[str]
+    scratch: Scratch
+    base: V  # this thread's scratch memory
+    sizes: dict[str, Number] = field(default_factory=dict[str, Number])
+    most: dict[str, int] = field(default_factory=dict[str, int])
+
+    def extent(self, e: Extent) -> Number:
+        """An extent as it is in this iteration."""
+        known = substitute(e, {k: v for k, v in self.sizes.items() if isinstance(v, int)})
+        if isinstance(known, int):
+            return known
+        if known.is_name and known.text in self.sizes:
+            return self.sizes[known.text]
+        raise TileError(f"cpu: the extent {e} is not known when the code is written")
+
+    def largest(self, e: Extent) -> int:
+        """The most that an extent can be."""
+        known = substitute(e, self.most)
+        if not isinstance(known, int):
+            raise TileError(f"cpu: no bound is known for the extent {e}")
+        return known
+
+    def shape(self, t: Tile) -> Index:
+        """The extents of a tile in this iteration."""
+        return tuple(self.extent(d) for d in t.shape)
+
+    def each(self, shape: Index, body: Callable[[Index, int], None]) -> None:
+        """body(index, lanes) over every element, vectors of consecutive ones first."""
+        if not shape:
+            body((), 1)
+            return
+        *outer, last = shape
+
+        def axis(done: Index) -> None:
+            if len(done) < len(outer):
+                self.f.loop(0, outer[len(done)], 1, lambda i: axis((*done, i)))
+                return
+            whole = self.whole(last)
+            if whole != 0:
+                self.f.loop(0, whole, self.lanes, lambda i: body((*done, i), self.lanes))
+            if not isinstance(last, int) or whole != last:
+                self.f.loop(whole, last, 1, lambda i: body((*done, i), 1))
+
+        axis(())
+
+    def whole(self, n: Number) -> Number:
+        """How many of n elements fill whole vectors."""
+        if isinstance(n, int):
+            return n - n % self.lanes
+        return self.f.binary("and", n, constant("i64", -self.lanes))
+
+    def buffer(self, t: Tile) -> Buffer:
+        """Fresh scratch memory for a tile."""
+        shape = tuple(self.largest(d) for d in t.shape)
+        empty = Buffer(self.base, shape)
+        size = prod((*shape[:-1], empty.pitch)) * numbers.scratch(t.dtype)
+        return Buffer(self.f.pointer(self.base, self.scratch.take(size)), shape)
+
+    def place(self, b: Buffer, t: DType, index: Index) -> V:
+        """The address of an element of a buffer."""
+        return self.address(b.at, index, tuple(s * numbers.scratch(t) for s in b.strides()))
+
+    def address(self, base: V, index: Index, strides: tuple[int, ...]) -> V:
+        """base + sum of index * stride, strides in bytes."""
+        offset: Number = 0
+        for i, s in zip(index, strides, strict=True):
+            offset = self.f.plus(offset, self.f.times(i, s))
+        return self.f.pointer(base, offset)
+
+    def read(self, b: Buffer, t: DType, shape: Index) -> Lazy:
+        """A buffer as a tile; a scalar is read now."""
+
+        def at(index: Index, lanes: int) -> V:
+            place = self.place(b, t, index)
+            if t.kind == "bool":
+                return self.f.compare(
+                    "icmp ne", self.f.load("i8", lanes, place), constant("i8", 0, lanes)
+                )
+            return self.f.load(numbers.register(t), lanes, place, numbers.scratch(t))
+
+        if not shape:
+            return scalar(self.f, at((), 1), t)
+        return Lazy(shape, t, at, b, frozenset({b.at.text}))
+
+    def write(self, b: Buffer, t: DType, index: Index, v: V) -> None:
+        """Elements into a buffer."""
+        v = self.f.convert("zext", v, "i8") if t.kind == "bool" else v
+        self.f.store(v, self.place(b, t, index), numbers.scratch(t))
+
+    def fill(self, b: Buffer, x: Lazy) -> Lazy:
+        """Evaluate a tile into a buffer."""
+        self.each(x.shape, lambda i, n: self.write(b, x.dtype, i, x.at(i, n)))
+        return self.read(b, x.dtype, x.shape)
+
+    def settled(self, x: Lazy, t: Tile) -> Lazy:
+        """The tile in a buffer, or a scalar in a register."""
+        if x.buffer is not None:
+            return x
+        if not x.shape:
+            return scalar(self.f, x.at((), 1), x.dtype)
+        return self.fill(self.buffer(t), x)
+
+
+def scalar(f: Function, v: V, t: DType) -> Lazy:
+    """A value that is known, as a tile of rank 0."""
+    return Lazy((), t, lambda _, lanes: f.splat(v, lanes))

@@ -1,0 +1,178 @@
+"""Tiles in another shape: nothing is computed until the result is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tilec.codegen.cpu import numbers
+from tilec.codegen.cpu.llvm import Number, V, constant
+from tilec.codegen.cpu.tiles import At, Index, Lazy, Writer
+from tilec.ir.core import Op
+from tilec.ir.errors import TileError
+from tilec.ir.ops import shape
+from tilec.ir.types import Tile
+
+
+def gathered(w: Writer, index: Index, lanes: int, one: Callable[[Index], V]) -> V:
+    """`lanes` elements one by one: one(index) gives the scalar at an index."""
+    parts: list[V] = [one((*index[:-1], w.f.plus(index[-1], i))) for i in range(lanes)]
+    if lanes == 1:
+        return parts[0]
+    out = V(parts[0].type, lanes, "poison")
+    for i, part in enumerate(parts):
+        out = w.f.insert(out, part, i)
+    return out
+
+
+def view(x: Lazy, shape_: Index, at: At) -> Lazy:
+    """`x` looked at elsewhere than at its own index."""
+    return Lazy(shape_, x.dtype, at, None, x.reads, x.reads)
+
+
+def emit(w: Writer, op: Op, x: Lazy) -> Lazy:
+    """A view op of one operand."""
+    t = op.operands[0].type
+    out = op.result.type
+    assert isinstance(t, Tile) and isinstance(out, Tile)
+    match op:
+        case shape.Broadcast():
+            grows = t.shape != out.shape[len(out.shape) - t.rank :] or t.rank < out.rank
+            return _broadcast(w, w.settled(x, t) if grows else x, t, out)
+        case shape.Transpose():
+            return _transpose(w, x, op.order, w.shape(out))
+        case shape.Slice():
+            return _slice(w, w.settled(x, t), op, w.shape(out))
+        case shape.Reshape():
+            return _reshape(w, w.settled(x, t), w.shape(out))
+        case _:
+            raise TileError(f"cpu: no code for {op.name}", op.loc)
+
+
+def _broadcast(w: Writer, x: Lazy, t: Tile, out: Tile) -> Lazy:
+    skip = out.rank - t.rank
+    stretched = [a != b for a, b in zip(t.shape, out.shape[skip:], strict=True)]
+
+    def at(index: Index, lanes: int) -> V:
+        own = tuple(0 if s else i for s, i in zip(stretched, index[skip:], strict=True))
+        if not t.rank or stretched[-1]:
+            return w.f.splat(x.at(own, 1), lanes)
+        return x.at(own, lanes)
+
+    return view(x, w.shape(out), at)
+
+
+def _transpose(w: Writer, x: Lazy, order: tuple[int, ...], shape_: Index) -> Lazy:
+    def one(index: Index) -> V:
+        own: list[Number] = [0] * len(order)
+        for i, axis in zip(index, order, strict=True):
+            own[axis] = i
+        return x.at(tuple(own), 1)
+
+    def at(index: Index, lanes: int) -> V:
+        if order[-1] == len(order) - 1:
+            own: list[Number] = [0] * len(order)
+            for i, axis in zip(index, order, strict=True):
+                own[axis] = i
+            return x.at(tuple(own), lanes)
+        return gathered(w, index, lanes, one)
+
+    def across(index: Index, lanes: int) -> V:
+        return x.at((index[1], index[0]), lanes)
+
+    turned = across if order == (1, 0) else None
+    return Lazy(shape_, x.dtype, at, None, x.reads, x.reads, turned)
+
+
+def _slice(w: Writer, x: Lazy, op: shape.Slice, shape_: Index) -> Lazy:
+    start = w.extent(op.start)
+
+    def at(index: Index, lanes: int) -> V:
+        own = list(index)
+        own[op.axis] = w.f.plus(own[op.axis], start)
+        return x.at(tuple(own), lanes)
+
+    return view(x, shape_, at)
+
+
+def _reshape(w: Writer, x: Lazy, shape_: Index) -> Lazy:
+    def one(index: Index) -> V:
+        flat: Number = 0
+        for i, d in zip(index, shape_, strict=True):
+            flat = w.f.plus(w.f.times(flat, d), i)
+        own: list[Number] = []
+        for d in reversed(x.shape):
+            size, value = w.f.number(d), w.f.number(flat)
+            own.insert(0, w.f.binary("srem", value, size))
+            flat = w.f.binary("sdiv", value, size)
+        return x.at(tuple(own), 1)
+
+    def at(index: Index, lanes: int) -> V:
+        return gathered(w, index, lanes, one) if index else one(index)
+
+    return view(x, shape_, at)
+
+
+def join(w: Writer, op: shape.Join, parts: list[Lazy]) -> Lazy:
+    """The parts one after the other, in a buffer."""
+    out = op.result.type
+    assert isinstance(out, Tile)
+    buffer = w.buffer(out)
+    offset: Number = 0
+    for part in parts:
+
+        def write(index: Index, lanes: int, part: Lazy = part, offset: Number = offset) -> None:
+            own = list(index)
+            own[op.axis] = w.f.plus(own[op.axis], offset)
+            w.write(buffer, out.dtype, tuple(own), part.at(index, lanes))
+
+        w.each(part.shape, write)
+        offset = w.f.plus(offset, part.shape[op.axis])
+    return w.read(buffer, out.dtype, w.shape(out))
+
+
+def iota(w: Writer, size: Number, start: Number, t: Tile) -> Lazy:
+    """start, start + 1, ..."""
+
+    def at(index: Index, lanes: int) -> V:
+        first = w.f.convert("trunc", w.f.number(w.f.plus(index[0], start)), "i32")
+        if lanes == 1:
+            return first
+        steps = V("i32", lanes, f"<{', '.join(f'i32 {i}' for i in range(lanes))}>")
+        return w.f.binary("add", w.f.splat(first, lanes), steps)
+
+    return Lazy((size,), t.dtype, at)
+
+
+def full(w: Writer, op: shape.Full) -> Lazy:
+    """One number everywhere."""
+    t = op.result.type
+    assert isinstance(t, Tile)
+    rounded = t.dtype.round(t.dtype.carrier(op.value)).item()
+    return Lazy(w.shape(t), t.dtype, lambda _, n: constant(numbers.register(t.dtype), rounded, n))
+
+
+def random_bits(w: Writer, seed: Lazy, offset: Lazy) -> Lazy:
+    """Word 0 of Philox4x32-10 (see the op)."""
+
+    def at(index: Index, lanes: int) -> V:
+        f = w.f
+        zero = constant("i32", 0, lanes)
+        c = [offset.at(index, lanes), zero, zero, zero]
+        k0, k1 = f.splat(seed.at((), 1), lanes), zero
+        for _ in range(10):
+            high0, low0 = _product(w, c[0], 0xD2511F53)
+            high1, low1 = _product(w, c[2], 0xCD9E8D57)
+            first = f.binary("xor", f.binary("xor", high1, c[1]), k0)
+            third = f.binary("xor", f.binary("xor", high0, c[3]), k1)
+            c = [first, low1, third, low0]
+            k0 = f.binary("add", k0, constant("i32", 0x9E3779B9, lanes))
+            k1 = f.binary("add", k1, constant("i32", 0xBB67AE85, lanes))
+        return c[0]
+
+    return Lazy(offset.shape, offset.dtype, at, None, offset.reads, offset.beside)
+
+
+def _product(w: Writer, a: V, by: int) -> tuple[V, V]:
+    wide = w.f.binary("mul", w.f.convert("zext", a, "i64"), constant("i64", by, a.lanes))
+    high = w.f.binary("lshr", wide, constant("i64", 32, a.lanes))
+    return w.f.convert("trunc", high, "i32"), w.f.convert("trunc", wide, "i32")
