@@ -28,7 +28,7 @@ class Atom:
     @property
     def size(self) -> int:
         """Bytes of a lane."""
-        return 8 if self.kind == "double" else 4
+        return 8 if self.kind in ("double", "i64") else 4
 
 
 def exact_in_bf16(t: DType) -> bool:

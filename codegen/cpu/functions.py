@@ -1,14 +1,15 @@
 """Mathematical functions on vectors of floats, by range reduction and polynomials.
 
 exp, log: Cody-Waite reduction with Cephes's minimax coefficients (S. Moshier, Methods and Programs
-for Mathematical Functions, 1989). erf: Abramowitz and Stegun 7.1.26 is too coarse for f32, so it is
-its Taylor series near 0 and a rational form beyond, in double. Errors are a few units in the last place of f32.
+for Mathematical Functions, 1989). erf: its series, which does not cancel, times exp(-x^2). All run in double, so f32 results are within
+a unit of the last place.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from tilec.codegen.cpu.llvm import Function, V, constant
 
@@ -99,36 +100,37 @@ def _log2(f: Function, x: V) -> V:
 
 
 def _tanh(f: Function, x: V) -> V:
-    """1 - 2 / (exp(2|x|) + 1), and its series near 0."""
+    """1 - 2 / (exp(2|x|) + 1); near 0 the series at |x| / 8, doubled three times."""
     n = x.lanes
     a = f.intrinsic("fabs", x)
     one, two = constant("double", 1, n), constant("double", 2, n)
     e = _exp(f, f.binary("fmul", a, two))
     far = f.binary("fsub", one, f.binary("fdiv", two, f.binary("fadd", e, one)))
-    square = f.binary("fmul", a, a)
-    series = [62 / 2835, -17 / 315, 2 / 15, -1 / 3, 1.0]
-    near = f.binary("fmul", a, _poly(f, square, series))
-    y = f.select(f.compare("fcmp olt", a, constant("double", 0.03, n)), near, far)
+    eighth = f.binary("fmul", a, constant("double", 0.125, n))
+    series = [21844 / 6081075, -1382 / 155925, 62 / 2835, -17 / 315, 2 / 15, -1 / 3, 1.0]
+    near = f.binary("fmul", eighth, _poly(f, f.binary("fmul", eighth, eighth), series))
+    for _ in range(3):
+        near = f.binary("fdiv", f.binary("fmul", near, two), f.intrinsic("fma", near, near, one))
+    y = f.select(f.compare("fcmp olt", a, constant("double", 0.55, n)), near, far)
     return f.intrinsic("copysign", y, x)
 
 
-def _erf(f: Function, x: V) -> V:
-    """The series 2/sqrt(pi) exp(-x^2) x sum (2 x^2)^k / (2k + 1)!!, up to |x| = 4; then 1."""
+def _erf(f: Function, x: V, limit: float = 4.0, terms: int = 64) -> V:
+    """2/sqrt(pi) exp(-x^2) x sum (2 x^2)^k / (2k + 1)!!, up to |x| = limit, where erf is 1."""
     n = x.lanes
     a = f.intrinsic("fabs", x)
-    capped = f.intrinsic("minnum", a, constant("double", 4.0, n))
+    capped = f.intrinsic("minnum", a, constant("double", limit, n))
     square = f.binary("fmul", capped, capped)
-    double_factorial = [math.prod(range(1, 2 * k + 2, 2)) for k in range(64)]
-    series = _poly(f, square, [2.0**k / double_factorial[k] for k in range(63, -1, -1)])
+    odd = accumulate(range(3, 2 * terms, 2), lambda c, k: c * 2 / k, initial=1.0)
+    series = _poly(f, square, list(odd)[::-1])
     minus = f.op("double", n, f"fneg {square.spelled} {square.text}")
     decay = f.binary("fmul", _exp(f, minus), constant("double", 2 / math.sqrt(math.pi), n))
-    y = f.binary("fmul", f.binary("fmul", capped, decay), series)
-    y = f.select(f.compare("fcmp uno", x, x), x, f.intrinsic("copysign", y, x))
-    return y
+    y = f.intrinsic("copysign", f.binary("fmul", f.binary("fmul", capped, decay), series), x)
+    return f.select(f.compare("fcmp uno", x, x), x, y)
 
 
 def _turn(f: Function, x: V, quarter: int) -> V:
-    """sin(x + quarter * pi / 2), by reduction to [-pi/4, pi/4]."""
+    """sin(x + quarter * pi / 2), by reduction to [-pi/4, pi/4]; NaN beyond |x| = 2**30."""
     n = x.lanes
     whole = f.intrinsic("roundeven", f.binary("fmul", x, constant("double", 2 / math.pi, n)))
     high, low = 1.57079632679489655800e00, 6.12323399573676603587e-17
@@ -137,7 +139,8 @@ def _turn(f: Function, x: V, quarter: int) -> V:
     square = f.binary("fmul", rest, rest)
     sine = [(-1) ** k / math.factorial(2 * k + 1) for k in range(8, -1, -1)]
     cosine = [(-1) ** k / math.factorial(2 * k) for k in range(9, -1, -1)]
-    large = f.compare("fcmp uge", f.intrinsic("fabs", whole), constant("double", 2.0**53, n))
+    large = f.compare("fcmp uge", f.intrinsic("fabs", whole), constant("double", 2.0**30, n))
+    rest = f.select(large, constant("double", math.nan, n), rest)
     safe = f.select(large, constant("double", 0, n), whole)
     k = f.binary("add", f.convert("fptosi", safe, "i64"), constant("i64", quarter, n))
     odd = f.compare("icmp ne", f.binary("and", k, constant("i64", 1, n)), constant("i64", 0, n))
@@ -156,7 +159,7 @@ FUNCTIONS: dict[str, Callable[[Function, V], V]] = {
     "log": _wrapped(_log),
     "log2": _wrapped(_log2),
     "tanh": _wrapped(_tanh),
-    "erf": _wrapped(_erf),
+    "erf": lambda f, x: _double(f, x, _erf) if x.type == "float" else _erf(f, x, 6.0, 150),
     "sin": _wrapped(lambda f, x: _turn(f, x, 0)),
     "cos": _wrapped(lambda f, x: _turn(f, x, 1)),
 }

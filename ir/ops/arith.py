@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -21,6 +22,14 @@ def tile(op: str, value: Value) -> Tile:
     return value.type
 
 
+def number(op: str, value: Value) -> Tile:
+    """The type of an operand that has to be a tile of numbers."""
+    t = tile(op, value)
+    if t.dtype == boolean:
+        raise TileError(f"{op}: expected numbers, not {t}")
+    return t
+
+
 class Binary(Op):
     """out = a . b, both of one shape and dtype"""
 
@@ -35,8 +44,7 @@ class Binary(Op):
 
     def accept(self, a: Tile) -> Tile:
         """The result's type for operands of type `a`."""
-        if a.dtype == boolean:
-            raise TileError(f"{self.name}: expected numbers, not {a}")
+        number(self.name, self.a)
         return a
 
 
@@ -196,7 +204,18 @@ class Fma(Op, name="fma", traits=EACH):
         return a
 
     def evaluate(self, a: Array, b: Array, c: Array) -> Array:
+        if tile("fma", self.a).dtype.bits == 64:
+            return np.vectorize(_fma, otypes=[np.float64])(a, b, c)
         return _round_to_odd_sum(a * b, c)
+
+
+def _fma(a: float, b: float, c: float) -> float:
+    if not all(map(math.isfinite, (a, b, c))) or a * b + c == 0:
+        return a * b + c
+    try:
+        return float(Fraction(a) * Fraction(b) + Fraction(c))
+    except OverflowError:
+        return a * b + c
 
 
 def _round_to_odd_sum(p: Array, c: Array) -> Array:
@@ -227,7 +246,7 @@ class Neg(Unary, name="neg", traits=EACH):
     """out = -a"""
 
     def infer(self) -> Type:
-        return tile("neg", self.a)
+        return number("neg", self.a)
 
     def evaluate(self, a: Array) -> Array:
         return -a
@@ -237,7 +256,7 @@ class Abs(Unary, name="abs", traits=EACH):
     """out = |a|"""
 
     def infer(self) -> Type:
-        return tile("abs", self.a)
+        return number("abs", self.a)
 
     def evaluate(self, a: Array) -> Array:
         return np.abs(a)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tilec.ir.core import Op, Value
-from tilec.ir.dtype import Array, DType, boolean, f32, i32
+from tilec.ir.dtype import Array, DType, boolean, f32, i32, i64
 from tilec.ir.errors import TileError
 from tilec.ir.ops.arith import tile
 from tilec.ir.types import Tile, Type
@@ -98,4 +98,4 @@ def accumulator(a: DType, b: DType) -> DType:
         raise TileError("dot: expected numbers, not bool")
     if a.is_float or b.is_float:
         return max(f32, a, b, key=lambda t: t.bits if t.is_float else 0)
-    return i32
+    return i64 if i64 in (a, b) else i32

@@ -1,0 +1,222 @@
+"""The conformance cases: every op of the registry on every dtype that it takes, as one-op kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilec.ir.core import Block, Builder, Func, Op, Value
+from tilec.ir.dtype import FLOATS, INTEGERS, Array, DType, boolean, i32, u32
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Sym
+from tilec.ir.format import Dense
+from tilec.ir.ops import arith, control, memory, reduce, shape
+from tilec.ir.types import Memory, Span, Tile
+
+BYTES = tuple(t for t in (*FLOATS, *INTEGERS, boolean) if t.bits >= 8 or t is boolean)
+ROWS, COLUMNS = 5, 37  # odd, and more than one vector
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function and what its parameters hold, in carriers; `out` is written."""
+
+    name: str
+    func: Func
+    inputs: dict[str, Array]
+    out: DType
+    shape: tuple[int, ...]
+    ulps: float = 0.0  # how far a back end may be from the exact result, in units of the last place
+
+
+def values(t: DType, shape_: tuple[int, ...], seed: int) -> Array:
+    """Varied values of a dtype, special ones among them."""
+    rng = np.random.default_rng(seed)
+    if t is boolean:
+        return rng.integers(0, 2, shape_).astype(bool)
+    if t.is_integer:
+        wide = rng.integers(max(t.low, -(2**62)), min(t.high, 2**62), shape_, endpoint=True)
+        x = np.where(
+            rng.random(shape_) < 0.5, wide, rng.integers(max(t.low, -5), min(t.high, 5), shape_)
+        )
+        return t.round(x)
+    scale = 10.0 ** rng.integers(-3, 3, shape_)
+    x = rng.standard_normal(shape_) * scale
+    special = np.array(
+        [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, t.high, t.low, 0.5, 2.5, 1e-40]
+    )
+    x = np.where(rng.random(shape_) < 0.2, rng.choice(special, shape_), x)
+    return t.round(x)
+
+
+def kernel(
+    name: str, inputs: list[Value], out: Tile, body: Callable[[Builder, list[Value]], Value]
+) -> Func:
+    """Loads every input whole, applies `body(builder, tiles)`, stores the result whole."""
+    y = Value(Memory(out.shape, Dense(out.dtype)), "out")
+    b = Builder()
+
+    def indices(m: Value) -> tuple[Value, ...]:
+        assert isinstance(m.type, Memory)
+        return tuple(b(memory.Whole(d)) for d in m.type.shape)
+
+    result = body(b, [b(memory.Load(m, indices(m))) for m in inputs])
+    b.add(memory.Store(y, indices(y), result))
+    return Func(name, Block((*inputs, y), tuple(b.ops)))
+
+
+def _inputs(types: list[DType], shape_: tuple[int, ...]) -> list[Value]:
+    return [Value(Memory(shape_, Dense(t)), f"x{i}") for i, t in enumerate(types)]
+
+
+ULPS = {
+    "exp": 1,
+    "exp2": 1,
+    "log": 1,
+    "log2": 1,
+    "sin": 2,
+    "cos": 2,
+    "tanh": 1,
+    "erf": 1,
+    "rsqrt": 1.5,
+}
+
+
+def _case(
+    cls: type[Op], types: list[DType], shape_: tuple[int, ...], **attributes: object
+) -> Case | None:
+    made: list[Op] = []
+
+    def body(b: Builder, tiles: list[Value]) -> Value:
+        made.append(cls(*tiles, **attributes))
+        return b(made[-1])
+
+    inputs = _inputs(types, shape_)
+    try:
+        op = cls(*(Value(Tile(shape_, t)) for t in types), **attributes)
+    except TileError:
+        return None  # the op says itself which dtypes it takes
+    out = op.result.type
+    assert isinstance(out, Tile)
+    label = "-".join([cls.name, *map(str, types), *map(str, attributes.values())])
+    data = {
+        v.hint: values(t, shape_, i) for i, (v, t) in enumerate(zip(inputs, types, strict=True))
+    }
+    ulps = ULPS.get(cls.name, 0.0) * (8 if types[0].bits == 64 else 1) if types[0].is_float else 0.0
+    if cls in (arith.Sin, arith.Cos):  # a back end may give up beyond 2**30
+        data["x0"] = np.where(
+            np.abs(data["x0"]) < 2.0**20, data["x0"], types[0].round(np.array(3.5))
+        )
+    return Case(label, kernel("k", inputs, out, body), data, out.dtype, out.shape, ulps)
+
+
+def elementwise() -> Iterator[Case]:
+    """Unary, binary and ternary ops on every dtype, and every cast."""
+    found: list[Case | None] = []
+    for cls in Op.registry.values():
+        arity = len(cls.fields("operand"))
+        if issubclass(cls, arith.Binary | arith.Unary | arith.Not | arith.Fma):
+            found += [_case(cls, [t] * arity, (ROWS, COLUMNS)) for t in BYTES]
+    found += [_case(arith.Where, [boolean, t, t], (ROWS, COLUMNS)) for t in BYTES]
+    for a in BYTES:
+        found += [_case(arith.Bitcast, [a], (ROWS, COLUMNS), dtype=b) for b in BYTES]
+        for b in (*FLOATS, *INTEGERS, boolean):
+            modes = [("nearest", False), ("toward_zero", False), ("nearest", True)]
+            found += [
+                _case(arith.Cast, [a], (ROWS, COLUMNS), dtype=b, rounding=r, saturate=s)
+                for r, s in modes
+                if b.bits >= 8 or b is boolean
+            ]
+    yield from (c for c in found if c is not None)
+
+
+def reductions() -> Iterator[Case]:
+    """Every reduction along both axes; sums of floats on small whole numbers, where they are exact."""
+    for cls in (reduce.Sum, reduce.Max, reduce.Min, reduce.Argmax):
+        for t in BYTES:
+            for axis in (0, 1):
+                case = _case(cls, [t], (ROWS, COLUMNS), axis=axis)
+                if case is None:
+                    continue
+                if cls is reduce.Sum and t.is_float:
+                    rng = np.random.default_rng(1)
+                    case.inputs["x0"] = rng.integers(-1, 2, (ROWS, COLUMNS)).astype(float)
+                yield case
+
+
+def tiled_dot(
+    t: DType, dims: tuple[int, int, int], tiles: tuple[int, int, int], turned: bool
+) -> Case:
+    """out[M, N] = x[M, K] @ w, w given as [N, K] if `turned`, on small whole numbers: exact."""
+    (m, n, k), (mt, nt, kt) = dims, tiles
+    acc_dtype = reduce.accumulator(t, t)
+    x = Value(Memory((m, k), Dense(t)), "x0")
+    w = Value(Memory((n, k) if turned else (k, n), Dense(t)), "x1")
+    y = Value(Memory((m, n), Dense(acc_dtype)), "out")
+    sm, sn, sk = (Value(Span(d, Sym(s)), s) for d, s in ((m, "m"), (n, "n"), (k, "k")))
+    b, inner = Builder(), Builder()
+    start = b(shape.Full((Sym("m"), Sym("n")), 0, acc_dtype))
+    acc = Value(start.type)
+    a = inner(memory.Load(x, (sm, sk)))
+    if turned:
+        right = inner(shape.Transpose(inner(memory.Load(w, (sn, sk))), (1, 0)))
+    else:
+        right = inner(memory.Load(w, (sk, sn)))
+    product = inner(reduce.Dot(a, right, acc))
+    body = Block((sk, acc), tuple(inner.ops), (product,))
+    loop = b.add(control.For(k, Sym("k"), kt, (start,), body))
+    b.add(memory.Store(y, (sm, sn), loop.result))
+    grid = control.Grid((m, n), (Sym("m"), Sym("n")), (mt, nt), Block((sm, sn), tuple(b.ops)))
+    rng = np.random.default_rng(3)
+    low = 0 if t.kind == "uint" else -3
+    data = {
+        "x0": rng.integers(low, 4, (m, k)),
+        "x1": rng.integers(low, 4, (n, k) if turned else (k, n)),
+    }
+    data = {name: v.astype(t.carrier) for name, v in data.items()}
+    name = f"dot-{t}-{m}x{n}x{k}-{mt}x{nt}x{kt}{'-turned' if turned else ''}"
+    return Case(name, Func("k", Block((x, w, y), (grid,))), data, acc_dtype, (m, n))
+
+
+def dots() -> Iterator[Case]:
+    """Products of every dtype, with tiles that do and do not divide."""
+    for t in BYTES:
+        if t is not boolean:
+            for turned in (False, True):
+                yield tiled_dot(t, (13, 37, 29), (8, 16, 12), turned)
+                yield tiled_dot(t, (1, 64, 64), (1, 32, 64), turned)
+
+
+def gathers() -> Iterator[Case]:
+    """Index tiles that run outside the memory: they read 0."""
+    for t in BYTES:
+        table, index = (
+            Value(Memory((9, COLUMNS), Dense(t)), "x0"),
+            Value(Memory((7,), Dense(i32)), "x1"),
+        )
+        y = Value(Memory((7, COLUMNS), Dense(t)), "out")
+        b = Builder()
+        rows = b(memory.Load(index, (b(memory.Whole(7)),)))
+        picked = b(memory.Load(table, (rows, b(memory.Whole(COLUMNS)))))
+        b.add(memory.Store(y, (b(memory.Whole(7)), b(memory.Whole(COLUMNS))), picked))
+        data = {"x0": values(t, (9, COLUMNS), 4), "x1": np.array([3, -1, 8, 9, 0, 100, 3])}
+        func = Func("k", Block((table, index, y), tuple(b.ops)))
+        yield Case(f"gather-{t}", func, data, t, (7, COLUMNS))
+
+
+def random() -> Iterator[Case]:
+    """Philox on a tile of counters."""
+
+    def body(b: Builder, tiles: list[Value]) -> Value:
+        return b(shape.RandomBits(b(shape.Full((), 1234, u32)), tiles[0]))
+
+    inputs = _inputs([u32], (ROWS, COLUMNS))
+    func = kernel("k", inputs, Tile((ROWS, COLUMNS), u32), body)
+    yield Case("random_bits", func, {"x0": values(u32, (ROWS, COLUMNS), 5)}, u32, (ROWS, COLUMNS))
+
+
+def all_cases() -> list[Case]:
+    """Every case."""
+    return [*elementwise(), *reductions(), *dots(), *gathers(), *random()]
