@@ -1,1 +1,6 @@
-"""Passes: functions from IR to IR. Know the IR only."""
+"""Func -> Func. Importing this package fills the registry of passes."""
+
+from tilec.passes import specialise, tile
+from tilec.passes.pipeline import PASSES, Step, parse_pipeline, register, run
+
+__all__ = ["PASSES", "Step", "parse_pipeline", "register", "run", "specialise", "tile"]

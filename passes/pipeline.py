@@ -1,0 +1,99 @@
+"""Passes by name, pipelines as text: `specialise{M=4 K=8},tile{threads=2},canonicalize`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tilec.ir.core import Func
+from tilec.ir.errors import TileError
+
+Pass = Callable[..., Func]
+Option = int | str | float | bool
+PASSES: dict[str, Pass] = {}
+
+
+def register(name: str) -> Callable[[Pass], Pass]:
+    """Name a pass. Its keyword-only parameters, with their annotations, are its options."""
+
+    def add(fn: Pass) -> Pass:
+        if PASSES.setdefault(name, fn) is not fn:
+            raise TypeError(f"two passes are named {name!r}")
+        return fn
+
+    return add
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass with its options."""
+
+    name: str
+    options: dict[str, Option] = field(default_factory=dict[str, Option])
+
+    def __str__(self) -> str:
+        words = " ".join(
+            f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in self.options.items()
+        )
+        return self.name + (f"{{{words}}}" if words else "")
+
+    def __call__(self, func: Func) -> Func:
+        return PASSES[self.name](func, **self.options)
+
+
+_READ: dict[str, Callable[[str], Option]] = {
+    "int": int,
+    "str": str,
+    "float": float,
+    "bool": {"true": True, "false": False}.__getitem__,
+}
+_STEP = re.compile(r"\s*([\w-]+)\s*(?:\{([^}]*)\})?\s*(?:,|$)")
+
+
+def parse_pipeline(text: str) -> tuple[Step, ...]:
+    """The steps of a textual pipeline. Raises TileError naming what is known."""
+    steps: list[Step] = []
+    at = 0
+    while at < len(text.rstrip()):
+        m = _STEP.match(text, at)
+        if m is None:
+            raise TileError(
+                f"cannot read the pipeline at {text[at:]!r}", hint="name{option=value ...},name"
+            )
+        if m[1] not in PASSES:
+            raise TileError(f"no pass is called {m[1]!r}; there are {', '.join(sorted(PASSES))}")
+        steps.append(Step(m[1], _options(m[1], m[2] or "")))
+        at = m.end()
+    return tuple(steps)
+
+
+def _options(name: str, text: str) -> dict[str, Option]:
+    parameters = inspect.signature(PASSES[name]).parameters
+    known = {k: p for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    free = next((p for p in parameters.values() if p.kind is p.VAR_KEYWORD), None)
+    options: dict[str, Option] = {}
+    for word in text.split():
+        key, _, value = word.partition("=")
+        parameter = known.get(key, free)
+        if parameter is None:
+            raise TileError(f"{name} has no option {key!r}; it has {', '.join(known) or 'none'}")
+        try:
+            options[key] = _READ[str(parameter.annotation)](value)
+        except (KeyError, ValueError):
+            raise TileError(
+                f"{name}: {key} is {value!r}, expected {parameter.annotation}"
+            ) from None
+    return options
+
+
+def run(steps: Sequence[Step], func: Func) -> Func:
+    """Apply the steps in order; an error names the step that raised it."""
+    for step in steps:
+        try:
+            func = step(func)
+        except TileError as e:
+            e.add_note(f"in the pass {step}")
+            raise
+    return func
