@@ -1,1 +1,60 @@
-"""The front door of tilec: a compiler for low-precision and sparse tile kernels."""
+"""The front door of tilec: a compiler for low-precision and sparse tile kernels.
+
+import tilec as tc
+
+@tc.kernel
+def scale(x: tc.Tensor["M", "N"], y: tc.Tensor["M", "N"]):
+    for m, n in tc.tiles("M", "N"):
+        y[m, n] = x[m, n] * 2.0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tilec.compile import Kernel, kernel
+from tilec.ir.dtype import BY_NAME, DType
+from tilec.ir.errors import TileError
+from tilec.lang.builtins import BUILTINS
+from tilec.lang.python import Tensor, inline_of
+from tilec.lang.walk import Builtin
+
+f64, f32, f16, bf16, e4m3, e5m2 = (
+    BY_NAME[n] for n in ("f64", "f32", "f16", "bf16", "e4m3", "e5m2")
+)
+i8, i16, i32, i64 = (BY_NAME[n] for n in ("i8", "i16", "i32", "i64"))
+u8, u16, u32, boolean = (BY_NAME[n] for n in ("u8", "u16", "u32", "bool"))
+
+__all__ = ["DType", "Kernel", "Tensor", "TileError", "fn", "kernel"]
+
+
+def fn(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a function that kernels write out where they call it."""
+    function.__tilec__ = inline_of(function)  # type: ignore[attr-defined]
+    return function
+
+
+class _Function:
+    """A function of the language: it has a meaning inside a kernel only."""
+
+    def __init__(self, name: str, doc: str | None) -> None:
+        self.__tilec__ = Builtin(name)
+        self.__name__, self.__doc__ = name, doc
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        raise TileError(
+            f"tc.{self.__name__} is called outside a kernel",
+            hint="decorate the function with @tc.kernel",
+        )
+
+
+def __getattr__(name: str) -> _Function:
+    """`tc.dot`, `tc.exp`, ...: every function of the language."""
+    if name == "tiles":
+        return _Function(
+            name, "The tiles of dimensions, for a loop: tiles('M', 'N', block=(64, None))."
+        )
+    if name in BUILTINS:
+        return _Function(name, BUILTINS[name].__doc__)
+    raise AttributeError(f"module 'tilec' has no attribute {name!r}")

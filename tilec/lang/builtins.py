@@ -1,0 +1,171 @@
+"""The functions of the language, by name. Each takes the walker's builder and its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tilec.ir.core import Builder, Op, Value
+from tilec.ir.dtype import DType, f32, u32
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Extent, Sym
+from tilec.ir.ops import arith, reduce, shape
+from tilec.ir.types import Span
+from tilec.lang import semantics
+from tilec.lang.semantics import Operand
+
+BUILTINS: dict[str, Callable[..., Any]] = {}
+
+
+def builtin(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the language, under its own name (a trailing underscore aside)."""
+    BUILTINS[fn.__name__.rstrip("_")] = fn
+    return fn
+
+
+def _extents(given: object) -> tuple[Extent, ...]:
+    items: Sequence[object] = given if isinstance(given, (tuple, list)) else (given,)
+    out: list[Extent] = []
+    for item in items:
+        match item:
+            case Value(type=Span(size=size)):
+                out.append(size)
+            case bool():
+                raise TileError("an extent is a span, a whole number or a dimension's name")
+            case int() if item >= 1:
+                out.append(item)
+            case str():
+                out.append(Sym(item))
+            case _:
+                raise TileError(
+                    f"an extent is a span, a whole number of at least 1 or a dimension's name, not {item}"
+                )
+    return tuple(out)
+
+
+def _dtype(t: object) -> DType:
+    if not isinstance(t, DType):
+        raise TileError(f"expected a dtype such as f32, not {t}")
+    return t
+
+
+@builtin
+def full(b: Builder, size: object, value: Any, dtype: Any = f32) -> Value:
+    """A tile with one number everywhere: full((m, n), 1.5, f32)."""
+    if isinstance(value, Value):
+        return semantics.to_shape(b, semantics.to_dtype(b, value, _dtype(dtype)), _extents(size))
+    return b(shape.Full(_extents(size), value, _dtype(dtype)))
+
+
+@builtin
+def zeros(b: Builder, size: object, dtype: Any = f32) -> Value:
+    """A tile of zeros: zeros((m, n), f32)."""
+    return b(shape.Full(_extents(size), 0, _dtype(dtype)))
+
+
+@builtin
+def arange(b: Builder, size: object) -> Value:
+    """0, 1, ... as i32."""
+    return b(shape.Iota(_extents(size)[0]))
+
+
+@builtin
+def size(b: Builder, dim: object) -> Value:
+    """The extent of a named dimension as a number (i32)."""
+    return b(shape.Size(_extents(dim)[0]))
+
+
+@builtin
+def dot(b: Builder, a: Value, c: Value, acc: Value | None = None) -> Value:
+    """The matrix product, exact products summed in f32 (floats) or i32 (integers)."""
+    return semantics.dot(b, a, c, acc)
+
+
+@builtin
+def where(b: Builder, condition: Value, x: Operand, y: Operand) -> Value:
+    """x where the condition holds, else y."""
+    left, right = semantics.matched(b, "where", (x, y))
+    types = [semantics.tile_type(v, "where") for v in (condition, left)]
+    target = semantics.common_shape("where", types)
+    values = (semantics.to_shape(b, v, target) for v in (condition, left, right))
+    return b(arith.Where(*values))
+
+
+@builtin
+def cast(b: Builder, x: Operand, dtype: Any, rounding: Any = "nearest", saturate: bool = False,
+         random: Value | None = None) -> Value:  # fmt: skip
+    """x rounded to a dtype: to nearest-even, toward_zero or (with random bits) stochastic."""
+    return b(arith.Cast(semantics.number(b, x), _dtype(dtype), rounding, saturate, random))
+
+
+@builtin
+def bitcast(b: Builder, x: Value, dtype: Any) -> Value:
+    """The bits of x read as another dtype of the same width."""
+    return b(arith.Bitcast(x, _dtype(dtype)))
+
+
+@builtin
+def fma(b: Builder, x: Operand, y: Operand, z: Operand) -> Value:
+    """x * y + z, rounded once."""
+    return b(arith.Fma(*semantics.matched(b, "fma", (x, y, z))))
+
+
+@builtin
+def join(b: Builder, parts: Sequence[Value], axis: int = 0) -> Value:
+    """Tiles one after the other along an axis."""
+    rank = semantics.tile_type(parts[0], "join").rank
+    return b(shape.Join(tuple(parts), axis % rank))
+
+
+@builtin
+def reshape(b: Builder, x: Value, to: object) -> Value:
+    """The elements in row-major order in another shape."""
+    return b(shape.Reshape(x, _extents(to)))
+
+
+@builtin
+def transpose(b: Builder, x: Value, order: Sequence[int]) -> Value:
+    """The axes in another order."""
+    return b(shape.Transpose(x, tuple(order)))
+
+
+@builtin
+def random_bits(b: Builder, seed: Operand, offset: Value) -> Value:
+    """Philox4x32-10's first word for a u32 seed at u32 offsets."""
+    key = semantics.to_dtype(b, semantics.number(b, seed, u32), u32)
+    return b(shape.RandomBits(key, semantics.to_dtype(b, offset, u32)))
+
+
+def _unary(cls: type[Op]) -> Callable[..., Value]:
+    def apply(b: Builder, x: Operand) -> Value:
+        value = semantics.number(b, x)
+        t = semantics.tile_type(value, cls.name)
+        if cls is not arith.Abs and t.dtype.is_integer:
+            value = semantics.to_dtype(b, value, f32)
+        return b(cls(value))  # type: ignore[call-arg]
+
+    apply.__doc__ = cls.__doc__
+    return apply
+
+
+def _pair(cls: type[Op]) -> Callable[..., Value]:
+    def apply(b: Builder, x: Operand, y: Operand) -> Value:
+        return b(cls(*semantics.matched(b, cls.name, (x, y))))
+
+    apply.__doc__ = cls.__doc__
+    return apply
+
+
+def _reduced(cls: type[Op]) -> Callable[..., Value]:
+    def apply(b: Builder, x: Value, axis: int = -1, keepdims: bool = False) -> Value:
+        return semantics.reduction(b, cls, x, axis, keepdims)
+
+    apply.__doc__ = cls.__doc__
+    return apply
+
+
+UNARY = (arith.Abs, arith.Exp, arith.Exp2, arith.Log, arith.Log2, arith.Sqrt, arith.Rsqrt, arith.Sin,
+         arith.Cos, arith.Tanh, arith.Erf, arith.Floor, arith.Ceil, arith.Rint)  # fmt: skip
+BUILTINS |= {cls.name: _unary(cls) for cls in UNARY}
+BUILTINS |= {cls.name: _pair(cls) for cls in (arith.Maximum, arith.Minimum)}
+BUILTINS |= {cls.name: _reduced(cls) for cls in (reduce.Sum, reduce.Max, reduce.Min, reduce.Argmax)}

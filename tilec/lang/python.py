@@ -1,0 +1,131 @@
+"""Kernels as decorated Python functions: their source is parsed, never run."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import inspect
+import textwrap
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from tilec.ir.dtype import DType, f32, i32
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Sym
+from tilec.ir.format import Dense, Format
+from tilec.lang.kernel import Definition, Parameter, Signature, TensorSpec, place, spec
+from tilec.lang.walk import Builtin, Inline, Missing
+
+
+class Tensor:
+    """The annotation of a tensor parameter: `Tensor["M", "K"]`, `Tensor["M", 64, f16]`."""
+
+    def __class_getitem__(cls, items: Any) -> TensorSpec:
+        parts = items if isinstance(items, tuple) else (items,)
+        format: Format | None = None
+        if isinstance(parts[-1], (DType, Format)):
+            last, parts = parts[-1], parts[:-1]
+            format = Dense(last) if isinstance(last, DType) else last
+        for p in parts:
+            if not (isinstance(p, str) and p.isidentifier()) and not (
+                isinstance(p, int) and p >= 1
+            ):
+                raise TileError(
+                    f"Tensor: {p!r} is not a dimension: a name or a whole number of at least 1"
+                )
+        return TensorSpec(tuple(Sym(p) if isinstance(p, str) else p for p in parts), format)
+
+
+def inline_of(fn: Callable[..., Any]) -> Inline:
+    """The syntax tree of a Python function, with the line numbers of its file."""
+    try:
+        file = inspect.getsourcefile(fn) or "<unknown>"
+        lines, first = inspect.getsourcelines(fn)
+    except (OSError, TypeError) as e:
+        raise TileError(
+            f"the source of `{fn.__name__}` can't be read", hint="define it in a file"
+        ) from e
+    text = "".join(lines)
+    dedented = textwrap.dedent(text)
+    shift = len(lines[0]) - len(lines[0].lstrip())
+    tree = ast.parse(dedented).body[0]
+    if not isinstance(tree, ast.FunctionDef):
+        raise TileError(f"`{fn.__name__}` is not a plain function")
+    ast.increment_lineno(tree, first - 1)
+    for node in ast.walk(tree):
+        for column in ("col_offset", "end_col_offset"):
+            if hasattr(node, column):
+                setattr(node, column, getattr(node, column) + shift)
+    whole = ["\n"] * (first - 1) + lines
+    source = tuple(line.rstrip("\n") for line in whole)
+    return Inline(tree, file, source, functools.partial(_lookup, fn))
+
+
+def _lookup(fn: Callable[..., Any], name: str) -> object:
+    """A name from the function's closure, its module or Python's own."""
+    code = fn.__code__
+    for free, cell in zip(code.co_freevars, fn.__closure__ or (), strict=True):
+        if free == name:
+            return known(cell.cell_contents, name)
+    if name in fn.__globals__:
+        return known(fn.__globals__[name], name)
+    if name == "range":
+        return Builtin("range")
+    return (
+        Builtin(name)
+        if name in ("abs", "sum", "max", "min") and hasattr(builtins, name)
+        else Missing
+    )
+
+
+def known(value: object, name: str) -> object:
+    """A Python object as a kernel may use it."""
+    marked = getattr(value, "__tilec__", None)
+    match value:
+        case _ if isinstance(marked, (Builtin, Inline)):
+            return marked
+        case bool() | int() | float() | str() | DType() | None:
+            return value
+        case tuple():
+            return tuple(known(v, name) for v in value)
+        case ModuleType():
+            return _Names(value)
+        case _:
+            raise TileError(
+                f"`{name}` is a {type(value).__name__}, which a kernel can't use",
+                hint="numbers, dtypes and functions with @tc.fn can be used from around a kernel",
+            )
+
+
+class _Names(dict[str, object]):
+    """The names of a module, looked up when they are used."""
+
+    def __init__(self, module: ModuleType) -> None:
+        super().__init__()
+        self.module = module
+
+    def __contains__(self, name: object) -> bool:
+        return hasattr(self.module, str(name))
+
+    def __getitem__(self, name: str) -> object:
+        return known(getattr(self.module, name), name)
+
+
+def definition_of(fn: Callable[..., Any]) -> Definition:
+    """The kernel that a Python function spells. Raises TileError at the user's line."""
+    function = inline_of(fn)
+    hints = inspect.get_annotations(fn, eval_str=True)
+    params: list[Parameter] = []
+    for a in function.tree.args.args:
+        where = place(function.file, function.lines, a, function.tree.name)
+        given = {float: f32, int: i32}.get(hints.get(a.arg), hints.get(a.arg))
+        kind = spec(given)
+        if kind is None:
+            raise TileError(
+                f"the parameter `{a.arg}` has no annotation that says what it is", where,
+                'write a: Tensor["M", "K"] for a tensor, f32 or i32 for a number',
+            )  # fmt: skip
+        params.append(Parameter(a.arg, kind, where))
+    return Definition(Signature(function.tree.name, tuple(params)), function)

@@ -1,0 +1,257 @@
+"""What expressions mean: promotion, broadcasting, indexing. Writes ops through a Builder.
+
+A literal is weak: it takes the dtype of the tile that it meets. Two dtypes promote as in torch.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+
+from tilec.ir.core import Builder, Op, Value
+from tilec.ir.dtype import DType, boolean, f32, i32, promote
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Extent
+from tilec.ir.ops import arith, memory, reduce, shape
+from tilec.ir.types import Memory, Span, Tile
+
+Literal = bool | int | float
+Operand = Value | Literal
+
+BINARY: dict[str, type[Op]] = {
+    "Add": arith.Add, "Sub": arith.Sub, "Mult": arith.Mul, "Div": arith.Div,
+    "FloorDiv": arith.FloorDiv, "Mod": arith.Mod, "BitAnd": arith.And, "BitOr": arith.Or,
+    "BitXor": arith.Xor, "LShift": arith.Shl, "RShift": arith.Shr,
+    "Eq": arith.Eq, "NotEq": arith.Ne, "Lt": arith.Lt, "LtE": arith.Le,
+}  # fmt: skip
+FOLDED: dict[str, Callable[[Literal, Literal], Literal]] = {
+    "Add": operator.add, "Sub": operator.sub, "Mult": operator.mul, "Div": operator.truediv,
+    "FloorDiv": operator.floordiv, "Mod": operator.mod, "Pow": operator.pow,
+    "Eq": operator.eq, "NotEq": operator.ne, "Lt": operator.lt, "LtE": operator.le,
+    "Gt": operator.gt, "GtE": operator.ge,
+}  # fmt: skip
+
+
+def tile_type(v: Value, what: str) -> Tile:
+    """The type of a value that has to be a tile."""
+    if isinstance(v.type, Memory):
+        raise TileError(
+            f"{what}: expected a tile, not the tensor `{v.hint}`", hint="index it first: x[m, n]"
+        )
+    if not isinstance(v.type, Tile):
+        raise TileError(f"{what}: expected a tile, not {v.type}", hint="its coordinates are .index")
+    return v.type
+
+
+def number(b: Builder, x: Operand, dtype: DType | None = None) -> Value:
+    """A literal as a scalar: of `dtype`, or i32, f32, bool."""
+    if isinstance(x, Value):
+        return x
+    own = boolean if isinstance(x, bool) else i32 if isinstance(x, int) else f32
+    return b(shape.Full((), x, dtype or own))
+
+
+def weak(x: Literal, other: DType) -> DType:
+    """The dtype of a literal beside a tile."""
+    if isinstance(x, bool):
+        return other
+    if isinstance(x, float) and not other.is_float:
+        return f32
+    return i32 if other == boolean else other
+
+
+def to_dtype(b: Builder, v: Value, dtype: DType) -> Value:
+    """v rounded to a dtype."""
+    return v if tile_type(v, "cast").dtype == dtype else b(arith.Cast(v, dtype))
+
+
+def to_shape(b: Builder, v: Value, target: tuple[Extent, ...]) -> Value:
+    """v stretched to a shape."""
+    return v if tile_type(v, "broadcast").shape == target else b(shape.Broadcast(v, target))
+
+
+def common_shape(what: str, types: Sequence[Tile]) -> tuple[Extent, ...]:
+    """numpy's broadcasting rule on extents, which are equal by identity or 1."""
+    out: list[Extent] = []
+    for i in range(-max(t.rank for t in types), 0):
+        extents = {t.shape[i] for t in types if -i <= t.rank} - {1}
+        if len(extents) > 1:
+            shown = " and ".join(map(str, types))
+            raise TileError(
+                f"{what}: {shown} do not broadcast: {' is not '.join(map(str, extents))}"
+            )
+        out.append(extents.pop() if extents else 1)
+    return tuple(out)
+
+
+def matched(b: Builder, what: str, operands: Sequence[Operand]) -> list[Value]:
+    """The operands as tiles of one dtype and shape."""
+    types = [tile_type(x, what) for x in operands if isinstance(x, Value)]
+    dtype = None
+    for t in types:
+        dtype = t.dtype if dtype is None else promote(dtype, t.dtype)
+    for x in operands:
+        if not isinstance(x, Value) and dtype is not None:
+            dtype = promote(dtype, weak(x, dtype))
+    values = [number(b, x, dtype) for x in operands]
+    target = common_shape(what, [tile_type(v, what) for v in values])
+    return [to_shape(b, to_dtype(b, v, dtype) if dtype else v, target) for v in values]
+
+
+def binary(b: Builder, name: str, x: Operand, y: Operand) -> Operand:
+    """x . y by the name that Python's ast gives the operator."""
+    if not isinstance(x, Value) and not isinstance(y, Value):
+        if name not in FOLDED:
+            raise TileError(f"the operator {name} does not apply to two numbers")
+        return FOLDED[name](x, y)
+    if name in ("Gt", "GtE"):
+        return binary(b, {"Gt": "Lt", "GtE": "LtE"}[name], y, x)
+    if name == "Pow":
+        return power(b, x, y)
+    if name not in BINARY:
+        raise TileError(f"tiles have no operator {name}", hint="dot(a, b) is the matrix product")
+    left, right = matched(b, name.lower(), (x, y))
+    cls = BINARY[name]
+    if cls is arith.Div and not tile_type(left, "div").dtype.is_float:
+        left, right = to_dtype(b, left, f32), to_dtype(b, right, f32)
+    return b(cls(left, right))  # type: ignore[call-arg]
+
+
+def power(b: Builder, x: Operand, n: Operand) -> Value:
+    """x**n for a whole literal n >= 1."""
+    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= 16:
+        raise TileError(
+            "**: expected a whole number from 1 to 16 as exponent", hint="exp(log(x) * y)"
+        )
+    value = number(b, x)
+    out = value
+    for _ in range(n - 1):
+        out = b(arith.Mul(out, value))
+    return out
+
+
+def dot(b: Builder, x: Value, y: Value, acc: Value | None) -> Value:
+    """x @ y, added to acc where that has the accumulator's type."""
+    tx, ty = tile_type(x, "dot"), tile_type(y, "dot")
+    if tx.rank != 2 or ty.rank != 2:
+        raise TileError(f"dot: expected two matrices, not {tx} and {ty}")
+    dtype = reduce.accumulator(tx.dtype, ty.dtype)
+    out = Tile((tx.shape[0], ty.shape[1]), dtype)
+    if acc is not None and acc.type == out:
+        return b(reduce.Dot(x, y, acc))
+    product = b(reduce.Dot(x, y, b(shape.Full(out.shape, 0, dtype))))
+    if acc is None:
+        return product
+    value = binary(b, "Add", acc, product)
+    assert isinstance(value, Value)
+    return value
+
+
+def indices(b: Builder, mem: Value, parts: Sequence[object]) -> tuple[Value, ...]:
+    """The index of each dimension of a memory: spans, scalars, index tiles, `:`."""
+    assert isinstance(mem.type, Memory)
+    dims = mem.type.shape
+    if len(parts) != len(dims):
+        raise TileError(
+            f"`{mem.hint}` has {len(dims)} dimensions, but {len(parts)} indices are given"
+        )
+    out: list[Value] = []
+    for axis, (part, dim) in enumerate(zip(parts, dims, strict=True)):
+        match part:
+            case Value():
+                out.append(part)
+            case bool() | float() | None:
+                raise TileError(f"index {axis} of `{mem.hint}` is {part}, not a span or integers")
+            case int():
+                out.append(number(b, part))
+            case slice(start=None, stop=None, step=None):
+                out.append(b(memory.Whole(dim)))
+            case _:
+                raise TileError(f"index {axis} of `{mem.hint}` is not a span, integers or `:`",
+                                hint="slice the tile after loading it")  # fmt: skip
+    return tuple(out)
+
+
+def load(b: Builder, mem: Value, parts: Sequence[object]) -> Value:
+    """mem[parts]."""
+    return b(memory.Load(mem, indices(b, mem, parts)))
+
+
+def store(b: Builder, mem: Value, parts: Sequence[object], x: Operand) -> None:
+    """mem[parts] = x, rounded to the memory's dtype and stretched to the shape."""
+    at = indices(b, mem, parts)
+    assert isinstance(mem.type, Memory)
+    value = number(b, x, mem.type.dtype)
+    tile_type(value, "store")
+    target = memory.accessed("store", mem, at)
+    own = tile_type(value, "store")
+    if own.shape != target and own.rank <= len(target):
+        common = common_shape("store", (own, Tile(target, own.dtype)))
+        value = to_shape(b, value, target) if common == target else value
+    b.add(memory.Store(mem, at, to_dtype(b, value, mem.type.dtype)))
+
+
+def part(b: Builder, v: Value, keys: Sequence[object]) -> Value:
+    """A slice of a tile: `:`, `a:b`, a whole number, None for a new axis."""
+    axis = 0
+    for key in keys:
+        t = tile_type(v, "slice")
+        if key is None:
+            v = b(shape.Reshape(v, (*t.shape[:axis], 1, *t.shape[axis:])))
+            axis += 1
+            continue
+        if axis >= t.rank:
+            raise TileError(f"too many indices for {t}")
+        size = t.shape[axis]
+        match key:
+            case slice(start=None, stop=None, step=None):
+                axis += 1
+            case slice(start=start, stop=stop, step=None):
+                v = b(shape.Slice(v, axis, _bound(start, 0, size), _bound(stop, size, size)))
+                axis += 1
+            case int():
+                v = b(shape.Slice(v, axis, _bound(key, 0, size), _bound(key, 0, size) + 1))
+                v = b(shape.Reshape(v, (*t.shape[:axis], *t.shape[axis + 1 :])))
+            case _:
+                raise TileError(
+                    f"a tile is sliced by whole numbers, not {key}", hint="gather from a tensor"
+                )
+    return v
+
+
+def _bound(x: object, missing: Extent, size: Extent) -> Extent:
+    if x is None:
+        return missing
+    if not isinstance(x, int) or isinstance(x, bool):
+        raise TileError("a tile is sliced between whole numbers that are known when it is compiled")
+    return size + x if x < 0 else x
+
+
+def reduction(b: Builder, cls: type[Op], x: Value, axis: int, keepdims: bool) -> Value:
+    """A reduction along one axis, counted from the end if negative."""
+    t = tile_type(x, cls.name)
+    if not isinstance(axis, int) or not -t.rank <= axis < t.rank:
+        raise TileError(f"{cls.name}: {t} has no axis {axis}")
+    axis %= t.rank
+    out = b(cls(x, axis))  # type: ignore[call-arg]
+    if not keepdims:
+        return out
+    own = tile_type(out, cls.name)
+    return b(shape.Reshape(out, (*own.shape[:axis], 1, *own.shape[axis:])))
+
+
+def attribute(b: Builder, v: Value, name: str) -> object:
+    """`.T`, `.dtype`, `.shape` of tiles; `.index`, `.start` of spans."""
+    match v.type, name:
+        case Tile(), "T":
+            return b(shape.Transpose(v, tuple(range(v.type.rank))[::-1]))
+        case ((Tile() | Memory()), "dtype"):
+            return v.type.dtype
+        case Span(), "index":
+            return b(shape.Coordinates(v))
+        case Span(), "start":
+            return b(shape.Start(v))
+        case _:
+            known = {"Tile": ".T, .dtype, .to(dtype)", "Span": ".index, .start", "Memory": ".dtype"}
+            kind = type(v.type).__name__
+            raise TileError(f"{v.type} has no attribute .{name}; it has {known[kind]}")
