@@ -156,7 +156,7 @@ def _fields(cls: type[Op]) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True, eq=False)
 class Func:
-    """A kernel: its name and its body, whose parameters are the kernel's. Never changed in place."""
+    """A kernel: its name, and its body with the kernel's parameters. Never changed in place."""
 
     name: str
     body: Block
@@ -195,8 +195,8 @@ Mapped = Callable[[Op, dict[Value, Value], Builder], bool]
 def rebuild(block: Block, to: dict[Value, Value], change: Mapped | None = None) -> Block:
     """A copy of `block` with `to` applied, inside out.
 
-    `change(op, to, builder)` sees each op with operands mapped and blocks rebuilt; it may write other
-    ops, set `to` for the op's results, and return True to say that it did.
+    `change(op, to, builder)` sees each op with operands mapped and blocks rebuilt; it may write
+    other ops, set `to` for the op's results, and return True to say that it did.
     """
     params = tuple(to.setdefault(p, p) for p in block.params)
     b = Builder()

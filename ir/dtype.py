@@ -1,7 +1,7 @@
 """Element types: one row per type, and the one rounding rule that the whole compiler agrees on.
 
 Values travel as float64 (floats), int64 (integers) and bool arrays: every type of at most 64 bits
-here fits its carrier exactly, so "compute in the carrier, round once" is the exact meaning of an op.
+here fits its carrier exactly, so "compute in the carrier, round once" is the meaning of an op.
 """
 
 from __future__ import annotations
@@ -165,9 +165,8 @@ i8, i16, i32, i64 = (_integer(b, True) for b in (8, 16, 32, 64))
 u8, u16, u32 = (_integer(b, False) for b in (8, 16, 32))
 
 FLOATS = (f64, f32, f16, bf16, e4m3, e5m2)
-INTEGERS = tuple(
-    _integer(b, s) for s in (True, False) for b in (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
-) + (i64,)
+WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
+INTEGERS = (*(_integer(b, s) for s in (True, False) for b in WIDTHS), i64)
 BY_NAME = {t.name: t for t in (*FLOATS, *INTEGERS, boolean)}
 
 

@@ -24,7 +24,7 @@ Env = dict[Value, Any]
 def interpret(f: Func, arguments: Mapping[str, Array], dims: Mapping[str, int]) -> None:
     """Run `f` in place on arrays in their carriers, by parameter name; `dims` gives the dimensions.
 
-    A tile size that nobody chose is the whole of its dimension; `dims["m.tile"]` chooses that of `m`.
+    A tile size that nobody chose is the whole of its dimension; `dims["m.tile"]` chooses `m`'s.
     A parameter that is a tile (a scalar argument) takes a 0-d array.
     """
     env: Env = {p: np.asarray(arguments[p.hint]) for p in f.params}

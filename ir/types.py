@@ -19,7 +19,7 @@ def show_shape(shape: Shape) -> str:
 
 @dataclass(frozen=True)
 class Tile:
-    """A dense rectangle of elements; rank 0 is a scalar. At the edge of a dimension it is clipped."""
+    """A dense rectangle of elements; rank 0 is a scalar. At a dimension's edge it is clipped."""
 
     shape: Shape
     dtype: DType
@@ -34,7 +34,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive coordinates along a dimension of `dim` elements: `size` of them, fewer at its end."""
+    """`size` consecutive coordinates along a dimension of `dim` elements, fewer at its end."""
 
     dim: Extent
     size: Extent

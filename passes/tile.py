@@ -21,8 +21,8 @@ BUDGET = 8192  # elements of a tile without a product: its temporaries stay in L
 def tile(func: Func, *, threads: int = 2, **sizes: int) -> Func:
     """Choose every tile size that is left open; `sizes` (`m=16`) pins some.
 
-    Before: extents are numbers. A product's k step divides the group of a scaled operand, so that its
-    scale is constant over a step. After: every Grid and For says its tiles.
+    Before: extents are numbers. A product's k step divides the group of a scaled operand, so that
+    its scale is constant over a step. After: every Grid and For says its tiles.
     """
     roles = _roles(func)
     return Func(func.name, _block(func.body, {}, roles, dict(sizes), threads))
@@ -34,7 +34,8 @@ def _roles(func: Func) -> dict[str, int]:
     made = {v: op for op in func.walk() for v in op.results}
     for op in func.walk():
         if isinstance(op, Dot):
-            assert isinstance(op.a.type, Tile) and isinstance(op.b.type, Tile)
+            assert isinstance(op.a.type, Tile)
+            assert isinstance(op.b.type, Tile)
             for extent, most in zip(
                 (*op.a.type.shape, op.b.type.shape[1]), (ROWS, DEPTH, COLUMNS), strict=True
             ):

@@ -17,8 +17,8 @@ from tilec.compile import Kernel, kernel
 from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
 from tilec.lang.builtins import BUILTINS
+from tilec.lang.expressions import Builtin
 from tilec.lang.python import Tensor, inline_of
-from tilec.lang.walk import Builtin
 
 f64, f32, f16, bf16, e4m3, e5m2 = (
     BY_NAME[n] for n in ("f64", "f32", "f16", "bf16", "e4m3", "e5m2")

@@ -69,9 +69,10 @@ class Kernel:
         self._launch: Callable[..., None] | None = None
 
     def __call__(self, *args: Any) -> None:
-        if self._launch is None:
-            self._launch = engine().dispatcher(self.name, self._compile).launch
-        self._launch(*args)
+        launch = self._launch
+        if launch is None:
+            launch = self._launch = engine().dispatcher(self.name, self._compile).launch
+        launch(*args)
 
     def ir(self, **types: Format | DType) -> Func:
         """The kernel as IR, given the formats of its tensors by name."""
@@ -83,7 +84,7 @@ class Kernel:
 
     def _compile(self, args: tuple[Any, ...]) -> Any:
         """Code for arguments of a kind not seen before."""
-        from tilec.runtime.arguments import ScalarArgument, describe
+        from tilec.runtime.arguments import TensorArgument, describe
 
         signature = self.definition.signature
         if len(args) != len(signature.params):
@@ -93,9 +94,10 @@ class Kernel:
         for p, arg in zip(signature.params, args, strict=True):
             seen = describe(arg)
             if isinstance(p.spec, TensorSpec):
-                if isinstance(seen, ScalarArgument):
+                if not isinstance(seen, TensorArgument):
                     raise TileError(
-                        f"{self.name}: `{p.name}` is a number, expected a tensor {list(map(str, p.spec.dims))}"
+                        f"{self.name}: `{p.name}` is {arg!r}, "
+                        f"expected a tensor [{', '.join(map(str, p.spec.dims))}]"
                     )
                 shapes.append(_checked(self.name, p.name, seen))
                 types[p.name] = Dense(BY_NAME[seen.dtype])

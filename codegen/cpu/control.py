@@ -97,16 +97,6 @@ class Walker:
     def _made(self, op: Op) -> Lazy:
         w = self.w
         match op:
-            case shape.Full():
-                return views.full(w, op)
-            case shape.Iota():
-                return views.iota(w, w.extent(op.size), 0, _tile(op))
-            case shape.Coordinates():
-                span = self._span(op.span)
-                return views.iota(w, span.size, span.start, _tile(op))
-            case shape.Start() | shape.Size():
-                n = self._span(op.span).start if isinstance(op, shape.Start) else w.extent(op.dim)
-                return scalar(w.f, w.f.convert("trunc", w.f.number(n), "i32"), _tile(op).dtype)
             case shape.Join():
                 return views.join(w, op, [self.tile(p) for p in op.parts])
             case shape.RandomBits():
@@ -123,6 +113,23 @@ class Walker:
                 return views.emit(w, op, self.tile(op.operands[0]))
             case _ if Trait.ELEMENTWISE in op.traits:
                 return self._pointwise(op)
+            case _:
+                return self._source(op)
+
+    def _source(self, op: Op) -> Lazy:
+        """A tile made from nothing but extents."""
+        w = self.w
+        match op:
+            case shape.Full():
+                return views.full(w, op)
+            case shape.Iota():
+                return views.iota(w, w.extent(op.size), 0, _tile(op))
+            case shape.Coordinates():
+                span = self._span(op.span)
+                return views.iota(w, span.size, span.start, _tile(op))
+            case shape.Start() | shape.Size():
+                n = self._span(op.span).start if isinstance(op, shape.Start) else w.extent(op.dim)
+                return scalar(w.f, w.f.convert("trunc", w.f.number(n), "i32"), _tile(op).dtype)
             case _:
                 raise TileError(f"cpu: no code for {op.name}", op.loc)
 

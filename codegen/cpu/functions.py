@@ -1,8 +1,8 @@
 """Mathematical functions on vectors of floats, by range reduction and polynomials.
 
 exp, log: Cody-Waite reduction with Cephes's minimax coefficients (S. Moshier, Methods and Programs
-for Mathematical Functions, 1989). erf: its series, which does not cancel, times exp(-x^2). All run in double, so f32 results are within
-a unit of the last place.
+for Mathematical Functions, 1989). erf: its series, which does not cancel, times exp(-x^2). All run
+in double, so f32 results are within a unit of the last place.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ class Function:
     def text(self, attributes: str) -> str:
         """The definition."""
         body = "\n".join(self.lines)
-        return f"define void @{self.name}({self.params}) {attributes} {{\nentry:\n{body}\n  ret void\n}}\n"
+        head = f"define void @{self.name}({self.params}) {attributes}"
+        return f"{head} {{\nentry:\n{body}\n  ret void\n}}\n"
 
     def emit(self, line: str) -> None:
         """One instruction without a result."""

@@ -1,4 +1,4 @@
-"""Loads and stores: contiguous where a span runs along the last dimension, else element by element."""
+"""Loads and stores: whole vectors where a span runs along the last dimension, else by element."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
 
 
 def _unpacked(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
-    """Elements of less than a byte: little-endian bits along the last dimension, rows of whole bytes.
+    """Elements of less than a byte: little-endian bits along the last axis, rows of whole bytes.
 
     Reads one byte beyond the last element at most, which packed storage always has.
     """

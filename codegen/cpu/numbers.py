@@ -1,7 +1,7 @@
 """How the values of each dtype live in registers and in memory, and how they round.
 
-Floats of at most 32 bits are computed as `float` and rounded to their dtype after every op; integers
-of at most 32 bits live in `i32`, wrapped to their width; bool is `i1`.
+Floats of at most 32 bits are computed as `float` and rounded to their dtype after every op;
+integers of at most 32 bits live in `i32`, wrapped to their width; bool is `i1`.
 """
 
 from __future__ import annotations

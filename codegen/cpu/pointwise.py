@@ -9,6 +9,7 @@ from tilec.ir.core import Op
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith
+from tilec.ir.ops import cast as casts
 from tilec.ir.types import Tile
 
 FLOAT = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
@@ -27,9 +28,9 @@ def emit(f: Function, op: Op, a: list[V]) -> V:
     """The value of an element-wise op for the values of its operands."""
     source, out = dtype(op.operands[0].type), dtype(op.result.type)
     match op:
-        case arith.Cast():
+        case casts.Cast():
             return cast(f, a[0], source, op, a[1] if len(a) > 1 else None)
-        case arith.Bitcast():
+        case casts.Bitcast():
             return _bitcast(f, a[0], source, out)
         case arith.Where():
             return f.select(a[0], a[1], a[2])
@@ -146,7 +147,7 @@ def _bitcast(f: Function, v: V, source: DType, out: DType) -> V:
     return numbers.wrap(f, out, v)
 
 
-def cast(f: Function, v: V, source: DType, op: arith.Cast, random: V | None) -> V:
+def cast(f: Function, v: V, source: DType, op: casts.Cast, random: V | None) -> V:
     """A value of one dtype as another."""
     out, n = op.dtype, v.lanes
     if random is not None:
@@ -177,7 +178,7 @@ def _resize(f: Function, v: V, source: DType, out: DType, saturate: bool) -> V:
     return numbers.wrap(f, out, kept)
 
 
-def _to_whole(f: Function, v: V, out: DType, op: arith.Cast) -> V:
+def _to_whole(f: Function, v: V, out: DType, op: casts.Cast) -> V:
     n = v.lanes
     wide = f.convert("fpext", v, "double")
     near = f.intrinsic("roundeven" if op.rounding == "nearest" else "trunc", wide)

@@ -104,10 +104,12 @@ def _across(w: Writer, name: str, t: DType, v: V) -> V:
 
 def _column(w: Writer, op: reduce.Reduction, x: Lazy, index: Index, lanes: int) -> V:
     start = constant(numbers.register(x.dtype), neutral(op.name, x.dtype), lanes)
-    (total,) = w.f.carry(
-        0, x.shape[op.axis], 1, [start],
-        lambda i, c: [combine(w, op.name, x.dtype, c[0], x.at((*index[: op.axis], i, *index[op.axis :]), lanes))],
-    )  # fmt: skip
+
+    def step(i: V, c: list[V]) -> list[V]:
+        v = x.at((*index[: op.axis], i, *index[op.axis :]), lanes)
+        return [combine(w, op.name, x.dtype, c[0], v)]
+
+    (total,) = w.f.carry(0, x.shape[op.axis], 1, [start], step)
     return total
 
 

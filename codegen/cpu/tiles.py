@@ -1,4 +1,4 @@
-"""Tiles while CPU code is written: expressions evaluated where they are used, or scratch buffers."""
+"""Tiles while CPU code is written: expressions evaluated where used, or scratch buffers."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ def emit(w: Writer, op: Op, x: Lazy) -> Lazy:
     """A view op of one operand."""
     t = op.operands[0].type
     out = op.result.type
-    assert isinstance(t, Tile) and isinstance(out, Tile)
+    assert isinstance(t, Tile)
+    assert isinstance(out, Tile)
     match op:
         case shape.Broadcast():
             grows = t.shape != out.shape[len(out.shape) - t.rank :] or t.rank < out.rank

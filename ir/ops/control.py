@@ -1,6 +1,6 @@
 """Structured control: the launch grid, loops over tiles, counted loops, while, if.
 
-The size of a tile is a symbol, its extent in the types of the tiles made from the span: `tiles` says
+The size of a tile is a symbol, the extent in the types of tiles made from the span: `tiles` says
 how many elements it has (None: not chosen yet), but at the end of the dimension it has fewer.
 """
 
@@ -30,7 +30,8 @@ def _carried(
             if other != value.type:
                 name = f" `{value.hint}`" if value.hint else ""
                 raise TileError(
-                    f"{op}: the carried value{name} is {value.type} before, but the body {what} {other}"
+                    f"{op}: the carried value{name} is {value.type} before, "
+                    f"but the body {what} {other}"
                 )
     return types
 

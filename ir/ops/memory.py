@@ -45,7 +45,8 @@ def accessed(op: str, mem: Value, indices: tuple[Value, ...]) -> Shape:
         if isinstance(t, Span):
             if t.dim != dim:
                 raise TileError(
-                    f"{op}: index {axis} runs over {t.dim}, but dimension {axis} of {mem.type} is {dim}",
+                    f"{op}: index {axis} runs over {t.dim}, "
+                    f"but dimension {axis} of {mem.type} is {dim}",
                     hint="are the indices in the order of the tensor's dims?",
                 )
             shape.append(t.size)

@@ -62,8 +62,9 @@ class Argmax(Reduction, name="argmax"):
 class Dot(Op, name="dot"):
     """out[i, j] = acc[i, j] + sum_k a[i, k] * b[k, j], exact and then rounded once to acc's dtype
 
-    The operands may differ in dtype. A back end accumulates in `acc`'s dtype in an order of its own: it
-    stays within K * eps(acc) * sum_k |a||b| of this, and equals it where every partial sum is exact.
+    The operands may differ in dtype. A back end accumulates in `acc`'s dtype in an order of its
+    own: it stays within K * eps(acc) * sum_k |a||b| of this, and equals it where every partial sum
+    is exact.
     """
 
     a: Value

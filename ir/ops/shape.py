@@ -83,7 +83,7 @@ class Size(Op, name="size"):
 
 
 class Broadcast(Op, name="broadcast"):
-    """out[..., i, ...] = a[..., 0 if a has extent 1 there else i, ...], missing leading dims added"""
+    """out[..., i, ...] = a[..., 0 if a's extent is 1 else i, ...], with leading dims added"""
 
     a: Value
     shape: Shape

@@ -1,5 +1,9 @@
 """Both launchers: what a kernel receives, when it is specialised anew, and what is refused."""
 
+# The tests look into unions that they have just made.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# pyright: reportPossiblyUnboundVariable=false
+
 from __future__ import annotations
 
 import gc

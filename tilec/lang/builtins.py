@@ -1,5 +1,9 @@
 """The functions of the language, by name. Each takes the walker's builder and its arguments."""
 
+# What a program names can be anything until it is looked at.
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -10,6 +14,7 @@ from tilec.ir.dtype import DType, f32, u32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym
 from tilec.ir.ops import arith, reduce, shape
+from tilec.ir.ops import cast as casts
 from tilec.ir.types import Span
 from tilec.lang import semantics
 from tilec.lang.semantics import Operand
@@ -38,7 +43,7 @@ def _extents(given: object) -> tuple[Extent, ...]:
                 out.append(Sym(item))
             case _:
                 raise TileError(
-                    f"an extent is a span, a whole number of at least 1 or a dimension's name, not {item}"
+                    f"an extent is a span, a whole number from 1 or a dimension's name, not {item}"
                 )
     return tuple(out)
 
@@ -95,13 +100,13 @@ def where(b: Builder, condition: Value, x: Operand, y: Operand) -> Value:
 def cast(b: Builder, x: Operand, dtype: Any, rounding: Any = "nearest", saturate: bool = False,
          random: Value | None = None) -> Value:  # fmt: skip
     """x rounded to a dtype: to nearest-even, toward_zero or (with random bits) stochastic."""
-    return b(arith.Cast(semantics.number(b, x), _dtype(dtype), rounding, saturate, random))
+    return b(casts.Cast(semantics.number(b, x), _dtype(dtype), rounding, saturate, random))
 
 
 @builtin
 def bitcast(b: Builder, x: Value, dtype: Any) -> Value:
     """The bits of x read as another dtype of the same width."""
-    return b(arith.Bitcast(x, _dtype(dtype)))
+    return b(casts.Bitcast(x, _dtype(dtype)))
 
 
 @builtin
@@ -164,8 +169,12 @@ def _reduced(cls: type[Op]) -> Callable[..., Value]:
     return apply
 
 
-UNARY = (arith.Abs, arith.Exp, arith.Exp2, arith.Log, arith.Log2, arith.Sqrt, arith.Rsqrt, arith.Sin,
-         arith.Cos, arith.Tanh, arith.Erf, arith.Floor, arith.Ceil, arith.Rint)  # fmt: skip
-BUILTINS |= {cls.name: _unary(cls) for cls in UNARY}
-BUILTINS |= {cls.name: _pair(cls) for cls in (arith.Maximum, arith.Minimum)}
-BUILTINS |= {cls.name: _reduced(cls) for cls in (reduce.Sum, reduce.Max, reduce.Min, reduce.Argmax)}
+UNARY = (
+    arith.Abs, arith.Exp, arith.Exp2, arith.Log, arith.Log2, arith.Sqrt, arith.Rsqrt,
+    arith.Sin, arith.Cos, arith.Tanh, arith.Erf, arith.Floor, arith.Ceil, arith.Rint,
+)  # fmt: skip
+BUILTINS.update({cls.name: _unary(cls) for cls in UNARY})
+BUILTINS.update({cls.name: _pair(cls) for cls in (arith.Maximum, arith.Minimum)})
+BUILTINS.update(
+    {cls.name: _reduced(cls) for cls in (reduce.Sum, reduce.Max, reduce.Min, reduce.Argmax)}
+)

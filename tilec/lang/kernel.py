@@ -13,7 +13,8 @@ from tilec.ir.errors import Loc, TileError
 from tilec.ir.extent import Extent, Sym
 from tilec.ir.format import Dense, Format
 from tilec.ir.types import Memory, Tile
-from tilec.lang.walk import Inline, Walker
+from tilec.lang.expressions import Inline
+from tilec.lang.walk import Walker
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Signature:
         expected = f"[{', '.join(map(str, spec.dims))}]"
         if len(shape) != len(spec.dims):
             raise TileError(
-                f"{self.name}: `{name}` is {list(shape)}, expected {len(spec.dims)} dimensions {expected}"
+                f"{self.name}: `{name}` is {list(shape)}, "
+                f"expected {len(spec.dims)} dimensions {expected}"
             )
         for dim, n in zip(spec.dims, shape, strict=True):
             text = str(dim)
@@ -68,7 +70,8 @@ class Signature:
             if have != n:
                 turned = len(shape) == 2 and have in shape
                 raise TileError(
-                    f"{self.name}: dimension {text} of `{name}` is {n}, but `{where}` has {text} = {have}",
+                    f"{self.name}: dimension {text} of `{name}` is {n}, "
+                    f"but `{where}` has {text} = {have}",
                     hint=f"is `{name}` transposed? it is {list(shape)}, expected {expected}"
                     if turned
                     else "",

@@ -1,5 +1,9 @@
 """Kernels as decorated Python functions: their source is parsed, never run."""
 
+# What a program names can be anything until it is looked at.
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import ast
@@ -15,8 +19,8 @@ from tilec.ir.dtype import DType, f32, i32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Sym
 from tilec.ir.format import Dense, Format
+from tilec.lang.expressions import Builtin, Inline, Missing
 from tilec.lang.kernel import Definition, Parameter, Signature, TensorSpec, place, spec
-from tilec.lang.walk import Builtin, Inline, Missing
 
 
 class Tensor:
@@ -120,7 +124,8 @@ def definition_of(fn: Callable[..., Any]) -> Definition:
     params: list[Parameter] = []
     for a in function.tree.args.args:
         where = place(function.file, function.lines, a, function.tree.name)
-        given = {float: f32, int: i32}.get(hints.get(a.arg), hints.get(a.arg))
+        hint: Any = hints.get(a.arg)
+        given = f32 if hint is float else i32 if hint is int else hint
         kind = spec(given)
         if kind is None:
             raise TileError(

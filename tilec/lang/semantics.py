@@ -3,6 +3,10 @@
 A literal is weak: it takes the dtype of the tile that it meets. Two dtypes promote as in torch.
 """
 
+# What a program names can be anything until it is looked at.
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import operator
@@ -13,6 +17,7 @@ from tilec.ir.dtype import DType, boolean, f32, i32, promote
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
 from tilec.ir.ops import arith, memory, reduce, shape
+from tilec.ir.ops import cast as casts
 from tilec.ir.types import Memory, Span, Tile
 
 Literal = bool | int | float
@@ -62,7 +67,7 @@ def weak(x: Literal, other: DType) -> DType:
 
 def to_dtype(b: Builder, v: Value, dtype: DType) -> Value:
     """v rounded to a dtype."""
-    return v if tile_type(v, "cast").dtype == dtype else b(arith.Cast(v, dtype))
+    return v if tile_type(v, "cast").dtype == dtype else b(casts.Cast(v, dtype))
 
 
 def to_shape(b: Builder, v: Value, target: tuple[Extent, ...]) -> Value:
@@ -230,7 +235,7 @@ def _bound(x: object, missing: Extent, size: Extent) -> Extent:
 def reduction(b: Builder, cls: type[Op], x: Value, axis: int, keepdims: bool) -> Value:
     """A reduction along one axis, counted from the end if negative."""
     t = tile_type(x, cls.name)
-    if not isinstance(axis, int) or not -t.rank <= axis < t.rank:
+    if not -t.rank <= axis < t.rank:
         raise TileError(f"{cls.name}: {t} has no axis {axis}")
     axis %= t.rank
     out = b(cls(x, axis))  # type: ignore[call-arg]

@@ -1,83 +1,27 @@
 """A kernel's syntax tree becomes IR. Both spellings arrive here as Python's `ast`."""
 
+# What a name stands for while a kernel is walked can be anything: a tile, a number, a module.
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownParameterType=false
+
 from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tilec.ir.core import Block, Builder, Op, Value
-from tilec.ir.dtype import DType, boolean
-from tilec.ir.errors import Loc, TileError
+from tilec.ir.dtype import boolean
 from tilec.ir.extent import Extent, Sym
-from tilec.ir.ops import arith, control
+from tilec.ir.ops import control
 from tilec.ir.types import Memory, Span, Tile
 from tilec.lang import semantics
-from tilec.lang.builtins import BUILTINS
+from tilec.lang.expressions import Builtin, Expressions, Inline, Missing
 
 
-@dataclass(frozen=True)
-class Builtin:
-    """A function of the language, as a name in a program means it."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Inline:
-    """A function that is written out where it is called."""
-
-    tree: ast.FunctionDef
-    file: str
-    lines: tuple[str, ...]
-    lookup: Callable[[str], object]
-
-
-Missing = object()
-
-
-class Walker:
-    """Walks one function. `scope` holds its variables, `lookup` finds the names around it."""
-
-    def __init__(self, function: Inline, b: Builder, scope: dict[str, Any], taken: set[str],
-                 caller: Loc | None = None) -> None:  # fmt: skip
-        self.function, self.b, self.scope, self.taken, self.caller = (
-            function,
-            b,
-            scope,
-            taken,
-            caller,
-        )
-        self.returned: Any = Missing
-
-    def loc(self, node: ast.AST) -> Loc:
-        """Where a node stands in the user's file."""
-        line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
-        text = self.function.lines[line - 1] if line <= len(self.function.lines) else ""
-        end = getattr(node, "end_col_offset", column + 1)
-        if getattr(node, "end_lineno", line) != line:
-            end = len(text)
-        return Loc(
-            self.function.file, line, column, end, text, self.function.tree.name, self.caller
-        )
-
-    def fail(self, node: ast.AST, message: str, hint: str = "") -> TileError:
-        """An error at a node."""
-        return TileError(message, self.loc(node), hint)
-
-    def at(self, node: ast.AST, act: Callable[[], Any]) -> Any:
-        """Do something whose ops and errors belong to `node`."""
-        before, self.b.loc = self.b.loc, self.loc(node)
-        try:
-            return act()
-        except TileError as e:
-            raise e.at(self.loc(node)) from None
-        except (TypeError, ZeroDivisionError, OverflowError) as e:
-            raise self.fail(node, _plain(e)) from None
-        finally:
-            self.b.loc = before
+class Walker(Expressions):
+    """Walks the statements of one function."""
 
     # -- statements --
 
@@ -131,7 +75,10 @@ class Walker:
                 if not (isinstance(tensor, Value) and isinstance(tensor.type, Memory)):
                     raise self.fail(target, "only tensors are written by index; a tile is a value")
                 keys = self.keys(target.slice)
-                self.at(target, lambda: semantics.store(self.b, tensor, keys, value))
+                self.at(
+                    target,
+                    lambda: semantics.store(self.b, tensor, keys, self.operand(target, value)),
+                )
             case _:
                 raise self.fail(target, "this can't be assigned to")
 
@@ -163,7 +110,7 @@ class Walker:
     # -- regions --
 
     def loop(self, s: ast.For) -> None:
-        """`for ... in tiles(...)`: the grid at the outermost level, else a sequential loop; or range."""
+        """Over tiles(...): the grid at the outermost level, else a loop in order; or over range."""
         match s.iter:
             case ast.Call(func=f, args=args, keywords=keywords):
                 made = self.expr(f)
@@ -207,8 +154,9 @@ class Walker:
 
     def extent(self, node: ast.AST, d: Any) -> Extent:
         """A dimension by name or number; a name must be one of a tensor's."""
-        known = {e.text for v in self.scope.values() if isinstance(v, Value) and isinstance(v.type, Memory)
-                 for e in v.type.shape if isinstance(e, Sym)}  # fmt: skip
+        tensors = [v.type for v in self.scope.values() if isinstance(v, Value)]
+        shapes = [t.shape for t in tensors if isinstance(t, Memory)]
+        known = {e.text for shape in shapes for e in shape if isinstance(e, Sym)}
         if isinstance(d, int) and not isinstance(d, bool) and d >= 1:
             return d
         if not isinstance(d, str):
@@ -217,8 +165,11 @@ class Walker:
             )
         if d not in known:
             close = difflib.get_close_matches(d, known, 1)
-            raise self.fail(node, f"no tensor has a dimension {d!r}; there are {', '.join(sorted(known))}",
-                            f"did you mean {close[0]!r}?" if close else "")  # fmt: skip
+            raise self.fail(
+                node,
+                f"no tensor has a dimension {d!r}; there are {', '.join(sorted(known))}",
+                f"did you mean {close[0]!r}?" if close else "",
+            )
         return Sym(d)
 
     def fresh(self, name: str) -> Sym:
@@ -272,9 +223,15 @@ class Walker:
 
         self.carried(s, s.body, (i,), {s.target.id: i}, build)
 
-    def carried(self, s: ast.stmt, statements: list[ast.stmt], params: tuple[Value, ...], bound: dict[str, Any],
-                build: Callable[[tuple[Value, ...], Block], Op],
-                act: Callable[[Walker], None] | None = None) -> None:  # fmt: skip
+    def carried(
+        self,
+        s: ast.stmt,
+        statements: list[ast.stmt],
+        params: tuple[Value, ...],
+        bound: dict[str, Any],
+        build: Callable[[tuple[Value, ...], Block], Op],
+        act: Callable[[Walker], None] | None = None,
+    ) -> None:
         """A region whose assigned variables go round."""
         names = [
             n
@@ -299,8 +256,12 @@ class Walker:
             isinstance(v, Value) and isinstance(v.type, Tile)
         )
 
-    def region(self, statements: list[ast.stmt], scope: dict[str, Any],
-               act: Callable[[Walker], None] | None = None) -> tuple[list[Op], dict[str, Any]]:  # fmt: skip
+    def region(
+        self,
+        statements: list[ast.stmt],
+        scope: dict[str, Any],
+        act: Callable[[Walker], None] | None = None,
+    ) -> tuple[list[Op], dict[str, Any]]:
         """The ops of statements that see `scope`, and the scope behind them."""
         b = Builder(loc=self.b.loc)
         inner = Walker(self.function, b, dict(scope), self.taken, self.caller)
@@ -349,142 +310,15 @@ class Walker:
         sides = [self.region(part, {**self.scope, "%depth": True}) for part in (s.body, s.orelse)]
         both = [n for n in dict.fromkeys([*assigned(s.body), *assigned(s.orelse)])
                 if all(n in scope for _, scope in sides)]  # fmt: skip
-        blocks = []
+        blocks: list[Block] = []
         for ops, scope in sides:
-            results = tuple(
-                self.at(s, lambda n=n: semantics.number(Builder(ops), scope[n])) for n in both
-            )
+            results = tuple(semantics.number(Builder(ops), scope[n]) for n in both)
             blocks.append(Block((), tuple(ops), results))
         for n, a, c in zip(both, blocks[0].results, blocks[1].results, strict=True):
             if a.type != c.type:
                 raise self.fail(s, f"`{n}` is {a.type} in one branch and {c.type} in the other")
         merged = self.at(s, lambda: self.b.add(control.If(condition, *blocks)))
         self.scope.update(zip(both, merged.results, strict=True))
-
-    # -- expressions --
-
-    def operand(self, node: ast.AST, x: Any) -> Any:
-        """A value that arithmetic takes."""
-        if isinstance(x, (Value, bool, int, float)):
-            return x
-        raise self.fail(node, f"expected a tile or a number, not {x!r}")
-
-    def expr(self, node: ast.expr) -> Any:
-        """The value of an expression."""
-        match node:
-            case ast.Constant(value=bool() | int() | float() | str() | None):
-                return node.value
-            case ast.Name(id=name):
-                return self.name(node, name)
-            case ast.Tuple(elts=items) | ast.List(elts=items):
-                return tuple(self.expr(i) for i in items)
-            case ast.BinOp():
-                return self.pair(node, type(node.op).__name__, node.left, node.right)
-            case ast.Compare(ops=[op], comparators=[right]):
-                return self.pair(node, type(op).__name__, node.left, right)
-            case ast.UnaryOp():
-                return self.unary(node)
-            case ast.Subscript():
-                return self.subscript(node)
-            case ast.Attribute():
-                return self.attribute(node)
-            case ast.Call():
-                return self.call(node)
-            case _:
-                kind = type(node).__name__
-                raise self.fail(
-                    node, f"a kernel has no expression of the kind {kind}", _INSTEAD.get(kind, "")
-                )
-
-    def name(self, node: ast.AST, name: str) -> Any:
-        """A variable, or a name from around the function."""
-        if name in self.scope:
-            return self.scope[name]
-        found = self.function.lookup(name)
-        if found is Missing:
-            known = [*self.scope, *BUILTINS, "tiles"]
-            close = difflib.get_close_matches(name, known, 1)
-            raise self.fail(
-                node, f"`{name}` is not defined", f"did you mean `{close[0]}`?" if close else ""
-            )
-        return found
-
-    def pair(self, node: ast.AST, name: str, left: ast.expr, right: ast.expr) -> Any:
-        """A binary operator."""
-        x, y = (self.operand(n, self.expr(n)) for n in (left, right))
-        return self.at(node, lambda: semantics.binary(self.b, name, x, y))
-
-    def unary(self, node: ast.UnaryOp) -> Any:
-        """-x, ~x, not x."""
-        x = self.operand(node, self.expr(node.operand))
-        match node.op:
-            case ast.USub():
-                return self.at(node, lambda: self.b(arith.Neg(x))) if isinstance(x, Value) else -x
-            case ast.Invert() | ast.Not() if isinstance(x, Value):
-                return self.at(node, lambda: self.b(arith.Not(x)))
-            case ast.Not():
-                return not x
-            case _:
-                return x
-
-    def keys(self, node: ast.expr) -> list[Any]:
-        """The parts of a subscript."""
-        items = node.elts if isinstance(node, ast.Tuple) else [node]
-        out: list[Any] = []
-        for item in items:
-            if isinstance(item, ast.Slice):
-                out.append(
-                    slice(
-                        *(
-                            None if p is None else self.expr(p)
-                            for p in (item.lower, item.upper, item.step)
-                        )
-                    )
-                )
-            else:
-                out.append(self.expr(item))
-        return out
-
-    def subscript(self, node: ast.Subscript) -> Any:
-        """x[...] of a tensor, a tile or a tuple."""
-        value, keys = self.expr(node.value), self.keys(node.slice)
-        if isinstance(value, tuple) and len(keys) == 1 and isinstance(keys[0], int):
-            return self.at(node, lambda: value[keys[0]])
-        if not isinstance(value, Value) or isinstance(value.type, Span):
-            raise self.fail(node, "only tensors and tiles are indexed")
-        read = semantics.load if isinstance(value.type, Memory) else semantics.part
-        return self.at(node, lambda: read(self.b, value, keys))
-
-    def attribute(self, node: ast.Attribute) -> Any:
-        """x.T, m.index, or a name of a module."""
-        value = self.expr(node.value)
-        if isinstance(value, Value):
-            if node.attr == "to":
-                return _Method(value)
-            return self.at(node, lambda: semantics.attribute(self.b, value, node.attr))
-        if isinstance(value, Mapping) and node.attr in value:
-            return value[node.attr]
-        raise self.fail(node, f"`{ast.unparse(node)}` is not defined")
-
-    def call(self, node: ast.Call) -> Any:
-        """A builtin, a method or an inlined function."""
-        f = self.expr(node.func)
-        args = [self.expr(a) for a in node.args]
-        options = {k.arg: self.expr(k.value) for k in node.keywords if k.arg}
-        match f:
-            case Builtin(name=name) if name in BUILTINS:
-                return self.at(node, lambda: BUILTINS[name](self.b, *args, **options))
-            case _Method(value=value):
-                return self.at(node, lambda: BUILTINS["cast"](self.b, value, *args, **options))
-            case DType():
-                return self.at(node, lambda: BUILTINS["cast"](self.b, args[0], f))
-            case Inline():
-                return self.inline(node, f, args, options)
-            case Builtin(name=name):
-                raise self.fail(node, f"`{name}` stands only after `in` of a for loop")
-            case _:
-                raise self.fail(node, f"`{ast.unparse(node.func)}` can't be called in a kernel",
-                                "decorate a function with @tc.fn to inline it")  # fmt: skip
 
     def inline(self, node: ast.Call, f: Inline, args: list[Any], options: dict[str, Any]) -> Any:
         """The body of another function, written here."""
@@ -505,29 +339,6 @@ class Walker:
         inner = Walker(f, self.b, scope, self.taken, self.loc(node))
         inner.body(f.tree.body)
         return None if inner.returned is Missing else inner.returned
-
-
-@dataclass(frozen=True)
-class _Method:
-    """`x.to`, waiting for its call."""
-
-    value: Value
-
-
-_INSTEAD = {
-    "IfExp": "use where(condition, a, b)",
-    "BoolOp": "use & and | on bools",
-    "Lambda": "use a function with @tc.fn",
-    "ListComp": "write the loop out",
-    "Compare": "compare two at a time and join with &",
-}
-
-
-def _plain(e: Exception) -> str:
-    """Python's complaint about a call, without the builder that the user never wrote."""
-    return (
-        str(e).replace("() missing", ": missing").replace("positional arguments: 'b'", "arguments")
-    )
 
 
 def assigned(statements: list[ast.stmt]) -> list[str]:

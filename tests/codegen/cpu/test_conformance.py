@@ -1,4 +1,4 @@
-"""The CPU back end equals the interpreter on every op and dtype, on this machine and on plain x86-64."""
+"""The CPU back end equals the interpreter on every op and dtype, here and on plain x86-64."""
 
 from __future__ import annotations
 
