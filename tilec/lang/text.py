@@ -1,0 +1,194 @@
+"""The `.tile` spelling: text becomes the same syntax tree that a Python kernel has."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+
+from tilec.ir.dtype import BY_NAME, DType
+from tilec.ir.errors import Loc, TileError
+from tilec.ir.extent import Extent, Sym
+from tilec.lang.builtins import BUILTINS
+from tilec.lang.formats import named
+from tilec.lang.kernel import Definition, Parameter, Signature, TensorSpec
+from tilec.lang.tree import Meta, Node, Syntax
+from tilec.lang.walk import Builtin, Inline, Missing
+
+WORDS = {
+    "NAME": "a name", "NUMBER": "a number", "$END": "the end of the file", "SIGN": "`+` or `-`",
+    "COMPARE": "a comparison", "UPDATE": "`+=`", "EQUAL": "`=`", "LPAR": "`(`", "RPAR": "`)`",
+    "LSQB": "`[`", "RSQB": "`]`", "LBRACE": "`{`", "RBRACE": "`}`", "COLON": "`:`",
+    "COMMA": "`,`", "LESSTHAN": "`<`", "MORETHAN": "`>`", "DOT": "`.`", "IN": "`in`",
+    "KERNEL": "`kernel`", "FN": "`fn`", "ELSE": "`else`",
+}  # fmt: skip
+OPERATORS = {"SIGN", "TIMES", "COMPARE", "BITOR", "BITXOR", "BITAND", "SHIFT", "POWER", "AND", "OR"}
+STATEMENT = {"NAME", "FOR", "WHILE", "IF", "RETURN"}
+
+
+def parse(text: str, file: str = "<text>") -> dict[str, Definition]:
+    """The kernels of a `.tile` text by name, in order. Raises TileError at the line at fault."""
+    lines = tuple(text.splitlines())
+    try:
+        tree = _grammar().parse(text)
+    except UnexpectedInput as e:
+        raise _syntax_error(e, file, lines) from None
+    return _File(file, lines).kernels(tree)
+
+
+def load(path: str | Path) -> dict[str, Definition]:
+    """The kernels of a `.tile` file. Raises TileError where it can't be read or is wrong."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise TileError(f"{path} can't be read: {e}") from None
+    return parse(text, str(path))
+
+
+@cache
+def _grammar() -> Lark:
+    text = Path(__file__).with_name("tile.lark").read_text(encoding="utf-8")
+    return Lark(text, parser="lalr", propagate_positions=True, maybe_placeholders=False)
+
+
+class _File:
+    """One text: its functions and kernels, which see each other and the names of the language."""
+
+    def __init__(self, file: str, lines: tuple[str, ...]) -> None:
+        self.file, self.lines = file, lines
+        self.dims: set[str] = set()
+        self.functions: dict[str, Inline] = {}
+
+    def kernels(self, tree: Node) -> dict[str, Definition]:
+        """Every kernel, after every function is known."""
+        found: dict[str, Definition] = {}
+        for node in tree.children:
+            assert isinstance(node, Tree)
+            name = str(node.children[0])
+            if name in found or name in self.functions:
+                raise TileError(f"`{name}` is defined twice", self.loc(node.children[0], name))
+            inline = Inline(Syntax().function(node), self.file, self.lines, self.lookup)
+            if node.data == "function":
+                self.functions[name] = inline
+            else:
+                found[name] = Definition(self.signature(node), inline)
+        return found
+
+    def lookup(self, name: str) -> object:
+        """A name that is no variable: a dimension, a dtype, a function."""
+        if name in self.dims:
+            return name
+        if name in self.functions:
+            return self.functions[name]
+        if name in BUILTINS or name in ("tiles", "range"):
+            return Builtin(name)
+        return BY_NAME.get(name, Missing)
+
+    def loc(self, node: Node | Token, function: str = "") -> Loc:
+        """Where a node stands."""
+        at = node if isinstance(node, Token) else node.meta
+        return _loc(self.file, self.lines, at, function)
+
+    def signature(self, node: Node) -> Signature:
+        """The parameters of a kernel."""
+        kernel = str(node.children[0])
+        params: list[Parameter] = []
+        for p in node.children[1:]:
+            if not isinstance(p, Tree) or p.data != "parameter":
+                continue
+            name, kind = p.children
+            assert isinstance(kind, Tree)
+            where = self.loc(p, kernel)
+            if any(q.name == name for q in params):
+                raise TileError(f"two parameters are named `{name}`", where)
+            params.append(Parameter(str(name), self.type(kind, kernel), where))
+        return Signature(kernel, tuple(params))
+
+    def type(self, node: Node, kernel: str) -> TensorSpec | DType:
+        """`f16[M, K]`: a tensor; `f32`: a scalar."""
+        format_, *dims = node.children
+        assert isinstance(format_, Tree)
+        text = _text(format_)
+        if not dims:
+            if text not in BY_NAME:
+                raise TileError(
+                    f"`{text}` is no element type", self.loc(format_, kernel),
+                    f"a tensor has its dims after its format: {text}[M, K]",
+                )  # fmt: skip
+            return BY_NAME[text]
+        try:
+            found = named(text)
+        except TileError as e:
+            raise e.at(self.loc(format_, kernel)) from None
+        assert isinstance(dims[0], Tree)
+        return TensorSpec(tuple(self.dim(d, kernel) for d in dims[0].children), found)
+
+    def dim(self, token: Node | Token, kernel: str) -> Extent:
+        """A dimension: a name or a whole number of at least 1."""
+        text = str(token)
+        if text.isidentifier():
+            self.dims.add(text)
+            return Sym(text)
+        if not text.isdecimal() or int(text) < 1:
+            raise TileError(
+                f"a dimension is a name or a whole number of at least 1, not {text}",
+                self.loc(token, kernel),
+            )
+        return int(text)
+
+
+def _text(node: Node | Token) -> str:
+    """The text of a format without blanks."""
+    if isinstance(node, Token):
+        return str(node)
+    parts = [_text(c) for c in node.children]
+    if node.data == "option":
+        return "=".join(parts)
+    name, *options = parts
+    return f"{name}<{','.join(options)}>" if options else name
+
+
+def _loc(file: str, lines: tuple[str, ...], at: Meta | Token, function: str = "") -> Loc:
+    line, column = at.line or 1, at.column or 1
+    text = lines[line - 1] if line <= len(lines) else ""
+    end = (at.end_column or column + 1) - 1 if at.end_line == line else len(text)
+    return Loc(file, line, column - 1, max(end, column), text, function)
+
+
+def _syntax_error(e: UnexpectedInput, file: str, lines: tuple[str, ...]) -> TileError:
+    """A parse error in plain words, at the token that does not fit."""
+    match e:
+        case UnexpectedCharacters():
+            text = lines[e.line - 1]
+            loc = Loc(file, e.line, e.column - 1, e.column, text)
+            return TileError(f"the character {text[e.column - 1]!r} means nothing here", loc)
+        case UnexpectedToken() if e.token.type != "$END":
+            loc = _loc(file, lines, e.token)
+            wanted = _expected(set(e.accepts or e.expected))
+            hint = "floor division is floordiv(a, b)" if str(e.token) == "//" else ""
+            return TileError(f"expected {wanted}, not `{e.token}`", loc, hint)
+        case UnexpectedToken() | UnexpectedEOF():
+            line = max(len(lines), 1)
+            text = lines[-1] if lines else ""
+            wanted = _expected(set(getattr(e, "accepts", None) or e.expected))
+            message = f"the text ends where {wanted} is expected"
+            return TileError(message, Loc(file, line, len(text), len(text) + 1, text))
+        case _:
+            return TileError(f"not a .tile program: {e}")
+
+
+def _expected(terminals: set[str]) -> str:
+    """What could stand there, the likeliest first and few."""
+    names: list[str] = []
+    if terminals >= STATEMENT:
+        names.append("a statement")
+        terminals -= STATEMENT
+    elif terminals >= {"NAME", "NUMBER", "LPAR"}:
+        return "an expression"
+    if terminals >= OPERATORS:
+        names.append("an operator")
+    terminals = terminals - OPERATORS
+    names += sorted(WORDS[t] for t in terminals if t in WORDS)
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names or ["more"])
