@@ -55,16 +55,20 @@ def _dtype(t: object) -> DType:
 
 
 @builtin
-def full(b: Builder, size: object, value: Any, dtype: Any = f32) -> Value:
-    """A tile with one number everywhere: full((m, n), 1.5, f32)."""
+def full(b: Builder, size: Any, value: Any, dtype: Any = f32) -> Value:
+    """A tile with one number everywhere: full((m, n), 1.5, f32), or the dtype first."""
+    if isinstance(size, DType):
+        size, value, dtype = value, dtype, size
     if isinstance(value, Value):
         return semantics.to_shape(b, semantics.to_dtype(b, value, _dtype(dtype)), _extents(size))
     return b(shape.Full(_extents(size), value, _dtype(dtype)))
 
 
 @builtin
-def zeros(b: Builder, size: object, dtype: Any = f32) -> Value:
-    """A tile of zeros: zeros((m, n), f32)."""
+def zeros(b: Builder, size: Any, dtype: Any = f32) -> Value:
+    """A tile of zeros: zeros((m, n), f32) or zeros(f32, (m, n))."""
+    if isinstance(size, DType):
+        size, dtype = dtype, size
     return b(shape.Full(_extents(size), 0, _dtype(dtype)))
 
 
@@ -84,6 +88,12 @@ def size(b: Builder, dim: object) -> Value:
 def dot(b: Builder, a: Value, c: Value, acc: Value | None = None) -> Value:
     """The matrix product, exact products summed in f32 (floats) or i32 (integers)."""
     return semantics.dot(b, a, c, acc)
+
+
+@builtin
+def floordiv(b: Builder, x: Operand, y: Operand) -> Operand:
+    """floor(x / y) of whole numbers; Python also spells it `//`, which is a comment in `.tile`."""
+    return semantics.binary(b, "FloorDiv", x, y)
 
 
 @builtin
@@ -162,7 +172,7 @@ def _pair(cls: type[Op]) -> Callable[..., Value]:
 
 
 def _reduced(cls: type[Op]) -> Callable[..., Value]:
-    def apply(b: Builder, x: Value, axis: int = -1, keepdims: bool = False) -> Value:
+    def apply(b: Builder, x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
         return semantics.reduction(b, cls, x, axis, keepdims)
 
     apply.__doc__ = cls.__doc__

@@ -86,7 +86,8 @@ class Expressions:
         """A value that arithmetic takes."""
         if isinstance(x, (Value, bool, int, float)):
             return x
-        raise self.fail(node, f"expected a tile or a number, not {x!r}")
+        hint = f"size({x}) is its extent" if isinstance(x, str) else ""
+        raise self.fail(node, f"expected a tile or a number, not {semantics.shown(x)}", hint)
 
     def expr(self, node: ast.expr) -> Any:
         """The value of an expression."""

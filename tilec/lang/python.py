@@ -10,7 +10,6 @@ import ast
 import builtins
 import functools
 import inspect
-import textwrap
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -51,20 +50,25 @@ def inline_of(fn: Callable[..., Any]) -> Inline:
         raise TileError(
             f"the source of `{fn.__name__}` can't be read", hint="define it in a file"
         ) from e
-    text = "".join(lines)
-    dedented = textwrap.dedent(text)
-    shift = len(lines[0]) - len(lines[0].lstrip())
-    tree = ast.parse(dedented).body[0]
+    # Inside an `if`, an indented definition parses as it stands, with the columns of its file.
+    nest = ast.parse("if 1:\n" + "".join(lines)) if lines[0][:1].isspace() else None
+    body = nest.body[0].body if nest else ast.parse("".join(lines)).body  # type: ignore[attr-defined]
+    tree = body[0]
     if not isinstance(tree, ast.FunctionDef):
         raise TileError(f"`{fn.__name__}` is not a plain function")
-    ast.increment_lineno(tree, first - 1)
-    for node in ast.walk(tree):
-        for column in ("col_offset", "end_col_offset"):
-            if hasattr(node, column):
-                setattr(node, column, getattr(node, column) + shift)
-    whole = ["\n"] * (first - 1) + lines
-    source = tuple(line.rstrip("\n") for line in whole)
+    ast.increment_lineno(tree, first - (2 if nest else 1))
+    source = tuple(line.rstrip("\n") for line in ["\n"] * (first - 1) + lines)
+    _count_characters(tree, source)
     return Inline(tree, file, source, functools.partial(_lookup, fn))
+
+
+def _count_characters(tree: ast.AST, lines: tuple[str, ...]) -> None:
+    """Columns in characters: Python's parser counts bytes of UTF-8."""
+    for node in ast.walk(tree):
+        for line, column in (("lineno", "col_offset"), ("end_lineno", "end_col_offset")):
+            if (at := getattr(node, line, None)) is not None and not lines[at - 1].isascii():
+                before = lines[at - 1].encode()[: getattr(node, column)]
+                setattr(node, column, len(before.decode(errors="ignore")))
 
 
 def _lookup(fn: Callable[..., Any], name: str) -> object:
@@ -72,7 +76,10 @@ def _lookup(fn: Callable[..., Any], name: str) -> object:
     code = fn.__code__
     for free, cell in zip(code.co_freevars, fn.__closure__ or (), strict=True):
         if free == name:
-            return known(cell.cell_contents, name)
+            try:
+                return known(cell.cell_contents, name)
+            except ValueError:  # a cell that is still empty
+                return Missing
     if name in fn.__globals__:
         return known(fn.__globals__[name], name)
     if name == "range":
@@ -120,13 +127,20 @@ class _Names(dict[str, object]):
 def definition_of(fn: Callable[..., Any]) -> Definition:
     """The kernel that a Python function spells. Raises TileError at the user's line."""
     function = inline_of(fn)
-    hints = inspect.get_annotations(fn, eval_str=True)
+    given = function.tree.args
+    if given.vararg or given.kwarg or given.kwonlyargs or given.posonlyargs or given.defaults:
+        where = place(function.file, function.lines, function.tree, function.tree.name)
+        raise TileError("a kernel takes plain parameters: no *, **, / or defaults", where)
+    try:
+        hints = inspect.get_annotations(fn, eval_str=True)
+    except NameError as e:
+        where = place(function.file, function.lines, function.tree, function.tree.name)
+        raise TileError(f"an annotation can't be read: {e}", where) from None
     params: list[Parameter] = []
-    for a in function.tree.args.args:
+    for a in given.args:
         where = place(function.file, function.lines, a, function.tree.name)
         hint: Any = hints.get(a.arg)
-        given = f32 if hint is float else i32 if hint is int else hint
-        kind = spec(given)
+        kind = spec(f32 if hint is float else i32 if hint is int else hint)
         if kind is None:
             raise TileError(
                 f"the parameter `{a.arg}` has no annotation that says what it is", where,

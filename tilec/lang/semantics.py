@@ -33,12 +33,15 @@ FOLDED: dict[str, Callable[[Literal, Literal], Literal]] = {
     "Add": operator.add, "Sub": operator.sub, "Mult": operator.mul, "Div": operator.truediv,
     "FloorDiv": operator.floordiv, "Mod": operator.mod, "Pow": operator.pow,
     "Eq": operator.eq, "NotEq": operator.ne, "Lt": operator.lt, "LtE": operator.le,
-    "Gt": operator.gt, "GtE": operator.ge,
+    "Gt": operator.gt, "GtE": operator.ge, "BitAnd": operator.and_, "BitOr": operator.or_,
+    "BitXor": operator.xor, "LShift": operator.lshift, "RShift": operator.rshift,
 }  # fmt: skip
 
 
-def tile_type(v: Value, what: str) -> Tile:
+def tile_type(v: object, what: str) -> Tile:
     """The type of a value that has to be a tile."""
+    if not isinstance(v, Value):
+        raise TileError(f"{what}: expected a tile, not {shown(v)}")
     if isinstance(v.type, Memory):
         raise TileError(
             f"{what}: expected a tile, not the tensor `{v.hint}`", hint="index it first: x[m, n]"
@@ -48,10 +51,20 @@ def tile_type(v: Value, what: str) -> Tile:
     return v.type
 
 
-def number(b: Builder, x: Operand, dtype: DType | None = None) -> Value:
+def shown(x: object) -> str:
+    """Something that is not a value of the program, as the user wrote it."""
+    if isinstance(x, str):
+        return f"the name {x!r}"
+    return "nothing" if x is None else str(x)
+
+
+def number(b: Builder, x: object, dtype: DType | None = None) -> Value:
     """A literal as a scalar: of `dtype`, or i32, f32, bool."""
     if isinstance(x, Value):
         return x
+    if not isinstance(x, (bool, int, float)):
+        hint = f"size({x}) is its extent" if isinstance(x, str) else ""
+        raise TileError(f"expected a tile or a number, not {shown(x)}", hint=hint)
     own = boolean if isinstance(x, bool) else i32 if isinstance(x, int) else f32
     return b(shape.Full((), x, dtype or own))
 
@@ -98,6 +111,10 @@ def matched(b: Builder, what: str, operands: Sequence[Operand]) -> list[Value]:
     for x in operands:
         if not isinstance(x, Value) and dtype is not None:
             dtype = promote(dtype, weak(x, dtype))
+    if dtype is None:  # literals alone
+        for x in operands:
+            own = boolean if isinstance(x, bool) else i32 if isinstance(x, int) else f32
+            dtype = own if dtype is None else promote(dtype, own)
     values = [number(b, x, dtype) for x in operands]
     target = common_shape(what, [tile_type(v, what) for v in values])
     return [to_shape(b, to_dtype(b, v, dtype) if dtype else v, target) for v in values]
@@ -232,9 +249,13 @@ def _bound(x: object, missing: Extent, size: Extent) -> Extent:
     return size + x if x < 0 else x
 
 
-def reduction(b: Builder, cls: type[Op], x: Value, axis: int, keepdims: bool) -> Value:
-    """A reduction along one axis, counted from the end if negative."""
+def reduction(b: Builder, cls: type[Op], x: Value, axis: int | None, keepdims: bool) -> Value:
+    """A reduction along one axis, counted from the end if negative; a vector has only one."""
     t = tile_type(x, cls.name)
+    if axis is None:
+        if t.rank != 1:
+            raise TileError(f"{cls.name}: which axis of {t}?", hint="say axis=0, axis=1, ...")
+        axis = 0
     if not -t.rank <= axis < t.rank:
         raise TileError(f"{cls.name}: {t} has no axis {axis}")
     axis %= t.rank

@@ -186,6 +186,12 @@ class Walker(Expressions):
         self, s: ast.For, names: list[str], dims: list[Extent], sizes: list[Sym], blocks: list[Any]
     ) -> None:
         """The launch grid: its iterations share nothing but memory."""
+        for n in assigned(s.body):
+            if n in self.scope and self.carries(n):
+                raise self.fail(
+                    s, f"`{n}` is set before the launch grid and again inside it",
+                    "the grid's tiles run at the same time: start it inside, or loop with range",
+                )  # fmt: skip
         params = tuple(Value(Span(d, z), n) for d, z, n in zip(dims, sizes, names, strict=True))
         inner = dict(zip(names, params, strict=True))
         ops = self.region(s.body, {**self.scope, **inner, "%depth": True})[0]
@@ -242,12 +248,30 @@ class Walker(Expressions):
         inner = tuple(Value(v.type, n) for n, v in zip(names, init, strict=True))
         scope = {**self.scope, **bound, **dict(zip(names, inner, strict=True)), "%depth": True}
         ops, after = self.region(statements, scope, act)
-        results = tuple(
-            self.at(s, lambda n=n: semantics.number(Builder(ops), after[n])) for n in names
-        )
+        results = self.round(s, names, init, ops, after)
         body = Block((*params, *inner), tuple(ops), results)
         loop = self.at(s, lambda: self.b.add(build(init, body)))
         self.scope.update(zip(names, loop.results, strict=True))
+
+    def round(
+        self,
+        s: ast.stmt,
+        names: list[str],
+        init: tuple[Value, ...],
+        ops: list[Op],
+        after: dict[str, Any],
+    ) -> tuple[Value, ...]:
+        """What a loop's body hands on, of the types that went in."""
+        b = Builder(ops)
+        out = tuple(self.at(s, lambda n=n: semantics.number(b, after[n])) for n in names)
+        for name, old, new in zip(names, init, out, strict=True):
+            if old.type != new.type:
+                raise self.fail(
+                    s,
+                    f"`{name}` is {old.type} before the loop, but {new.type} after its body",
+                    "a variable keeps its shape and dtype: start it with zeros(...) or cast it",
+                )
+        return out
 
     def carries(self, name: str) -> bool:
         """Whether a variable is a tile or a number, which loops carry."""
@@ -283,18 +307,18 @@ class Walker(Expressions):
             scope = {**self.scope, **dict(zip(names, params, strict=True)), "%depth": True}
             if statements is None:
                 inner = Walker(self.function, Builder(), scope, self.taken, self.caller)
-                results: tuple[Value, ...] = (inner.condition(s.test),)
+                results: tuple[Value, ...] = (inner.condition(s.test, inner.expr(s.test)),)
                 ops = inner.b.ops
             else:
                 ops, after = self.region(statements, scope)
-                results = tuple(semantics.number(Builder(ops), after[n]) for n in names)
+                results = self.round(s, names, init, ops, after)
             blocks.append(Block(params, tuple(ops), results))
         loop = self.at(s, lambda: self.b.add(control.While(init, *blocks)))
         self.scope.update(zip(names, loop.results, strict=True))
 
-    def condition(self, node: ast.expr) -> Value:
+    def condition(self, node: ast.expr, x: Any) -> Value:
         """A bool scalar."""
-        value = self.at(node, lambda: semantics.number(self.b, self.expr(node)))
+        value = self.at(node, lambda: semantics.number(self.b, x))
         if value.type != Tile((), boolean):
             raise self.fail(node, f"expected a bool scalar as condition, not {value.type}",
                             "where(condition, a, b) chooses element by element")  # fmt: skip
@@ -306,13 +330,17 @@ class Walker(Expressions):
         if isinstance(known, (bool, int, float)):
             self.body(s.body if known else s.orelse)
             return
-        condition = self.condition(s.test)
+        condition = self.condition(s.test, known)
         sides = [self.region(part, {**self.scope, "%depth": True}) for part in (s.body, s.orelse)]
         both = [n for n in dict.fromkeys([*assigned(s.body), *assigned(s.orelse)])
                 if all(n in scope for _, scope in sides)]  # fmt: skip
         blocks: list[Block] = []
         for ops, scope in sides:
-            results = tuple(semantics.number(Builder(ops), scope[n]) for n in both)
+            b = Builder(ops)
+            results = tuple(
+                self.at(s, lambda n=n, b=b, scope=scope: semantics.number(b, scope[n]))
+                for n in both
+            )
             blocks.append(Block((), tuple(ops), results))
         for n, a, c in zip(both, blocks[0].results, blocks[1].results, strict=True):
             if a.type != c.type:
@@ -328,9 +356,17 @@ class Walker(Expressions):
         if depth > 32:
             raise self.fail(node, f"`{f.tree.name}` calls itself; an inlined function can't")
         names = [a.arg for a in f.tree.args.args]
+        last = f.tree.args.defaults
+        around = Walker(f, self.b, {}, self.taken, self.loc(node))
+        for name, default in zip(names[len(names) - len(last) :], last, strict=True):
+            if name not in names[: len(args)]:
+                options.setdefault(name, around.expr(default))
         missing = [n for n in names[len(args) :] if n not in options]
-        if len(args) > len(names) or missing or options.keys() - set(names):
-            raise self.fail(node, f"`{f.tree.name}` takes {', '.join(names)}")
+        wrong = options.keys() - set(names[len(args) :])
+        if len(args) > len(names) or missing or wrong:
+            given = len(args) + len(options)
+            takes = f"`{f.tree.name}` takes {len(names)} arguments ({', '.join(names)})"
+            raise self.fail(node, f"{takes}, not {given}")
         scope = {
             **dict(zip(names, args, strict=False)),
             **options,
