@@ -5,6 +5,7 @@ Names and numbers, which is what nearly every program has, never load sympy.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,8 +107,7 @@ _FUNCTIONS = frozenset({"floor", "ceiling", "Min", "Max"})
 
 
 def _expression(text: str) -> Any:
-    import sympy
-
+    sympy: Any = importlib.import_module("sympy")  # heavy, and most programs never come here
     symbols = {n: sympy.Symbol(n, integer=True, positive=True) for n in _NAME.findall(text)}
     functions = {n: getattr(sympy, n) for n in _FUNCTIONS}
     try:

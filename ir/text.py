@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from tilec.ir.core import Block, Func, Op, Value
 
@@ -94,6 +94,6 @@ def attribute(v: Any) -> str:
         case float():
             return repr(v)
         case tuple():
-            return f"[{', '.join(map(attribute, v))}]"
+            return f"[{', '.join(map(attribute, cast(tuple[Any, ...], v)))}]"
         case _:
             return str(v)

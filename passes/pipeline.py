@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tilec.ir.core import Func
 from tilec.ir.errors import TileError
+from tilec.ir.verify import verify
 
 Pass = Callable[..., Func]
 Option = int | str | float | bool
@@ -88,12 +90,27 @@ def _options(name: str, text: str) -> dict[str, Option]:
     return options
 
 
-def run(steps: Sequence[Step], func: Func) -> Func:
-    """Apply the steps in order; an error names the step that raised it."""
-    for step in steps:
+Dump = Callable[[Step, Func, float], None]
+
+
+def run(steps: Sequence[Step], func: Func, dump: Dump | None = None) -> Func:
+    """Apply the steps in order and verify after each.
+
+    `dump(step, func, seconds)` sees what each step made and how long it took. Whatever a step
+    raises, or a TileError where its result is not well formed, gets notes that name the step and
+    the command that shows the error again.
+    """
+    for i, step in enumerate(steps):
+        start = time.perf_counter()
         try:
             func = step(func)
-        except TileError as e:
+            seconds = time.perf_counter() - start
+            verify(func)
+        except Exception as e:
+            pipeline = ",".join(map(str, steps[: i + 1]))
             e.add_note(f"in the pass {step}")
+            e.add_note(f"to reproduce: tilec opt -p '{pipeline}' FILE")
             raise
+        if dump is not None:
+            dump(step, func, seconds)
     return func
