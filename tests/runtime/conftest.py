@@ -6,9 +6,12 @@ import ctypes
 from collections.abc import Callable
 
 import pytest
+from launching import launcher, meet, native, record
 
 from tilec.runtime.jit import Machine, compile_object, host_machine, load_object
 from tilec.runtime.pool import Pool
+
+__all__ = ["launcher", "meet", "native", "record"]
 
 # args: address of i32 counters, number of chunks; adds 1 to the counter of each chunk.
 COUNT = """

@@ -92,7 +92,8 @@ def common_shape(what: str, types: Sequence[Tile]) -> tuple[Extent, ...]:
     """numpy's broadcasting rule on extents, which are equal by identity or 1."""
     out: list[Extent] = []
     for i in range(-max(t.rank for t in types), 0):
-        extents = {t.shape[i] for t in types if -i <= t.rank} - {1}
+        met = [t.shape[i] for t in types if -i <= t.rank and t.shape[i] != 1]
+        extents = list(dict.fromkeys(met))  # a set's order would change from run to run
         if len(extents) > 1:
             shown = " and ".join(map(str, types))
             raise TileError(

@@ -43,9 +43,7 @@ class Syntax:
     def function(self, node: Node) -> ast.FunctionDef:
         """A kernel or a function."""
         name, *params, body = node.children
-        args = [
-            placed(ast.arg(str(p.children[0])), p.meta) for p in params if isinstance(p, Tree)
-        ]
+        args = [placed(ast.arg(str(p.children[0])), p.meta) for p in params if isinstance(p, Tree)]
         arguments = ast.arguments([], args, None, [], [], None, [])
         made = ast.FunctionDef(str(name), arguments, self.block(body), [])
         return placed(made, node.meta)
