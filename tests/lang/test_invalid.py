@@ -95,7 +95,8 @@ def test_text_that_cannot_be_read(text: str, message: str, line: int, column: in
 
 
 def test_an_error_in_an_inlined_function_shows_its_caller() -> None:
-    text = "fn f(a) {\n  return a + zz\n}\nkernel k(x: f32[M]) {\n  for m in tiles(M) { x[m] = f(x[m]) }\n}"
+    text = "fn f(a) {\n  return a + zz\n}\n"
+    text += "kernel k(x: f32[M]) {\n  for m in tiles(M) { x[m] = f(x[m]) }\n}"
     with pytest.raises(TileError) as caught:
         parse(text, "wrong.tile")["k"].ir()
     shown = str(caught.value)

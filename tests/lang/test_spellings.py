@@ -1,7 +1,5 @@
 """Both spellings give one IR, and compiled code equals numpy in float64."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 
@@ -24,7 +22,7 @@ def gelu(v):
 
 @tc.kernel
 def linear(
-    x: tc.Tensor[M, K], w: tc.Tensor[N, K], b: tc.Tensor[N], y: tc.Tensor[M, N]
+    x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], b: tc.Tensor["N"], y: tc.Tensor["M", "N"]
 ):
     for m, n in tc.tiles("M", "N"):
         acc = tc.zeros((m, n), tc.f32)
@@ -34,7 +32,7 @@ def linear(
 
 
 @tc.kernel
-def softmax(x: tc.Tensor[M, N], y: tc.Tensor[M, N]):
+def softmax(x: tc.Tensor["M", "N"], y: tc.Tensor["M", "N"]):
     for m in tc.tiles("M"):
         row = x[m, :]
         e = tc.exp(row - tc.max(row, axis=1, keepdims=True))
@@ -42,14 +40,14 @@ def softmax(x: tc.Tensor[M, N], y: tc.Tensor[M, N]):
 
 
 @tc.kernel
-def causal(x: tc.Tensor[M, N], y: tc.Tensor[M, N]):
+def causal(x: tc.Tensor["M", "N"], y: tc.Tensor["M", "N"]):
     for m, n in tc.tiles("M", "N", block=(5, 24)):
         keep = m.index[:, None] >= n.index
         y[m, n] = tc.where(keep, x[m, n], -1.0)
 
 
 @tc.kernel
-def powers(x: tc.Tensor[M], y: tc.Tensor[M]):
+def powers(x: tc.Tensor["M"], y: tc.Tensor["M"]):
     for m in tc.tiles("M"):
         total = x[m]
         for i in range(1, 4):

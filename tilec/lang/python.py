@@ -40,6 +40,13 @@ class Tensor:
                 )
         return TensorSpec(tuple(Sym(p) if isinstance(p, str) else p for p in parts), format)
 
+    def __getitem__(self, at: Any) -> Any:
+        """What a kernel's `x[m, k]` is to editors and type checkers; only kernels load tiles."""
+        raise TileError("a tensor is indexed outside a kernel")
+
+    def __setitem__(self, at: Any, value: Any) -> None:
+        raise TileError("a tensor is written outside a kernel")
+
 
 def inline_of(fn: Callable[..., Any]) -> Inline:
     """The syntax tree of a Python function, with the line numbers of its file."""
