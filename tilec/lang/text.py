@@ -1,5 +1,8 @@
 """The `.tile` spelling: text becomes the same syntax tree that a Python kernel has."""
 
+# Lark's errors are not typed.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from functools import cache
