@@ -40,12 +40,11 @@ class Tensor:
                 )
         return TensorSpec(tuple(Sym(p) if isinstance(p, str) else p for p in parts), format)
 
-    def __getitem__(self, at: Any) -> Any:
-        """What a kernel's `x[m, k]` is to editors and type checkers; only kernels load tiles."""
-        raise TileError("a tensor is indexed outside a kernel")
+    def __getitem__(self, index: Any) -> Any:
+        raise TileError("tensors are indexed inside kernels only")
 
-    def __setitem__(self, at: Any, value: Any) -> None:
-        raise TileError("a tensor is written outside a kernel")
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TileError("tensors are indexed inside kernels only")
 
 
 def inline_of(fn: Callable[..., Any]) -> Inline:
@@ -142,7 +141,8 @@ def definition_of(fn: Callable[..., Any]) -> Definition:
         hints = inspect.get_annotations(fn, eval_str=True)
     except NameError as e:
         where = place(function.file, function.lines, function.tree, function.tree.name)
-        raise TileError(f"an annotation can't be read: {e}", where) from None
+        hint = 'the names of dims are quoted: Tensor["M", "K"]'
+        raise TileError(f"an annotation can't be read: {e}", where, hint) from None
     params: list[Parameter] = []
     for a in given.args:
         where = place(function.file, function.lines, a, function.tree.name)

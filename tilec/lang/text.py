@@ -3,6 +3,9 @@
 # Lark's errors are not typed.
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 
+# Lark does not say the types of its parser and of its errors.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from functools import cache
@@ -35,7 +38,7 @@ def parse(text: str, file: str = "<text>") -> dict[str, Definition]:
     """The kernels of a `.tile` text by name, in order. Raises TileError at the line at fault."""
     lines = tuple(text.splitlines())
     try:
-        tree = _grammar().parse(text)
+        tree: Node = _grammar().parse(text)
     except UnexpectedInput as e:
         raise _syntax_error(e, file, lines) from None
     return _File(file, lines).kernels(tree)
