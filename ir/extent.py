@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from tilec.ir.errors import TileError
 
@@ -70,6 +70,14 @@ def names(value: Extent) -> frozenset[str]:
     return (
         frozenset() if isinstance(value, int) else frozenset(_NAME.findall(value.text)) - _FUNCTIONS
     )
+
+
+def mentioned(attribute: Any) -> frozenset[str]:
+    """The symbols in an op's attribute: an extent, anything else, or a tuple of those."""
+    if isinstance(attribute, tuple):
+        inner = map(mentioned, cast(tuple[Any, ...], attribute))
+        return frozenset[str]().union(*inner)
+    return names(attribute) if isinstance(attribute, Sym) else frozenset()
 
 
 def substitute(value: Extent, known: Mapping[str, Extent]) -> Extent:

@@ -7,11 +7,11 @@ that loop; every other symbol is a dimension of a parameter. `stage` adds what l
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Literal
 
 from tilec.ir.core import Block, Func, Op, Value
 from tilec.ir.errors import Loc, TileError
-from tilec.ir.extent import Extent, Sym, names
+from tilec.ir.extent import mentioned, names
 from tilec.ir.ops.control import For, Grid
 from tilec.ir.types import Memory, Tile, Type, symbols
 
@@ -73,8 +73,7 @@ class _Verifier:
         if self.stage == "tiled" and None in _tiles(op):
             raise TileError(f"stage tiled: {op.name} over {sizes} has no tile size", op.loc)
         inside = known.union(sizes)
-        for extent in _extents(tuple(op.attributes.values())):
-            _known(op.name, extent, inside, op.loc)
+        _known(op.name, mentioned(tuple(op.attributes.values())), inside, op.loc)
         for block in op.blocks:
             self.block(block, here, inside)
         try:
@@ -94,11 +93,11 @@ class _Verifier:
             raise TileError(f"{where}: a {v.type} is defined twice", loc)
         self.defined.add(v)
         for e in symbols(v.type):
-            _known(where, e, known, loc)
+            _known(where, names(e), known, loc)
 
 
-def _known(where: str, extent: Extent, known: frozenset[str], loc: Loc | None) -> None:
-    if unknown := names(extent) - known:
+def _known(where: str, found: frozenset[str], known: frozenset[str], loc: Loc | None) -> None:
+    if unknown := found - known:
         raise TileError(
             f"{where}: {min(unknown)} is no dimension of a parameter and no size of a loop around",
             loc,
@@ -123,17 +122,6 @@ def _tiles(op: Op) -> tuple[int | None, ...]:
             return (op.tile,)
         case _:
             return ()
-
-
-def _extents(attribute: Any) -> list[Sym]:
-    """The symbolic extents in an attribute."""
-    if isinstance(attribute, Sym):
-        return [attribute]
-    found: list[Sym] = []
-    if isinstance(attribute, tuple):
-        for x in cast(tuple[Any, ...], attribute):
-            found += _extents(x)
-    return found
 
 
 def _show(types: tuple[Type, ...]) -> str:

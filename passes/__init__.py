@@ -1,6 +1,15 @@
 """Func -> Func. Importing this package fills the registry of passes."""
 
-from tilec.passes import specialise, tile
+from tilec.passes import canonicalize, specialise, tile
 from tilec.passes.pipeline import PASSES, Step, parse_pipeline, register, run
 
-__all__ = ["PASSES", "Step", "parse_pipeline", "register", "run", "specialise", "tile"]
+__all__ = [
+    "PASSES",
+    "Step",
+    "canonicalize",
+    "parse_pipeline",
+    "register",
+    "run",
+    "specialise",
+    "tile",
+]

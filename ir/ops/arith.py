@@ -111,14 +111,14 @@ class Mod(Integral, name="mod", traits=EACH):
         return np.where(b == 0, 0, a % np.where(b == 0, 1, b))
 
 
-class Maximum(Binary, name="maximum", traits=EACH | Trait.COMMUTATIVE):
+class Maximum(Binary, name="maximum", traits=EACH):  # of 0.0 and -0.0, order picks
     """out = a if a > b else b; NaN if either is NaN"""
 
     def evaluate(self, a: Array, b: Array) -> Array:
         return np.maximum(a, b)
 
 
-class Minimum(Binary, name="minimum", traits=EACH | Trait.COMMUTATIVE):
+class Minimum(Binary, name="minimum", traits=EACH):  # of 0.0 and -0.0, order picks
     """out = a if a < b else b; NaN if either is NaN"""
 
     def evaluate(self, a: Array, b: Array) -> Array:
