@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from tilec.ir.core import Block, Builder, Op, Value
@@ -17,6 +17,7 @@ from tilec.ir.extent import Extent, Sym
 from tilec.ir.ops import control
 from tilec.ir.types import Memory, Span, Tile
 from tilec.lang import semantics
+from tilec.lang.assigned import assigned
 from tilec.lang.expressions import Builtin, Expressions, Inline, Missing
 
 
@@ -375,27 +376,3 @@ class Walker(Expressions):
         inner = Walker(f, self.b, scope, self.taken, self.loc(node))
         inner.body(f.tree.body)
         return None if inner.returned is Missing else inner.returned
-
-
-def assigned(statements: list[ast.stmt]) -> list[str]:
-    """The names that statements assign, in order, loop variables excluded."""
-    return list(dict.fromkeys(_assigned(statements)))
-
-
-def _assigned(statements: list[ast.stmt]) -> Iterator[str]:
-    for s in statements:
-        targets = (
-            s.targets
-            if isinstance(s, ast.Assign)
-            else [s.target]
-            if isinstance(s, ast.AugAssign)
-            else []
-        )
-        for t in targets:
-            yield from (
-                n.id
-                for n in ([t] if isinstance(t, ast.Name) else getattr(t, "elts", []))
-                if isinstance(n, ast.Name)
-            )
-        for inner in ("body", "orelse"):
-            yield from _assigned(getattr(s, inner, []))
