@@ -13,7 +13,7 @@ from tilec.ir.core import Op, Trait, Value
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
-from tilec.ir.types import Memory, Shape, Span, Tile, Type
+from tilec.ir.types import Memory, Shape, Span, Tile, Type, show_shape
 
 Index = range | Array
 
@@ -58,7 +58,7 @@ def accessed(op: str, mem: Value, indices: tuple[Value, ...]) -> Shape:
                 shape += t.shape
             elif gathered != t.shape:
                 raise TileError(
-                    f"{op}: index tiles of shapes {gathered} and {t.shape} in one access"
+                    f"{op}: index tiles of shapes {show_shape(gathered)} and {show_shape(t.shape)}"
                 )
     return tuple(shape)
 

@@ -42,15 +42,21 @@ def _extents(given: object) -> tuple[Extent, ...]:
             case str():
                 out.append(Sym(item))
             case _:
-                raise TileError(
-                    f"an extent is a span, a whole number from 1 or a dimension's name, not {item}"
-                )
+                known = "an extent is a span, a whole number from 1 or a dimension's name"
+                raise TileError(f"{known}, not {semantics.shown(item)}")
     return tuple(out)
+
+
+def _one(given: object) -> Extent:
+    extents = _extents(given)
+    if len(extents) != 1:
+        raise TileError(f"expected one extent, not {len(extents)}")
+    return extents[0]
 
 
 def _dtype(t: object) -> DType:
     if not isinstance(t, DType):
-        raise TileError(f"expected a dtype such as f32, not {t}")
+        raise TileError(f"expected a dtype such as f32, not {semantics.shown(t)}")
     return t
 
 
@@ -61,7 +67,7 @@ def full(b: Builder, size: Any, value: Any, dtype: Any = f32) -> Value:
         size, value, dtype = value, dtype, size
     if isinstance(value, Value):
         return semantics.to_shape(b, semantics.to_dtype(b, value, _dtype(dtype)), _extents(size))
-    return b(shape.Full(_extents(size), value, _dtype(dtype)))
+    return b(shape.Full(_extents(size), semantics.literal(value, _dtype(dtype)), _dtype(dtype)))
 
 
 @builtin
@@ -75,13 +81,13 @@ def zeros(b: Builder, size: Any, dtype: Any = f32) -> Value:
 @builtin
 def arange(b: Builder, size: object) -> Value:
     """0, 1, ... as i32."""
-    return b(shape.Iota(_extents(size)[0]))
+    return b(shape.Iota(_one(size)))
 
 
 @builtin
 def size(b: Builder, dim: object) -> Value:
     """The extent of a named dimension as a number (i32)."""
-    return b(shape.Size(_extents(dim)[0]))
+    return b(shape.Size(_one(dim)))
 
 
 @builtin
@@ -116,7 +122,7 @@ def cast(b: Builder, x: Operand, dtype: Any, rounding: Any = "nearest", saturate
 @builtin
 def bitcast(b: Builder, x: Value, dtype: Any) -> Value:
     """The bits of x read as another dtype of the same width."""
-    return b(casts.Bitcast(x, _dtype(dtype)))
+    return b(casts.Bitcast(semantics.number(b, x), _dtype(dtype)))
 
 
 @builtin
@@ -126,21 +132,27 @@ def fma(b: Builder, x: Operand, y: Operand, z: Operand) -> Value:
 
 
 @builtin
-def join(b: Builder, parts: Sequence[Value], axis: int = 0) -> Value:
+def join(b: Builder, parts: Any, axis: int = 0) -> Value:
     """Tiles one after the other along an axis."""
-    rank = semantics.tile_type(parts[0], "join").rank
-    return b(shape.Join(tuple(parts), axis % rank))
+    if not isinstance(parts, (tuple, list)) or not parts:
+        raise TileError("join: expected several tiles", hint="join([a, b], axis=0)")
+    ranks = [semantics.tile_type(p, "join").rank for p in parts]
+    return b(shape.Join(tuple(parts), axis + ranks[0] if axis < 0 else axis))
 
 
 @builtin
 def reshape(b: Builder, x: Value, to: object) -> Value:
     """The elements in row-major order in another shape."""
-    return b(shape.Reshape(x, _extents(to)))
+    return b(shape.Reshape(semantics.number(b, x), _extents(to)))
 
 
 @builtin
-def transpose(b: Builder, x: Value, order: Sequence[int]) -> Value:
+def transpose(b: Builder, x: Value, order: Any) -> Value:
     """The axes in another order."""
+    if not isinstance(order, (tuple, list)):
+        raise TileError(
+            f"transpose: expected an order of axes such as (1, 0), not {semantics.shown(order)}"
+        )
     return b(shape.Transpose(x, tuple(order)))
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tilec.ir.core import Builder, Value
-from tilec.ir.dtype import DType
+from tilec.ir.dtype import DType, boolean, i32
 from tilec.ir.errors import Loc, TileError
 from tilec.ir.ops import arith
 from tilec.ir.types import Memory, Span
@@ -78,7 +79,7 @@ class Expressions:
         except TileError as e:
             raise e.at(self.loc(node)) from None
         except (TypeError, ZeroDivisionError, OverflowError) as e:
-            raise self.fail(node, _plain(e)) from None
+            raise self.fail(node, str(e)) from None
         finally:
             self.b.loc = before
 
@@ -140,7 +141,13 @@ class Expressions:
         match node.op:
             case ast.USub():
                 return self.at(node, lambda: self.b(arith.Neg(x))) if isinstance(x, Value) else -x
-            case ast.Invert() | ast.Not() if isinstance(x, Value):
+            case ast.Invert() if isinstance(x, Value):
+                return self.at(node, lambda: self.b(arith.Not(x)))
+            case ast.Invert():
+                return self.at(node, lambda: ~int(semantics.literal(x, i32)))
+            case ast.Not() if isinstance(x, Value):
+                if semantics.tile_type(x, "not").dtype != boolean:
+                    raise self.fail(node, f"not: expected bools, not {x.type}", "compare with == 0")
                 return self.at(node, lambda: self.b(arith.Not(x)))
             case ast.Not():
                 return not x
@@ -169,7 +176,9 @@ class Expressions:
         """x[...] of a tensor, a tile or a tuple."""
         value, keys = self.expr(node.value), self.keys(node.slice)
         if isinstance(value, tuple) and len(keys) == 1 and isinstance(keys[0], int):
-            return self.at(node, lambda: value[keys[0]])
+            if not -len(value) <= keys[0] < len(value):
+                raise self.fail(node, f"there is no item {keys[0]} among {len(value)}")
+            return value[keys[0]]
         if not isinstance(value, Value) or isinstance(value.type, Span):
             raise self.fail(node, "only tensors and tiles are indexed")
         read = semantics.load if isinstance(value.type, Memory) else semantics.part
@@ -193,11 +202,11 @@ class Expressions:
         options = {k.arg: self.expr(k.value) for k in node.keywords if k.arg}
         match f:
             case Builtin(name=name) if name in BUILTINS:
-                return self.at(node, lambda: BUILTINS[name](self.b, *args, **options))
+                return self.builtin(node, name, args, options)
             case _Method(value=value):
-                return self.at(node, lambda: BUILTINS["cast"](self.b, value, *args, **options))
+                return self.builtin(node, "cast", [value, *args], options)
             case DType():
-                return self.at(node, lambda: BUILTINS["cast"](self.b, args[0], f))
+                return self.builtin(node, "cast", [*args, f], options)
             case Inline():
                 return self.inline(node, f, args, options)
             case Builtin(name=name):
@@ -205,6 +214,16 @@ class Expressions:
             case _:
                 raise self.fail(node, f"`{ast.unparse(node.func)}` can't be called in a kernel",
                                 "decorate a function with @tc.fn to inline it")  # fmt: skip
+
+    def builtin(self, node: ast.Call, name: str, args: list[Any], options: dict[str, Any]) -> Any:
+        """A call of a function of the language."""
+        function = BUILTINS[name]
+        try:
+            inspect.signature(function).bind(self.b, *args, **options)
+        except TypeError as e:
+            takes = ", ".join(list(inspect.signature(function).parameters)[1:])
+            raise self.fail(node, f"`{name}` takes ({takes}): {e}") from None
+        return self.at(node, lambda: function(self.b, *args, **options))
 
     def inline(self, node: ast.Call, f: Inline, args: list[Any], options: dict[str, Any]) -> Any:
         """The body of another function, written here."""
@@ -225,10 +244,3 @@ _INSTEAD = {
     "ListComp": "write the loop out",
     "Compare": "compare two at a time and join with &",
 }
-
-
-def _plain(e: Exception) -> str:
-    """Python's complaint about a call, without the builder that the user never wrote."""
-    return (
-        str(e).replace("() missing", ": missing").replace("positional arguments: 'b'", "arguments")
-    )

@@ -53,9 +53,28 @@ def tile_type(v: object, what: str) -> Tile:
 
 def shown(x: object) -> str:
     """Something that is not a value of the program, as the user wrote it."""
-    if isinstance(x, str):
-        return f"the name {x!r}"
-    return "nothing" if x is None else str(x)
+    match x:
+        case Value():
+            return f"`{x.hint}`, {x.type}" if x.hint else str(x.type)
+        case str():
+            return f"the name {x!r}"
+        case None:
+            return "nothing"
+        case tuple():
+            return f"({', '.join(map(shown, x))})"
+        case bool() | int() | float() | DType():
+            return str(x)
+        case _:
+            return f"the function `{getattr(x, 'name', '?')}`"
+
+
+def literal(x: object, dtype: DType) -> Literal:
+    """A number of the program as an element of `dtype`. Raises TileError if it is none."""
+    if not isinstance(x, (bool, int, float)):
+        raise TileError(f"expected a number, not {shown(x)}")
+    if isinstance(x, float) and not dtype.is_float:
+        raise TileError(f"{x} is not a whole number, which {dtype} needs", hint="cast it")
+    return bool(x) if dtype == boolean else x
 
 
 def number(b: Builder, x: object, dtype: DType | None = None) -> Value:
@@ -66,7 +85,7 @@ def number(b: Builder, x: object, dtype: DType | None = None) -> Value:
         hint = f"size({x}) is its extent" if isinstance(x, str) else ""
         raise TileError(f"expected a tile or a number, not {shown(x)}", hint=hint)
     own = boolean if isinstance(x, bool) else i32 if isinstance(x, int) else f32
-    return b(shape.Full((), x, dtype or own))
+    return b(shape.Full((), literal(x, dtype or own), dtype or own))
 
 
 def weak(x: Literal, other: DType) -> DType:
@@ -184,7 +203,9 @@ def indices(b: Builder, mem: Value, parts: Sequence[object]) -> tuple[Value, ...
             case Value():
                 out.append(part)
             case bool() | float() | None:
-                raise TileError(f"index {axis} of `{mem.hint}` is {part}, not a span or integers")
+                raise TileError(
+                    f"index {axis} of `{mem.hint}` is {shown(part)}, not a span or integers"
+                )
             case int():
                 out.append(number(b, part))
             case slice(start=None, stop=None, step=None):
@@ -237,7 +258,8 @@ def part(b: Builder, v: Value, keys: Sequence[object]) -> Value:
                 v = b(shape.Reshape(v, (*t.shape[:axis], *t.shape[axis + 1 :])))
             case _:
                 raise TileError(
-                    f"a tile is sliced by whole numbers, not {key}", hint="gather from a tensor"
+                    f"a tile is sliced by whole numbers, not {shown(key)}",
+                    hint="gather from a tensor",
                 )
     return v
 
@@ -250,15 +272,15 @@ def _bound(x: object, missing: Extent, size: Extent) -> Extent:
     return size + x if x < 0 else x
 
 
-def reduction(b: Builder, cls: type[Op], x: Value, axis: int | None, keepdims: bool) -> Value:
+def reduction(b: Builder, cls: type[Op], x: Value, axis: object, keepdims: bool) -> Value:
     """A reduction along one axis, counted from the end if negative; a vector has only one."""
     t = tile_type(x, cls.name)
     if axis is None:
         if t.rank != 1:
             raise TileError(f"{cls.name}: which axis of {t}?", hint="say axis=0, axis=1, ...")
         axis = 0
-    if not -t.rank <= axis < t.rank:
-        raise TileError(f"{cls.name}: {t} has no axis {axis}")
+    if not isinstance(axis, int) or not -t.rank <= axis < t.rank:
+        raise TileError(f"{cls.name}: {t} has no axis {shown(axis)}")
     axis %= t.rank
     out = b(cls(x, axis))  # type: ignore[call-arg]
     if not keepdims:

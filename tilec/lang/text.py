@@ -3,9 +3,6 @@
 # Lark's errors are not typed.
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 
-# Lark does not say the types of its parser and of its errors.
-# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 from functools import cache
@@ -24,7 +21,8 @@ from tilec.lang.tree import Meta, Node, Syntax
 from tilec.lang.walk import Builtin, Inline, Missing
 
 WORDS = {
-    "NAME": "a name", "NUMBER": "a number", "$END": "the end of the file", "SIGN": "`+` or `-`",
+    "NAME": "a name", "STRING": "a text",
+    "NUMBER": "a number", "$END": "the end of the file", "SIGN": "`+` or `-`",
     "COMPARE": "a comparison", "UPDATE": "`+=`", "EQUAL": "`=`", "LPAR": "`(`", "RPAR": "`)`",
     "LSQB": "`[`", "RSQB": "`]`", "LBRACE": "`{`", "RBRACE": "`}`", "COLON": "`:`",
     "COMMA": "`,`", "LESSTHAN": "`<`", "MORETHAN": "`>`", "DOT": "`.`", "IN": "`in`",

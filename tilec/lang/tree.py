@@ -112,6 +112,10 @@ class Syntax:
             return ast.Constant(int(text, 16))
         return ast.Constant(int(text) if text.isdecimal() else float(text))
 
+    def expr_string(self, c: list[Any]) -> ast.expr:
+        """A word, such as the name of a rounding."""
+        return ast.Constant(str(c[0])[1:-1])
+
     def expr_constant(self, c: list[Any]) -> ast.expr:
         """true, false or none."""
         return ast.Constant(CONSTANTS[str(c[0])])

@@ -205,7 +205,7 @@ class Walker(Expressions):
         """Sequential loops, one in the other, that carry the variables that the body assigns."""
         (name, dim, size, block), *rest = axes
         span = Value(Span(dim, size), name)
-        stop = None if to is None else semantics.number(self.b, to)
+        stop = None if to is None else self.at(s.iter, lambda: semantics.number(self.b, to))
 
         def build(init: tuple[Value, ...], body: Block) -> Op:
             return control.For(dim, size, block, init, body, stop)
