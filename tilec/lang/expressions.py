@@ -121,7 +121,7 @@ class Expressions:
         """A variable, or a name from around the function."""
         if name in self.scope:
             return self.scope[name]
-        found = self.function.lookup(name)
+        found = self.at(node, lambda: self.function.lookup(name))
         if found is Missing:
             known = [*self.scope, *BUILTINS, "tiles"]
             close = difflib.get_close_matches(name, known, 1)
@@ -192,7 +192,7 @@ class Expressions:
                 return _Method(value)
             return self.at(node, lambda: semantics.attribute(self.b, value, node.attr))
         if isinstance(value, Mapping) and node.attr in value:
-            return value[node.attr]
+            return self.at(node, lambda: value[node.attr])
         raise self.fail(node, f"`{ast.unparse(node)}` is not defined")
 
     def call(self, node: ast.Call) -> Any:

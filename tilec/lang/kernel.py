@@ -69,9 +69,11 @@ class Signature:
             have, where = (dim, name) if isinstance(dim, int) else known.setdefault(text, (n, name))
             if have != n:
                 turned = len(shape) == 2 and have in shape
+                what, other = f"dimension {text}", f"but `{where}` has {text} = {have}"
+                if isinstance(dim, int):
+                    what, other = "a dimension", f"expected {have}"
                 raise TileError(
-                    f"{self.name}: dimension {text} of `{name}` is {n}, "
-                    f"but `{where}` has {text} = {have}",
+                    f"{self.name}: {what} of `{name}` is {n}, {other}",
                     hint=f"is `{name}` transposed? it is {list(shape)}, expected {expected}"
                     if turned
                     else "",
