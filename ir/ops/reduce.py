@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tilec.ir.core import Op, Value
 from tilec.ir.dtype import Array, DType, boolean, f32, i32, i64
 from tilec.ir.errors import TileError
@@ -32,7 +34,7 @@ class Sum(Reduction, name="sum"):
     """out = sum of a along axis, exact and then rounded once"""
 
     def evaluate(self, a: Array) -> Array:
-        return a.sum(self.axis)
+        return np.ascontiguousarray(a).sum(self.axis)  # in one order, however `a` lies in memory
 
 
 class Max(Reduction, name="max"):
@@ -90,7 +92,7 @@ class Dot(Op, name="dot"):
         return acc
 
     def evaluate(self, a: Array, b: Array, acc: Array) -> Array:
-        return acc + a @ b
+        return acc + np.ascontiguousarray(a) @ np.ascontiguousarray(b)
 
 
 def accumulator(a: DType, b: DType) -> DType:

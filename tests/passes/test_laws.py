@@ -1,0 +1,88 @@
+"""Laws that hold for every registered pass, on random programs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from programs import Program, programs
+
+from tilec.ir.core import Func
+from tilec.ir.dtype import Array
+from tilec.ir.ops import control
+from tilec.ir.parse import parse
+from tilec.ir.text import show
+from tilec.ir.verify import verify
+from tilec.passes import PASSES, Step
+
+FEW = settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+
+
+def step(name: str, program: Program) -> Step:
+    """The pass with options that fit the program."""
+    if name == "specialise":
+        return Step(name, {d: n for d, n in program.dims.items() if "." not in d})
+    return Step(name)
+
+
+def tiles(func: Func) -> dict[str, int]:
+    """The tile of every loop that says one, as the interpreter takes it."""
+    found: dict[str, int | None] = {}
+    for op in func.walk():
+        match op:
+            case control.Grid():
+                found |= {f"{s}.tile": t for s, t in zip(op.sizes, op.tiles, strict=True)}
+            case control.For():
+                found[f"{op.size}.tile"] = op.tile
+            case _:
+                pass
+    return {size: t for size, t in found.items() if t is not None}
+
+
+def assert_same(actual: dict[str, Array], expected: dict[str, Array]) -> None:
+    """Equal to the bit: NaN where NaN, zeros of one sign."""
+    for name, want in expected.items():
+        np.testing.assert_array_equal(actual[name], want, err_msg=name)
+        if want.dtype.kind == "f":
+            signs = [np.signbit(a) | np.isnan(a) for a in (actual[name], want)]
+            np.testing.assert_array_equal(*signs, err_msg=f"signs of {name}")
+
+
+@given(program=programs())
+@FEW
+def test_programs_are_well_formed_and_their_text_reads_back(program: Program):
+    verify(program.func)
+    text = show(program.func)
+    assert show(parse(text)) == text
+    assert_same(program.run(parse(text)), program.run())
+
+
+@given(program=programs())
+@FEW
+def test_programs_write_their_outputs(program: Program):
+    after = program.run()
+    outputs = {name for name in after if name.startswith("y")}
+    kept = {n for n, a in program.arguments.items() if np.array_equal(after[n], a, equal_nan=True)}
+    assert len(outputs) >= 3
+    assert kept >= after.keys() - outputs
+
+
+@pytest.mark.parametrize("name", sorted(PASSES))
+@given(program=programs())
+@FEW
+def test_a_pass_keeps_the_meaning(name: str, program: Program):
+    after = step(name, program)(program.func)
+    verify(after)
+    chosen = tiles(after)  # a size that was open before is what the pass chose
+    assert_same(program.run(after, **chosen), program.run(**chosen))
+
+
+@pytest.mark.parametrize("name", sorted(PASSES))
+@given(program=programs())
+@FEW
+def test_a_pass_twice_is_once_and_its_result_reads_back(name: str, program: Program):
+    once = step(name, program)(program.func)
+    assert show(step(name, program)(once)) == show(once)
+    assert show(parse(show(once))) == show(once)
