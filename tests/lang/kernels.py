@@ -90,6 +90,23 @@ def ragged(x: tc.Tensor["B", "K"], length: tc.Tensor["B", tc.i32], y: tc.Tensor[
         y[b] = total
 
 
+@tc.fn
+def projected(rows, m, w, n):
+    """A function with a loop of its own over a dimension of its caller's tensors."""
+    total = tc.zeros((m, n), tc.f32)
+    for k in tc.tiles("K", block=4):
+        total += tc.dot(rows[m, k], w[n, k].T)
+    return total
+
+
+@tc.kernel
+def twice_projected(
+    x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], v: tc.Tensor["N", "K"], y: tc.Tensor["M", "N"]
+):
+    for m, n in tc.tiles("M", "N"):
+        y[m, n] = projected(x, m, w, n) - projected(x, m, v, n)
+
+
 @tc.kernel
 def bits(x: tc.Tensor["M", tc.i32], y: tc.Tensor["M", tc.i32]):
     for m in tc.tiles("M"):
@@ -170,6 +187,16 @@ kernel ragged(x: f32[B, K], length: i32[B], y: f32[B]) {
     for k in tiles(K, to=length[b]) { total += sum(x[b, k]) }
     y[b] = total
   }
+}
+
+fn projected(rows, m, w, n) {
+  total = zeros([m, n], f32)
+  for k in tiles(K, block=4) { total += dot(rows[m, k], w[n, k].T) }
+  return total
+}
+
+kernel twice_projected(x: f16[M, K], w: f16[N, K], v: f16[N, K], y: f32[M, N]) {
+  for m, n in tiles(M, N) { y[m, n] = projected(x, m, w, n) - projected(x, m, v, n) }
 }
 
 kernel bits(x: i32[M], y: i32[M]) {

@@ -82,6 +82,7 @@ CASES = {
         {"x": VECTOR}, np.maximum(VECTOR, -1) * 2.5 + np.maximum(VECTOR, 0.5) ** 2, 1e-6
     ),
     "ragged": Case({"x": rng((3, 6), 7), "length": LENGTH}, ragged_sums()),
+    "twice_projected": Case({"x": X, "w": W, "v": rng((7, 6), 9)}, X @ (W - rng((7, 6), 9)).T),
     "bits": Case({"x": WHOLE}, ((WHOLE & 7) << 2 | WHOLE % 3) ^ ~(WHOLE >> 1)),
 }
 
@@ -119,7 +120,7 @@ def example(name: str) -> tuple[Definition, Definition]:
     return getattr(module, name).definition, text[name]
 
 
-@pytest.mark.parametrize("name", ["gelu", "layernorm", "softmax"])
+@pytest.mark.parametrize("name", ["gelu", "layernorm", "linear", "softmax"])
 def test_examples_agree(name: str):
     python, text = example(name)
     assert show(python.ir(types_of(text))) == show(text.ir())

@@ -102,6 +102,10 @@ PYTHON_ONLY = [
     ("é = wörd + zz", "`wörd` is not defined", "", "wörd"),
     ('for k in tc.tiles("Q"): pass', "no tensor has a dimension 'Q'; there are K, M, N", "",
      'tc.tiles("Q")'),
+    ('a = tc.size("Q")', "no tensor has a dimension 'Q'; there are K, M, N", "",
+     'tc.size("Q")'),
+    ('a = tc.zeros((m, "Kk"))', "no tensor has a dimension 'Kk'", "did you mean 'K'?",
+     'tc.zeros((m, "Kk"))'),
     ("a = print(s)", "`print` is not defined", "", "print"),
 ]  # fmt: skip
 
@@ -169,6 +173,19 @@ def test_a_function_that_calls_itself_is_refused(tmp_path: Path):
         assert error.loc is not None
         assert error.loc.function == "forever"
         assert "called from" in str(error)
+
+
+def test_a_variable_of_a_loop_is_unknown_behind_it():
+    text = TILE.format("for k in tiles(K) { t = x[m, k] }\n    y[m, n] = sum(t, axis=1)")
+    error = refused(parse(text)["k"])
+    assert error.message == "`t` is not defined"
+    assert "set inside a loop or branch" in error.hint
+
+
+def test_text_says_how_comments_start():
+    with pytest.raises(TileError, match="the character '#' means nothing here") as caught:
+        parse("kernel k(x: f32[M]) {\n  # a comment\n}")
+    assert caught.value.hint == "comments start with //"
 
 
 def test_a_signature_says_what_its_parameters_are():

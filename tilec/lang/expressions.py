@@ -16,9 +16,11 @@ from typing import Any
 from tilec.ir.core import Builder, Value
 from tilec.ir.dtype import DType, boolean, i32
 from tilec.ir.errors import Loc, TileError
+from tilec.ir.extent import Extent, Sym
 from tilec.ir.ops import arith
 from tilec.ir.types import Memory, Span
 from tilec.lang import semantics
+from tilec.lang.assigned import assigned
 from tilec.lang.builtins import BUILTINS
 
 
@@ -40,6 +42,7 @@ class Inline:
 
 
 Missing = object()
+EXTENTS = ("zeros", "full", "arange", "size")  # functions whose first argument names dimensions
 
 
 class Expressions:
@@ -125,9 +128,10 @@ class Expressions:
         if found is Missing:
             known = [*self.scope, *BUILTINS, "tiles"]
             close = difflib.get_close_matches(name, known, 1)
-            raise self.fail(
-                node, f"`{name}` is not defined", f"did you mean `{close[0]}`?" if close else ""
-            )
+            hint = f"did you mean `{close[0]}`?" if close else ""
+            if name in assigned(self.function.tree.body):
+                hint = "it is set inside a loop or branch: set it before that too"
+            raise self.fail(node, f"`{name}` is not defined", hint)
         return found
 
     def pair(self, node: ast.AST, name: str, left: ast.expr, right: ast.expr) -> Any:
@@ -218,12 +222,35 @@ class Expressions:
     def builtin(self, node: ast.Call, name: str, args: list[Any], options: dict[str, Any]) -> Any:
         """A call of a function of the language."""
         function = BUILTINS[name]
+        for given in args[:1] if name in EXTENTS else []:
+            for word in given if isinstance(given, tuple) else (given,):
+                if isinstance(word, str):
+                    self.dimension(node, word)
         try:
             inspect.signature(function).bind(self.b, *args, **options)
         except TypeError as e:
             takes = ", ".join(list(inspect.signature(function).parameters)[1:])
             raise self.fail(node, f"`{name}` takes ({takes}): {e}") from None
         return self.at(node, lambda: function(self.b, *args, **options))
+
+    def dims(self) -> set[str]:
+        """The dimensions that have a name here: those of the tensors, and the caller's."""
+        types = [v.type for v in self.scope.values() if isinstance(v, Value)]
+        shapes = [t.shape for t in types if isinstance(t, Memory)]
+        own = {e.text for shape in shapes for e in shape if isinstance(e, Sym)}
+        return own | self.scope.get("%dims", set())
+
+    def dimension(self, node: ast.AST, name: str) -> Extent:
+        """A dimension by its name, which must be one of a tensor's."""
+        known = self.dims()
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            raise self.fail(
+                node,
+                f"no tensor has a dimension {name!r}; there are {', '.join(sorted(known))}",
+                f"did you mean {close[0]!r}?" if close else "",
+            )
+        return Sym(name)
 
     def inline(self, node: ast.Call, f: Inline, args: list[Any], options: dict[str, Any]) -> Any:
         """The body of another function, written here."""

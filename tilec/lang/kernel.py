@@ -121,7 +121,10 @@ def place(file: str, lines: Sequence[str], node: ast.AST, function: str = "") ->
     """Where a node of a signature stands."""
     line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
     text = lines[line - 1] if line <= len(lines) else ""
-    return Loc(file, line, column, getattr(node, "end_col_offset", column + 1), text, function)
+    end = getattr(node, "end_col_offset", column + 1)
+    if getattr(node, "end_lineno", line) != line:
+        end = len(text)
+    return Loc(file, line, column, end, text, function)
 
 
 def spec(given: Any) -> TensorSpec | DType | None:

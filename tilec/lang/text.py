@@ -167,12 +167,13 @@ def _syntax_error(e: UnexpectedInput, file: str, lines: tuple[str, ...]) -> Tile
         case UnexpectedCharacters():
             text = lines[e.line - 1]
             loc = Loc(file, e.line, e.column - 1, e.column, text)
-            return TileError(f"the character {text[e.column - 1]!r} means nothing here", loc)
+            found = text[e.column - 1]
+            hint = "comments start with //" if found == "#" else ""
+            return TileError(f"the character {found!r} means nothing here", loc, hint)
         case UnexpectedToken() if e.token.type != "$END":
             loc = _loc(file, lines, e.token)
             wanted = _expected(set(e.accepts or e.expected))
-            hint = "floor division is floordiv(a, b)" if str(e.token) == "//" else ""
-            return TileError(f"expected {wanted}, not `{e.token}`", loc, hint)
+            return TileError(f"expected {wanted}, not `{e.token}`", loc)
         case UnexpectedToken() | UnexpectedEOF():
             line = max(len(lines), 1)
             text = lines[-1] if lines else ""

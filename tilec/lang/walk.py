@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -155,23 +154,13 @@ class Walker(Expressions):
 
     def extent(self, node: ast.AST, d: Any) -> Extent:
         """A dimension by name or number; a name must be one of a tensor's."""
-        tensors = [v.type for v in self.scope.values() if isinstance(v, Value)]
-        shapes = [t.shape for t in tensors if isinstance(t, Memory)]
-        known = {e.text for shape in shapes for e in shape if isinstance(e, Sym)}
         if isinstance(d, int) and not isinstance(d, bool) and d >= 1:
             return d
         if not isinstance(d, str):
             raise self.fail(
                 node, f"a dimension is a name or a whole number of at least 1, not {d!r}"
             )
-        if d not in known:
-            close = difflib.get_close_matches(d, known, 1)
-            raise self.fail(
-                node,
-                f"no tensor has a dimension {d!r}; there are {', '.join(sorted(known))}",
-                f"did you mean {close[0]!r}?" if close else "",
-            )
-        return Sym(d)
+        return self.dimension(node, d)
 
     def fresh(self, name: str) -> Sym:
         """A size symbol that no other loop or dimension has."""
@@ -372,6 +361,7 @@ class Walker(Expressions):
             **dict(zip(names, args, strict=False)),
             **options,
             "%depth": self.scope.get("%depth"),
+            "%dims": self.dims(),
         }
         inner = Walker(f, self.b, scope, self.taken, self.loc(node))
         inner.body(f.tree.body)
