@@ -1,5 +1,8 @@
 """Laws that hold for every registered pass, on random programs."""
 
+# Hypothesis types its health checks loosely, and some cases are given by number.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from programs import Program, programs
 
-from tilec.ir.core import Func
+from tilec.ir.core import Func, Op
 from tilec.ir.dtype import Array
 from tilec.ir.ops import control
 from tilec.ir.parse import parse
@@ -57,6 +60,18 @@ def test_programs_are_well_formed_and_their_text_reads_back(program: Program):
     text = show(program.func)
     assert show(parse(text)) == text
     assert_same(program.run(parse(text)), program.run())
+
+
+def test_programs_hold_every_op():
+    found: set[str] = set()
+
+    @given(program=programs())
+    @FEW
+    def collect(program: Program):
+        found.update(op.name for op in program.func.walk())
+
+    collect()
+    assert set(Op.registry) - found == set()
 
 
 @given(program=programs())
