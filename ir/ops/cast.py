@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from tilec.ir.core import Op, Value
 from tilec.ir.dtype import Array, DType, Rounding, u32
 from tilec.ir.errors import TileError
@@ -57,5 +55,5 @@ class Bitcast(Op, name="bitcast", traits=EACH):
         return Tile(a.shape, self.dtype)
 
     def evaluate(self, a: Array) -> Array:
-        stored = np.ascontiguousarray(tile("bitcast", self.a).dtype.to_storage(a))
+        stored = tile("bitcast", self.a).dtype.to_storage(a).copy()  # contiguous, of any rank
         return self.dtype.from_storage(stored.view(self.dtype.numpy))

@@ -19,7 +19,7 @@ from tilec.ir.verify import verify
 from tilec.passes import PASSES, Step
 
 FEW = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 
