@@ -188,6 +188,14 @@ def test_text_says_how_comments_start():
     assert caught.value.hint == "comments start with //"
 
 
+def test_floor_division_in_text_is_not_taken_for_a_comment():
+    with pytest.raises(TileError, match="starts a comment") as caught:
+        parse("kernel k(x: i32[M]) {\n  for m in tiles(M) { a = x[m] // 2 }\n}")
+    assert "floordiv(a, b)" in caught.value.hint
+    assert caught.value.loc is not None
+    assert (caught.value.loc.line, caught.value.loc.column) == (2, 31)
+
+
 def test_a_signature_says_what_its_parameters_are():
     with pytest.raises(TileError, match="the parameter `x` has no annotation") as caught:
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -28,13 +29,19 @@ WORDS = {
     "COMMA": "`,`", "LESSTHAN": "`<`", "MORETHAN": "`>`", "DOT": "`.`", "IN": "`in`",
     "KERNEL": "`kernel`", "FN": "`fn`", "ELSE": "`else`",
 }  # fmt: skip
+DIVISION = re.compile(r"^(?!\s*//).*[\w)\]]\s*(//)\s*\d[\w.]*[\s)\]};]*$")
 OPERATORS = {"SIGN", "TIMES", "COMPARE", "BITOR", "BITXOR", "BITAND", "SHIFT", "POWER", "AND", "OR"}
 STATEMENT = {"NAME", "FOR", "WHILE", "IF", "RETURN"}
 
 
 def parse(text: str, file: str = "<text>") -> dict[str, Definition]:
     """The kernels of a `.tile` text by name, in order. Raises TileError at the line at fault."""
-    lines = tuple(text.splitlines())
+    lines = tuple(line.rstrip("\r") for line in text.split("\n"))
+    for i, line in enumerate(lines):
+        if found := DIVISION.search(line):  # else the division would silently be dropped
+            loc = Loc(file, i + 1, found.start(1), found.end(1), line)
+            hint = "floor division is floordiv(a, b)"
+            raise TileError("`//` starts a comment, it does not divide", loc, hint)
     try:
         tree: Node = _grammar().parse(text)
     except UnexpectedInput as e:
