@@ -58,3 +58,8 @@ def __getattr__(name: str) -> _Function:
     if name in BUILTINS:
         return _Function(name, BUILTINS[name].__doc__)
     raise AttributeError(f"module 'tilec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The names of this module, for editors: the functions of the language too."""
+    return sorted({*globals(), *BUILTINS, "tiles"})
