@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from lang import kernels
 
+from tilec.compile import Kernel
 from tilec.ir.dtype import Array
 from tilec.ir.interpret import interpret
 from tilec.ir.text import show
@@ -100,6 +101,23 @@ def test_a_kernel_means_what_numpy_says(name: str, tiles: dict[str, int]):
     out = ran(TEXT[name], case.inputs, tiles)
     error = np.linalg.norm(out - case.expected) / np.linalg.norm(case.expected)
     assert error <= case.tolerance
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_compiled_code_means_the_same(name: str):
+    case, args = CASES[name], []
+    for p in TEXT[name].ir().params:
+        if not isinstance(p.type, Memory):
+            args.append(case.inputs[p.hint].item())
+        elif p.hint == "y":
+            shape = tuple(DIMS[str(d)] for d in p.type.shape)
+            args.append(np.full(shape, -99, p.type.dtype.numpy))
+        else:
+            args.append(np.ascontiguousarray(case.inputs[p.hint]).astype(p.type.dtype.numpy))
+    Kernel(TEXT[name])(*args)
+    (out,) = [a for a, p in zip(args, TEXT[name].ir().params, strict=True) if p.hint == "y"]
+    error = np.linalg.norm(out.astype(float) - case.expected)
+    assert error <= case.tolerance * np.linalg.norm(case.expected)
 
 
 @pytest.mark.parametrize(("limit", "factor"), [(3.9, -1.0), (0.6, 0.5)])
