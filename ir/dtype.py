@@ -134,7 +134,7 @@ def _round_float(t: DType, x: Array, mode: Rounding, saturate: bool, random: Arr
         least = 2 - (1 << t.exponent - 1)  # exponent of the smallest normal number
         ulp = np.maximum(e - 1, least) - t.mantissa
         y = np.ldexp(_snap(np.ldexp(x, -ulp), mode, random), ulp)
-        y = np.where(np.isfinite(x), y, x)
+        y = np.where(np.isfinite(x), np.copysign(y, x), x)  # floor takes -0.0 + 0.5 to 0.0
         beyond = np.abs(y) > t.high
         if saturate or mode == "toward_zero":
             inside = np.isfinite(x) | saturate
