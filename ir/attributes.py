@@ -10,7 +10,8 @@ from typing import Any, Literal
 from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym, extent
-from tilec.ir.format import Dense, Format
+from tilec.ir.format import Format
+from tilec.ir.named import named
 from tilec.ir.types import Memory, Shape, Span, Tile, Type
 
 _SHAPED = re.compile(r"(.*?)(?:\[([^\[\]]*)\])?", re.DOTALL)
@@ -21,7 +22,7 @@ def split(text: str) -> list[str]:
     """The parts between commas that stand outside every bracket."""
     parts, depth = [""], 0
     for c in text:
-        depth += (c in "([{") - (c in ")]}")
+        depth += (c in "([{<") - (c in ")]}>")
         if c == "," and depth == 0:
             parts.append("")
         else:
@@ -40,7 +41,7 @@ def type_of(text: str) -> Type:
             raise TileError(f"expected span[dim, size], not {text!r}")
         return Span(*shape)
     if head.startswith("*"):
-        return Memory(shape, _format(head[1:]))
+        return Memory(shape, named(head[1:]))
     return Tile(shape, _dtype(head))
 
 
@@ -53,10 +54,6 @@ def _dtype(text: str) -> DType:
     if text not in BY_NAME:
         raise TileError(f"no element type is called {text!r}")
     return BY_NAME[text]
-
-
-def _format(text: str) -> Format:
-    return Dense(_dtype(text))
 
 
 def attribute(annotation: Any, text: str) -> Any:
@@ -101,7 +98,7 @@ def _scalar(annotation: Any, text: str) -> Any:
             raise TileError(f"expected a name, not {text!r}")
         return value
     if annotation is Format:
-        return _format(text)
+        return named(text)
     try:
         return annotation(text)
     except (TypeError, ValueError):

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, ClassVar, Self, dataclass_transform
 
 from tilec.ir.errors import Loc, TileError
+from tilec.ir.remark import Remark
 from tilec.ir.types import Type
 
 
@@ -156,10 +157,19 @@ def _fields(cls: type[Op]) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True, eq=False)
 class Func:
-    """A kernel: its name, and its body with the kernel's parameters. Never changed in place."""
+    """A kernel: its name, and its body with the kernel's parameters. Never changed in place.
+
+    `remarks` are what the passes so far had to say about it.
+    """
 
     name: str
     body: Block
+    remarks: tuple[Remark, ...] = ()
+
+    def replaced(self, body: Block, *remarks: Remark) -> Func:
+        """This kernel with another body, and more remarks."""
+        new = tuple(r for r in dict.fromkeys(remarks) if r not in self.remarks)
+        return Func(self.name, body, self.remarks + new)
 
     @property
     def params(self) -> tuple[Value, ...]:

@@ -21,7 +21,7 @@ from tilec.ir.verify import verify
 
 _COMMENT = re.compile(r"//[^\n]*")
 _TOKEN = re.compile(r"\s*([%@][\w.]+|[A-Za-z_][\w.]*|[^\s\w])")
-_OPEN, _CLOSE = "([{", ")]}"
+_OPEN, _CLOSE = "([{<", ")]}>"
 Scope = dict[str, Value]
 
 

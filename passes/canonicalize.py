@@ -24,9 +24,9 @@ def canonicalize(func: Func, *, rounds: int = 32) -> Func:
     text = show(func)
     for _ in range(rounds):
         func = sweep(func, RULES)
-        func = Func(func.name, _merge(func.body, {}, ChainMap[Any, Op]()))
-        func = Func(func.name, _hoist(func.body, {}))
-        func = Func(func.name, _prune(func.body))
+        func = func.replaced(_merge(func.body, {}, ChainMap[Any, Op]()))
+        func = func.replaced(_hoist(func.body, {}))
+        func = func.replaced(_prune(func.body))
         before, text = text, show(func)
         if text == before:
             return func

@@ -71,4 +71,4 @@ def sweep(func: Func, rules: Rules) -> Func:
         made.update(dict.fromkeys(op.results, op))
         return False
 
-    return Func(func.name, rebuild(func.body, {}, change))
+    return func.replaced(rebuild(func.body, {}, change))

@@ -18,7 +18,7 @@ def specialise(func: Func, **dims: int) -> Func:
     for name, n in dims.items():
         if n < 0:
             raise TileError(f"specialise: {name} is {n}; an extent is at least 0")
-    return Func(func.name, _block(func.body, dict(dims), {}))
+    return func.replaced(_block(func.body, dict(dims), {}))
 
 
 def _block(block: Block, known: Mapping[str, Extent], to: dict[Value, Value]) -> Block:

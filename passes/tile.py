@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Any
 
 from tilec.ir.core import Block, Builder, Func, Op, Value
@@ -25,7 +26,7 @@ def tile(func: Func, *, threads: int = 2, **sizes: int) -> Func:
     its scale is constant over a step. After: every Grid and For says its tiles.
     """
     roles = _roles(func)
-    return Func(func.name, _block(func.body, {}, roles, dict(sizes), threads))
+    return func.replaced(_block(func.body, {}, roles, dict(sizes), threads))
 
 
 def _roles(func: Func) -> dict[str, int]:
@@ -53,7 +54,14 @@ def _group(made: dict[Value, Op], v: Value, depth: Extent, roles: dict[str, int]
     if isinstance(op, Load) and isinstance(depth, Sym):
         group = getattr(getattr(op.mem.type, "format", None), "group", None)
         if isinstance(group, int):
-            roles[depth.text] = min(group, roles.get(depth.text, group))
+            roles[depth.text] = gcd(roles.get(depth.text, 0) % DEPTH, _step(group))
+
+
+def _step(group: int) -> int:
+    """A step of k that divides a group: the group, or the largest divisor that is not too deep."""
+    if group <= DEPTH:
+        return group
+    return max((d for d in range(1, DEPTH + 1) if group % d == 0), key=lambda d: (d % 32 == 0, d))
 
 
 def _block(

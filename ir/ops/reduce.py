@@ -62,9 +62,10 @@ class Argmax(Reduction, name="argmax"):
 
 
 class Dot(Op, name="dot"):
-    """out[i, j] = acc[i, j] + sum_k a[i, k] * b[k, j], exact and then rounded once to acc's dtype
+    """out[i, j] = acc[i, j] + scale[j] * sum_k a[i, k] * b[k, j], exact, then rounded once
 
-    The operands may differ in dtype. A back end accumulates in `acc`'s dtype in an order of its
+    The result has acc's dtype; without `scale`, which has it too, the sum is added as it is. The
+    operands may differ in dtype. A back end accumulates in `acc`'s dtype in an order of its
     own: it stays within K * eps(acc) * sum_k |a||b| of this, and equals it where every partial sum
     is exact.
     """
@@ -72,6 +73,7 @@ class Dot(Op, name="dot"):
     a: Value
     b: Value
     acc: Value
+    scale: Value | None = None
 
     def infer(self) -> Type:
         a, b, acc = (tile("dot", v) for v in (self.a, self.b, self.acc))
@@ -89,10 +91,14 @@ class Dot(Op, name="dot"):
         if acc.dtype != accumulator(a.dtype, b.dtype):
             raise TileError(f"dot: {a.dtype} and {b.dtype} accumulate in "
                             f"{accumulator(a.dtype, b.dtype)}, not {acc.dtype}")  # fmt: skip
+        expected = Tile(acc.shape[1:], acc.dtype)
+        if self.scale is not None and self.scale.type != expected:
+            raise TileError(f"dot: the scale is {self.scale.type}, not {expected}")
         return acc
 
-    def evaluate(self, a: Array, b: Array, acc: Array) -> Array:
-        return acc + np.ascontiguousarray(a) @ np.ascontiguousarray(b)
+    def evaluate(self, a: Array, b: Array, acc: Array, scale: Array | None = None) -> Array:
+        product = np.ascontiguousarray(a) @ np.ascontiguousarray(b)
+        return acc + (product if scale is None else product * scale)
 
 
 def accumulator(a: DType, b: DType) -> DType:

@@ -1,0 +1,293 @@
+"""How components lie in memory: plain rows of bits, or a stream in the order of the code's reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilec.ir.dtype import Array, DType
+from tilec.ir.format import Component, Format
+from tilec.ir.scaled import Scaled
+
+LINE = 64  # bytes of a cache line, the alignment of everything stored
+Parts = dict[str, Array]
+
+
+def aligned(size: int) -> Array:
+    """That many zero bytes on a line of their own, with a line to read beyond them."""
+    whole = np.zeros(size + 2 * LINE, np.uint8)
+    start = -whole.ctypes.data % LINE
+    return whole[start : start + size]
+
+
+def pack_rows(t: DType, x: Array) -> Array:
+    """Elements x[..., K] of less than a byte as bytes[..., ceil(K * bits / 8)].
+
+    Little-endian: element 0 has the lowest bits of byte 0. Each row starts at a byte.
+    """
+    raw = (np.asarray(x).astype(np.int64) & (1 << t.bits) - 1).astype(np.uint8)
+    bits = np.unpackbits(raw[..., None], axis=-1, count=t.bits, bitorder="little")
+    return np.packbits(bits.reshape(*raw.shape[:-1], -1), axis=-1, bitorder="little")
+
+
+def unpack_rows(t: DType, packed: Array, k: int) -> Array:
+    """The carriers of elements that `pack_rows` packed, K of them a row."""
+    bits = np.unpackbits(packed, axis=-1, count=k * t.bits, bitorder="little")
+    fields = bits.reshape(*packed.shape[:-1], k, t.bits).astype(np.int64)
+    return t.round((fields << np.arange(t.bits)).sum(-1))
+
+
+def is_packed(t: DType) -> bool:
+    """Whether elements share bytes in memory."""
+    return t.is_integer and t.bits < 8
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Every component an array of its own, row by row."""
+
+    def arrays(self, format: Format, shape: tuple[int, ...]) -> int:
+        """How many arrays there are."""
+        return len(format.components(shape))
+
+    def place(self, format: Format, component: str) -> int:
+        """Which array a component is in."""
+        return [c.name for c in format.components((1, 1))].index(component)
+
+    def pack(self, format: Format, parts: Parts, shape: tuple[int, ...]) -> list[Array]:
+        """Components in their carriers as bytes."""
+        return [_stored(c, parts[c.name]) for c in format.components(shape)]
+
+    def unpack(self, format: Format, arrays: list[Array], shape: tuple[int, ...]) -> Parts:
+        """The components again."""
+        return {c.name: _restored(c, a)
+                for c, a in zip(format.components(shape), arrays, strict=True)}  # fmt: skip
+
+
+def _stored(c: Component, x: Array) -> Array:
+    data = pack_rows(c.dtype, np.atleast_1d(x)) if is_packed(c.dtype) else c.dtype.to_storage(x)
+    raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+    out = aligned(raw.size)
+    out[:] = raw
+    return out
+
+
+def _restored(c: Component, raw: Array) -> Array:
+    shape = tuple(int(str(d)) for d in c.shape)
+    if is_packed(c.dtype):
+        rows = shape or (1,)
+        return unpack_rows(c.dtype, raw.reshape(*rows[:-1], -1), rows[-1]).reshape(shape)
+    return c.dtype.from_storage(raw.view(c.dtype.numpy).reshape(shape))
+
+
+COLUMNS, LANES = 64, 16  # outputs of a block; of a vector of 32-bit lanes
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Some bits of every code: `bits` of them, from bit `low` of the code on."""
+
+    bits: int
+    low: int
+
+    @property
+    def codes(self) -> int:
+        """Codes in a 16-bit half of a lane."""
+        return 16 // self.bits
+
+
+def planes(bits: int) -> tuple[Plane, ...]:
+    """A width as planes of 8, 4, 2 and 1 bits, the widest (lowest bits) first."""
+    out: list[Plane] = []
+    low = 0
+    for width in (8, 4, 2, 1):
+        if bits - low >= width:
+            out.append(Plane(width, low))
+            low += width
+    return tuple(out)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A scaled matrix [N, K] in the order in which code for wide vectors reads it.
+
+    64 rows of the matrix (columns of a product x w') are a block, its vector lanes. A block is a
+    sequence of records, one a group; a record is units of codes, then the group's scales and
+    zeros, one for each of the 64. A lane has 32 bits: the low half for even k, the high for odd,
+    each with as many codes as fit. Widths that do not divide 16 are split into planes.
+    """
+
+    @staticmethod
+    def fits(format: Format, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor can be stored so."""
+        return isinstance(format, Scaled) and len(shape) == 2 and 0 not in shape
+
+    def of(self, format: Format, shape: tuple[int, ...]) -> Records:
+        """The numbers of the layout for one tensor."""
+        assert isinstance(format, Scaled)
+        n, k = shape
+        depth = format.group or k
+        inline = tuple((c.name, c.dtype) for c in format.components(shape)[1:]) \
+            if format.group else ()  # fmt: skip
+        return Records(format.codes, n, k, depth, inline)
+
+    def arrays(self, format: Format, shape: tuple[int, ...]) -> int:
+        """How many arrays there are."""
+        return 1 if self.of(format, shape).inline else len(format.components(shape))
+
+    def place(self, format: Format, component: str) -> int:
+        """Which array a component is in."""
+        assert isinstance(format, Scaled)
+        return 0 if format.group else Plain().place(format, component)
+
+    def pack(self, format: Format, parts: Parts, shape: tuple[int, ...]) -> list[Array]:
+        """Components in their carriers as bytes."""
+        records = self.of(format, shape)
+        out = [records.pack(parts)]
+        if not records.inline:
+            out += [_stored(c, parts[c.name]) for c in format.components(shape)[1:]]
+        return out
+
+    def unpack(self, format: Format, arrays: list[Array], shape: tuple[int, ...]) -> Parts:
+        """The components again."""
+        records, components = self.of(format, shape), format.components(shape)
+        parts = records.unpack(arrays[0])
+        return parts | {c.name: _restored(c, a)
+                        for c, a in zip(components[1:], arrays[1:], strict=False)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Records:
+    """A stream's numbers: `depth` k's a record, and the components that follow its codes."""
+
+    codes: DType
+    n: int
+    k: int
+    depth: int
+    inline: tuple[tuple[str, DType], ...]
+
+    @property
+    def unit(self) -> int:
+        """k's of a unit: whole 16-bit halves in every plane."""
+        return 2 * max(p.codes for p in planes(self.codes.bits))
+
+    @property
+    def units(self) -> int:
+        """Units of a record; the last may end in codes of 0."""
+        return -(-self.depth // self.unit)
+
+    @property
+    def unit_bytes(self) -> int:
+        """Bytes of a unit of codes, 64 columns wide."""
+        return self.unit * COLUMNS * self.codes.bits // 8
+
+    def words(self, plane: Plane) -> int:
+        """Lanes of a plane one after the other in k, of a unit and a column."""
+        return self.unit // 2 // plane.codes
+
+    def plane_offset(self, plane: Plane) -> int:
+        """Bytes from the start of a unit to a plane."""
+        return self.unit * COLUMNS * plane.low // 8
+
+    def inline_offset(self, name: str) -> int:
+        """Bytes from the start of a record to the 64 elements of an inline component."""
+        at = self.units * self.unit_bytes
+        for other, t in self.inline:
+            if other == name:
+                return at
+            at += COLUMNS * t.numpy.itemsize
+        raise KeyError(name)
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes from one record to the next."""
+        tail = sum(COLUMNS * t.numpy.itemsize for _, t in self.inline)
+        return self.units * self.unit_bytes + tail
+
+    @property
+    def groups(self) -> int:
+        """Records of a block."""
+        return -(-self.k // self.depth)
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes from one block of 64 columns to the next."""
+        return self.groups * self.record_bytes
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of 64 columns; the last may end in columns of 0."""
+        return -(-self.n // COLUMNS)
+
+    def pack(self, parts: Parts) -> Array:
+        """The stream: bytes[blocks * groups * record_bytes]."""
+        out = aligned(self.blocks * self.block_bytes)
+        records = out.reshape(self.blocks, self.groups, self.record_bytes)
+        codes = self._padded(parts["codes"])
+        units = records[..., : self.units * self.unit_bytes]
+        units = units.reshape(self.blocks, self.groups, self.units, self.unit_bytes)
+        for plane in planes(self.codes.bits):
+            words = self._words(codes, plane)
+            at = self.plane_offset(plane)
+            units[..., at : at + words.shape[-1]] = words
+        records[..., : self.units * self.unit_bytes] = units.reshape(*records.shape[:2], -1)
+        for name, t in self.inline:
+            per = np.zeros((self.blocks * COLUMNS, self.groups), t.numpy)
+            per[: self.n] = t.to_storage(parts[name])
+            turned = per.reshape(self.blocks, COLUMNS, self.groups).swapaxes(1, 2)
+            raw = np.ascontiguousarray(turned).view(np.uint8)
+            at = self.inline_offset(name)
+            records[..., at : at + raw.shape[-1]] = raw
+        return out
+
+    def _padded(self, codes: Array) -> Array:
+        """Raw codes [blocks, vector, lane, group, unit, pair, half]."""
+        deep = self.units * self.unit
+        raw = np.zeros((self.blocks * COLUMNS, self.groups * self.depth), np.uint8)
+        raw[: self.n, : self.k] = codes.astype(np.int64) & (1 << self.codes.bits) - 1
+        padded = np.zeros((self.blocks * COLUMNS, self.groups, deep), np.uint8)
+        padded[..., : self.depth] = raw.reshape(-1, self.groups, self.depth)
+        vectors = COLUMNS // LANES
+        return padded.reshape(
+            self.blocks, vectors, LANES, self.groups, self.units, self.unit // 2, 2
+        )
+
+    def _words(self, codes: Array, plane: Plane) -> Array:
+        """The bytes of a plane [blocks, groups, units, bytes]."""
+        fields = (codes >> plane.low & (1 << plane.bits) - 1).astype(np.uint16)
+        split = fields.reshape(*codes.shape[:5], self.words(plane), plane.codes, 2)
+        word = np.zeros((*split.shape[:6], 2), np.uint16)
+        for j in range(plane.codes):
+            word |= split[..., j, :] << np.uint16(plane.bits * j)
+        ordered = np.ascontiguousarray(word.transpose(0, 3, 4, 5, 1, 2, 6))
+        return ordered.view(np.uint8).reshape(self.blocks, self.groups, self.units, -1)
+
+    def unpack(self, stream: Array) -> Parts:
+        """The codes and inline components, in their carriers."""
+        records = stream.reshape(self.blocks, self.groups, self.record_bytes)
+        units = records[..., : self.units * self.unit_bytes]
+        units = units.reshape(self.blocks, self.groups, self.units, self.unit_bytes)
+        raw = sum(self._fields(units, plane) << plane.low for plane in planes(self.codes.bits))
+        parts = {"codes": self.codes.round(np.asarray(raw)[: self.n, : self.k])}
+        for name, t in self.inline:
+            at = self.inline_offset(name)
+            width = COLUMNS * t.numpy.itemsize
+            per = np.ascontiguousarray(records[..., at : at + width]).view(t.numpy)
+            whole = per.swapaxes(1, 2).reshape(-1, self.groups)
+            parts[name] = t.from_storage(whole[: self.n])
+        return parts
+
+    def _fields(self, units: Array, plane: Plane) -> Array:
+        """The bits of a plane [rows, k], padding between groups removed."""
+        at, words = self.plane_offset(plane), self.words(plane)
+        raw = np.ascontiguousarray(units[..., at : at + words * 4 * COLUMNS]).view(np.uint16)
+        word = raw.reshape(*units.shape[:3], words, COLUMNS, 2)
+        split = np.stack([word >> plane.bits * j & (1 << plane.bits) - 1
+                          for j in range(plane.codes)], axis=4)  # fmt: skip
+        ordered = split.transpose(0, 5, 1, 2, 3, 4, 6).astype(np.int64)
+        rows = ordered.reshape(self.blocks * COLUMNS, self.groups, self.units * self.unit)
+        return rows[..., : self.depth].reshape(self.blocks * COLUMNS, -1)
+
+
+Layout = Plain | Stream
