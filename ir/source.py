@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tilec.ir.packing import Records
+
 ParamKind = Literal["tensor", "packed", "scalar"]
 
 
@@ -14,7 +16,7 @@ class Param:
 
     `argument` counts the arguments of the user's call from 0. A tensor's slot holds the address
     of its first element; a packed tensor has a slot per component (`component` names it, `place`
-    is its index in the packed handle); a scalar's slot holds its value as i64, f64 or f32 bits.
+    is its index in the packed handle, `records` how it lies there if in a stream); a scalar's slot holds its value as i64, f64 or f32 bits.
     A dimension is an int; a name (str) stands for one that is only known at the call.
     """
 
@@ -25,6 +27,7 @@ class Param:
     argument: int
     component: str = ""
     place: int = 0
+    records: Records | None = None
 
 
 @dataclass(frozen=True)

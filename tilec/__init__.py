@@ -18,7 +18,9 @@ from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
 from tilec.lang.builtins import BUILTINS
 from tilec.lang.expressions import Builtin
+from tilec.ir.named import QUANTISED, named
 from tilec.lang.python import Tensor, inline_of
+from tilec.runtime.tensor import PackedTensor, quantize
 
 f64, f32, f16, bf16, e4m3, e5m2 = (
     BY_NAME[n] for n in ("f64", "f32", "f16", "bf16", "e4m3", "e5m2")
@@ -26,7 +28,23 @@ f64, f32, f16, bf16, e4m3, e5m2 = (
 i8, i16, i32, i64 = (BY_NAME[n] for n in ("i8", "i16", "i32", "i64"))
 u8, u16, u32, boolean = (BY_NAME[n] for n in ("u8", "u16", "u32", "bool"))
 
-__all__ = ["DType", "Kernel", "Tensor", "TileError", "fn", "kernel"]
+int1, int2, int3, int4, int5, int6, int7, int8 = (QUANTISED[f"int{b}"] for b in range(1, 9))
+uint1, uint2, uint3, uint4, uint5, uint6, uint7, uint8 = (
+    QUANTISED[f"uint{b}"] for b in range(1, 9)
+)
+format = named  # tc.format("int4<group=128>")
+
+__all__ = [
+    "DType",
+    "Kernel",
+    "PackedTensor",
+    "Tensor",
+    "TileError",
+    "fn",
+    "format",
+    "kernel",
+    "quantize",
+]
 
 
 def fn(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,11 +11,14 @@ from tilec.ir.core import Func
 from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
+from tilec.ir.parse import parse as parse_ir
 from tilec.ir.source import KernelSource, Param
+from tilec.ir.text import show
 from tilec.ir.types import Memory, Tile
 from tilec.lang.kernel import Definition, TensorSpec
 from tilec.lang.python import definition_of
-from tilec.passes import Step, run
+from tilec.passes import Step, parse_pipeline, run
+from tilec.runtime.tensor import PackedTensor
 
 
 @cache
@@ -27,33 +30,61 @@ def engine() -> Any:
     return Engine(Cache(default_directory(os.environ)))
 
 
-def lower(func: Func, dims: Mapping[str, int], threads: int) -> Func:
-    """A kernel's IR ready for code: extents known, tiles chosen."""
-    steps = (
+def pipeline(dims: Mapping[str, int], threads: int) -> tuple[Step, ...]:
+    """The passes that make a kernel ready for the code of a CPU."""
+    return (
         Step("specialise", dict(dims)),  # first: every later choice depends on the extents
-        Step("tile", {"threads": threads}),
+        Step("tile", {"threads": threads}),  # before formats: a step of k divides a scale's group
+        Step("lower-formats"),
+        Step("canonicalize"),  # last: drops the decoding that a product did not need
     )
-    return run(steps, func)
+
+
+def optimize(text: str, passes: str) -> str:
+    """A `.tile` program or IR text through a textual pipeline, as IR text."""
+    from tilec.lang.text import parse as parse_tile
+
+    functions = [parse_ir(text)] if text.lstrip().startswith("func") else [
+        d.ir() for d in parse_tile(text).values()
+    ]  # fmt: skip
+    steps = parse_pipeline(passes)
+    return "\n".join(show(run(steps, f)) for f in functions)
+
+
+def lower(
+    definition: Definition, types: Mapping[str, Format | DType], dims: Mapping[str, int]
+) -> Func:
+    """A kernel as the CPU back end takes it, with the remarks of the passes."""
+    return run(pipeline(dims, engine().pool.threads), definition.ir(types))
 
 
 def cpu_source(
-    definition: Definition, types: Mapping[str, Format | DType], dims: Mapping[str, int]
-) -> KernelSource:
-    """LLVM IR of a kernel for this machine. Raises TileError at the user's line."""
+    definition: Definition, types: Mapping[str, Format | DType], dims: Mapping[str, int],
+    tensors: Mapping[str, PackedTensor] | None = None,
+) -> KernelSource:  # fmt: skip
+    """LLVM IR of a kernel for this machine. Raises TileError at the user's line.
+
+    `tensors` are the packed ones among the arguments, whose layouts the code reads.
+    """
     from tilec.codegen.cpu import emit
 
     host = engine()
-    func = lower(definition.ir(types), dims, host.pool.threads)
-    params = tuple(_param(p.hint, p.type, i) for i, p in enumerate(func.params))
+    func = lower(definition, types, dims)
+    names = [p.name for p in definition.signature.params]
+    params = tuple(_param(p.hint, p.type, names, tensors or {}) for p in func.params)
     return emit(func, params, host.machine.cpu, host.machine.features, host.pool.threads)
 
 
-def _param(name: str, t: object, argument: int) -> Param:
+def _param(name: str, t: object, names: list[str], tensors: Mapping[str, PackedTensor]) -> Param:
+    whole, _, component = name.partition(".")
+    argument = names.index(whole)
     match t:
         case Memory():
-            return Param(
-                name, str(t.dtype), tuple(int(str(d)) for d in t.shape), "tensor", argument
-            )
+            shape = tuple(int(str(d)) for d in t.shape)
+            if whole not in tensors:
+                return Param(name, str(t.dtype), shape, "tensor", argument)
+            place, records = tensors[whole].place(component)
+            return Param(name, str(t.dtype), shape, "packed", argument, component, place, records)
         case Tile():
             return Param(name, str(t.dtype), (), "scalar", argument)
         case _:
@@ -84,26 +115,31 @@ class Kernel:
 
     def _compile(self, args: tuple[Any, ...]) -> Any:
         """Code for arguments of a kind not seen before."""
-        from tilec.runtime.arguments import TensorArgument, describe
-
         signature = self.definition.signature
         if len(args) != len(signature.params):
             raise TileError(f"{self.name} takes {len(signature.params)} arguments, not {len(args)}")
         types: dict[str, Format | DType] = {}
+        tensors: dict[str, PackedTensor] = {}
         shapes: list[tuple[int, ...] | None] = []
         for p, arg in zip(signature.params, args, strict=True):
-            seen = describe(arg)
-            if isinstance(p.spec, TensorSpec):
-                if not isinstance(seen, TensorArgument):
-                    raise TileError(
-                        f"{self.name}: `{p.name}` is {arg!r}, "
-                        f"expected a tensor [{', '.join(map(str, p.spec.dims))}]"
-                    )
-                shapes.append(_checked(self.name, p.name, seen))
-                types[p.name] = Dense(BY_NAME[seen.dtype])
+            shapes.append(None)
+            if not isinstance(p.spec, TensorSpec):
+                continue
+            if isinstance(arg, PackedTensor):
+                tensors[p.name], types[p.name], shapes[-1] = arg, arg.format, arg.shape
             else:
-                shapes.append(None)
-        return engine().load(cpu_source(self.definition, types, signature.bind(shapes)))
+                types[p.name], shapes[-1] = self._tensor(p.name, p.spec, arg)
+        return engine().load(cpu_source(self.definition, types, signature.bind(shapes), tensors))
+
+    def _tensor(self, name: str, spec: TensorSpec, arg: Any) -> tuple[Format, tuple[int, ...]]:
+        """The format and shape of a dense argument that compiled code can read."""
+        from tilec.runtime.arguments import TensorArgument, describe
+
+        seen = describe(arg)
+        if not isinstance(seen, TensorArgument):
+            dims = ", ".join(map(str, spec.dims))
+            raise TileError(f"{self.name}: `{name}` is {arg!r}, expected a tensor [{dims}]")
+        return Dense(BY_NAME[seen.dtype]), _checked(self.name, name, seen)
 
 
 def _checked(kernel: str, name: str, seen: Any) -> tuple[int, ...]:

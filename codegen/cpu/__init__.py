@@ -10,11 +10,12 @@ from math import prod
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.control import Env, Walker, often
 from tilec.codegen.cpu.llvm import Function, Number, V, constant
+from tilec.codegen.cpu.operands import Copies, Copy, write_copy
 from tilec.codegen.cpu.tiles import Lazy, Scratch, Tensor, Writer, scalar
 from tilec.ir.core import Block, Func, Op, Trait, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import ceil_div
-from tilec.ir.ops import control
+from tilec.ir.ops import control, memory
 from tilec.ir.source import KernelSource, Param
 from tilec.ir.types import Memory, Tile
 
@@ -29,16 +30,17 @@ def emit(
     Raises TileError where a size is unknown or an op has no code.
     """
     has = frozenset(word[1:] for word in features.split(",") if word.startswith("+"))
-    module = _Module(func, cpu, features, has, threads)
+    module = _Module(func, params, cpu, features, has, threads)
     text = module.text()
-    return KernelSource("llvm", text, func.name, params, module.scratch * threads)
+    return KernelSource("llvm", text, func.name, params, module.workspace)
 
 
 class _Module:
     def __init__(
-        self, func: Func, cpu: str, features: str, has: frozenset[str], threads: int
-    ) -> None:
-        self.func, self.has, self.threads = func, has, threads
+        self, func: Func, params: tuple[Param, ...], cpu: str, features: str, has: frozenset[str],
+        threads: int,
+    ) -> None:  # fmt: skip
+        self.func, self.params, self.has, self.threads = func, params, has, threads
         self.lanes = 16 if "avx512f" in has else 8 if "avx2" in has else 4
         width = self.lanes * 32
         self.attributes = (
@@ -46,63 +48,79 @@ class _Module:
             f'"prefer-vector-width"="{width}" "min-legal-vector-width"="{width}"'
         )
         self.declared: set[str] = set()
-        self.scratch = 0
+        stores = (op.mem for op in func.walk() if isinstance(op, memory.Store))
+        self.copies = Copies(frozenset(stores))
+        self.writers: list[Writer] = []
+        self.workspace = 0
 
     def text(self) -> str:
         """The module: a function per part, and the entry that runs them one after the other."""
-        parts = list(_parts(self.func.body))
         written: list[tuple[Function, int]] = []
-        for i, (before, op) in enumerate(parts):
-            written.append(self._part(f"{self.func.name}.{i}", before, op))
-        size = max(w.scratch.used for w in self._writers) if parts else 0
-        self.scratch = size
+        for i, (before, op) in enumerate(_parts(self.func.body)):
+            had = len(self.copies.made)
+            part = self._part(f"{self.func.name}.{i}", before, op)
+            written += [self._copy(c, len(written)) for c in self.copies.made[had:]]
+            written.append(part)
+        size = max((w.scratch.used for w in self.writers), default=0)
         entry = Function(self.func.name, "ptr %args", self.declared)
         for f, chunks in written:
             entry.emit(f"call void @tilec_parallel(ptr @{f.name}, ptr %args, i64 {chunks})")
         self.declared.add("declare void @tilec_parallel(ptr, ptr, i64)")
-        bodies = [f.text("#0").replace("@SCRATCH@", str(size)) for f, _ in written]
+        shared = size * self.threads
+        self.workspace = shared + self.copies.used
+        bodies = [f.text("#0").replace("@SCRATCH@", str(size)).replace("@SHARED@", str(shared))
+                  for f, _ in written]  # fmt: skip
         attributes = f"attributes #0 = {{ {self.attributes} }}\n"
         return "\n".join([*sorted(self.declared), *bodies, entry.text("#0"), attributes])
+
+    def _copy(self, c: Copy, number: int) -> tuple[Function, int]:
+        f = Function(f"{self.func.name}.copy{number}", CHUNK, self.declared)
+        w = self._writer(f)
+        tensor = self._arguments(f)[c.param]
+        assert isinstance(tensor, Tensor)
+        write_copy(w, c, tensor, V("i64", 1, "%chunk"))
+        return f, c.chunks
 
     def _part(self, name: str, before: list[Op], op: Op) -> tuple[Function, int]:
         f = Function(name, CHUNK, self.declared)
         w = self._writer(f)
-        walker = Walker(w, self._arguments(f), often(self.func.body))
+        walker = Walker(w, self._arguments(f), often(self.func.body), self.copies)
         for earlier in before:
             walker.op(earlier)
         if not isinstance(op, control.Grid):
             walker.op(op)
             return f, 1
         counts = _spans(walker, op, V("i64", 1, "%chunk"))
+        self.copies.repeated = counts > 1
         walker.block(op.body)
         return f, counts
-
-    _writers: list[Writer]
 
     def _writer(self, f: Function) -> Writer:
         space = f.op("ptr", 1, f"getelementptr ptr, ptr %args, i64 {len(self.func.params)}")
         wide = f.op("i64", 1, "zext i32 %tid to i64")
         own = f.op("i64", 1, f"mul i64 {wide.text}, @SCRATCH@")
-        base = f.pointer(f.load("ptr", 1, space, 8), own)
-        w = Writer(f, self.lanes, self.has, Scratch(), base)
-        self._writers = [*getattr(self, "_writers", []), w]
+        whole = f.load("ptr", 1, space, 8)
+        shared = f.pointer(whole, V("i64", 1, "@SHARED@"))
+        w = Writer(f, self.lanes, self.has, Scratch(), f.pointer(whole, own), shared)
+        self.writers.append(w)
         return w
 
     def _arguments(self, f: Function) -> Env:
         env: Env = {}
         for i, p in enumerate(self.func.params):
             slot = f.op("ptr", 1, f"getelementptr ptr, ptr %args, i64 {i}")
-            env[p] = _argument(f, p, slot)
+            env[p] = _argument(f, p, slot, self.params[i])
         return env
 
 
-def _argument(f: Function, p: Value, slot: V) -> Tensor | Lazy:
+def _argument(f: Function, p: Value, slot: V, given: Param) -> Tensor | Lazy:
     match p.type:
         case Memory(shape=shape, format=format):
             known = tuple(d for d in shape if isinstance(d, int))
             if len(known) != len(shape) or format.components(())[0].name:
                 raise TileError(f"cpu: {p.type} is not dense memory of known extents")
-            return Tensor(p, f.load("ptr", 1, slot, 8), known, p.type.dtype)
+            at = f.load("ptr", 1, slot, 8)
+            return Tensor(p, at, known, p.type.dtype, given.records, given.component)
         case Tile(dtype=dtype):
             kind = numbers.register(dtype)
             if kind == "i1":

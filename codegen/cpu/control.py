@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from tilec.codegen.cpu import dot, memory, numbers, pointwise, reduce, views
+from tilec.codegen.cpu import dot, memory, numbers, operands, pointwise, reduce, views
+from tilec.codegen.cpu.atoms import choose
 from tilec.codegen.cpu.llvm import Number, V, constant
+from tilec.codegen.cpu.operands import Copies
 from tilec.codegen.cpu.tiles import Buffer, Coordinates, Lazy, Tensor, Writer, scalar
 from tilec.ir.core import Block, Op, Trait, Value
 from tilec.ir.errors import TileError
@@ -44,8 +46,9 @@ def _blocks(block: Block) -> Iterator[Block]:
 class Walker:
     """Writes the ops of blocks; `env` says what each value is."""
 
-    def __init__(self, w: Writer, env: Env, uses: Counter[Value]) -> None:
-        self.w, self.env, self.uses = w, env, uses
+    def __init__(self, w: Writer, env: Env, uses: Counter[Value], copies: Copies) -> None:
+        self.w, self.env, self.uses, self.copies = w, env, uses, copies
+        self.made: dict[Value, Op] = {}
 
     def tile(self, v: Value) -> Lazy:
         """A tile operand."""
@@ -82,6 +85,7 @@ class Walker:
 
     def _value(self, op: Op) -> None:
         v = op.result
+        self.made[v] = op
         if isinstance(op, VIEWS) and self.uses[v] > 1:
             self._settle(op.operands[0])
         self.env[v] = self._made(op)
@@ -155,14 +159,29 @@ class Walker:
         return tuple(p for p in places if not isinstance(p, Tensor))
 
     def _dot(self, op: reductions.Dot) -> Lazy:
-        acc, t = self.tile(op.acc), _tile(op)
-        types = tuple(v.type for v in (op.a, op.b, op.acc))
+        w, t = self.w, _tile(op)
+        acc = self.tile(op.acc)
         buffer = acc.buffer if self.uses[op.acc] == 1 else None
         if buffer is None:
-            buffer = self.w.buffer(t)
-            acc = self.w.fill(buffer, acc)
-        dot.emit(self.w, self.tile(op.a), self.tile(op.b), types, buffer)  # type: ignore[arg-type]
-        return self.w.read(buffer, t.dtype, self.w.shape(t))
+            buffer = w.buffer(t)
+            w.fill(buffer, acc)
+        ta, tb = op.a.type, op.b.type
+        assert isinstance(ta, Tile)
+        assert isinstance(tb, Tile)
+        atom = choose(w, ta.dtype, tb.dtype, t.dtype)
+        panel = operands.right(w, op, self.env, self.made, atom)
+        multiple = panel.deep if panel else atom.pack
+        a = self.tile(op.a)
+        rows = operands.left(w, atom, op, a, self.env, self.made, self.copies, multiple)
+        scale = None
+        if op.scale is not None:
+            self._settle(op.scale)
+            scale = self.tile(op.scale).buffer
+        deep = panel.records.units * panel.deep if panel else w.largest(ta.shape[1])
+        dot.emit(
+            w, atom, rows, panel or self.tile(op.b), (*a.shape, deep), dot.Target(buffer, scale)
+        )
+        return w.read(buffer, t.dtype, w.shape(t))
 
     def _store(self, op: mem.Store) -> None:
         tensor = self.env[op.mem]

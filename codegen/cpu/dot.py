@@ -6,235 +6,215 @@ broadcast. The accumulator is a buffer; its padding columns hold anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from tilec.codegen.cpu import numbers
+from tilec.codegen.cpu.atoms import Atom, Rows
 from tilec.codegen.cpu.llvm import Number, V, constant
-from tilec.codegen.cpu.tiles import Buffer, Index, Lazy, Writer
-from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f32
-from tilec.ir.types import Tile
+from tilec.codegen.cpu.packing import pack_columns, padded
+from tilec.codegen.cpu.stream import Decoder, Panel, fetch, units
+from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
 
 ROWS, VECTORS = 6, 4  # the register tile: 24 accumulators of 32 registers
+CHAINS = 16  # accumulators that hide the latency of a multiply-add
 
 
 @dataclass(frozen=True)
-class Atom:
-    """One multiply-add instruction: `pack` values of k to a lane of `kind`."""
+class Target:
+    """What products are added to: a buffer of whole vectors a row, after scaling its columns."""
 
-    kind: str
-    pack: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of a lane."""
-        return 8 if self.kind in ("double", "i64") else 4
+    buffer: Buffer
+    scale: Buffer | None = None
 
 
-def exact_in_bf16(t: DType) -> bool:
-    """Whether every value of a dtype is a bf16."""
-    return t in (bf16, e4m3, e5m2) or (t.is_integer and t.bits <= 8)
+def emit(
+    w: Writer, atom: Atom, left: Rows, right: Lazy | Panel, shape: tuple[Number, Number, int],
+    to: Target,
+) -> None:  # fmt: skip
+    """to += left @ right; a Panel is decoded, any other tile packed first.
 
-
-def choose(w: Writer, a: DType, b: DType, acc: DType) -> Atom:
-    """The instruction for these operands on this machine."""
-    if acc == f32 and "avx512bf16" in w.features and exact_in_bf16(a) and exact_in_bf16(b):
-        return Atom("float", 2)
-    return Atom(numbers.register(acc), 1)
-
-
-def emit(w: Writer, a: Lazy, b: Lazy, types: tuple[Tile, Tile, Tile], acc: Buffer) -> None:
-    """acc += a @ b, where acc holds whole vectors a row."""
-    ta, tb, tc = types
-    atom = choose(w, ta.dtype, tb.dtype, tc.dtype)
-    depth = w.largest(ta.shape[1])
-    steps = -(-depth // atom.pack)
-    pa = w.f.pointer(w.base, w.scratch.take(w.largest(ta.shape[0]) * steps * atom.size))
-    pb = w.f.pointer(w.base, w.scratch.take(steps * acc.pitch * atom.size))
-    _pack_rows(w, atom, a, pa, steps)
-    _pack_columns(w, atom, b, pb, acc.pitch)
-    k = a.shape[1]
-    used = k if atom.pack == 1 else -(-k // 2) if isinstance(k, int) else _half(w, k)
-    _tiles(w, atom, pa, pb, acc, a.shape[0], used, steps)
-
-
-def _half(w: Writer, k: V) -> V:
-    return w.f.binary("lshr", w.f.binary("add", k, constant("i64", 1)), constant("i64", 1))
-
-
-def _value(w: Writer, atom: Atom, x: Lazy, v: V) -> V:
-    """An operand's value in the type of the instruction: bf16 bits (i16), or the accumulator's."""
-    if atom.pack == 2:
-        if not x.dtype.is_float:
-            v = w.f.convert("sitofp", v, "float")
-        return w.f.convert("trunc", numbers.narrow(w.f, bf16, v), "i16")
-    if v.type in ("i32", "i64") and atom.kind in ("float", "double"):
-        return w.f.convert("sitofp" if x.dtype.kind == "int" else "uitofp", v, atom.kind)
-    return w.f.convert("fpext", v, atom.kind) if v.type == "float" else v
-
-
-def _pack_rows(w: Writer, atom: Atom, a: Lazy, to: V, steps: int) -> None:
-    item = atom.size // atom.pack
-    rows, k = a.shape
-    if atom.pack == 2 and not (isinstance(k, int) and k % 2 == 0):  # the last pair may be half
-        w.f.loop(
-            0,
-            rows,
-            1,
-            lambda m: w.f.store(
-                constant("i32", 0), w.address(to, (m, _last(w, k)), (steps * 4, 4))
-            ),
-        )
-    w.each(a.shape, lambda i, n: w.f.store(
-        _value(w, atom, a, a.at(i, n)), w.address(to, i, (steps * atom.size, item))))  # fmt: skip
-
-
-def _last(w: Writer, k: Number) -> Number:
-    """The number of the last pair of k."""
-    if isinstance(k, int):
-        return (k - 1) // 2
-    return w.f.binary("lshr", w.f.number(w.f.plus(k, -1)), constant("i64", 1))
-
-
-def _pack_columns(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
-    k, n = b.shape
-    if atom.pack == 2 and not (isinstance(k, int) and k % 2 == 0):
-        w.f.loop(
-            0,
-            pitch,
-            1,
-            lambda c: w.f.store(
-                constant("i32", 0), w.address(to, (_last(w, k), c), (pitch * 4, 4))
-            ),
-        )
-
-    if b.across is not None:
-        _turned(w, atom, b, to, pitch)
+    `shape` holds the rows, the k of this step and the most that k can be.
+    """
+    rows, k, deep = shape
+    pitch = to.buffer.pitch
+    if isinstance(right, Panel) and to.buffer.shape[0] <= ROWS:
+        _direct(w, atom, left, right, rows, to)
         return
-
-    def put(index: Index, lanes: int) -> None:
-        v = _value(w, atom, b, b.at(index, lanes))
-        if atom.pack == 1:
-            w.f.store(v, w.address(to, index, (pitch * atom.size, atom.size)))
-            return
-        for i in range(lanes):
-            w.f.store(w.f.lane(v, i), _half_place(w, to, pitch, index[0], w.f.plus(index[1], i)))
-
-    w.each((k, n), put)
-
-
-def _half_place(w: Writer, to: V, pitch: int, row: Number, column: Number) -> V:
-    """The address of one of a pair of bf16."""
-    r = w.f.number(row)
-    pair, odd = w.f.binary("lshr", r, constant("i64", 1)), w.f.binary("and", r, constant("i64", 1))
-    return w.address(to, (pair, column, odd), (pitch * 4, 4, 2))
+    steps = -(-deep // atom.pack)
+    pb = w.f.pointer(w.base, w.scratch.take(steps * pitch * atom.size))
+    if isinstance(right, Panel):
+        _decode(w, atom, right, pb, pitch)
+        used = w.f.times(units(w, right), right.deep // atom.pack)
+    else:
+        pack_columns(w, atom, right, pb, pitch)
+        used = w.f.divided(padded(w, k, atom.pack), atom.pack)[0]
+    _tiles(w, atom, left, pb, rows, used, to)
 
 
-def _turned(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
-    """A transposed operand: squares of vectors along k, turned in registers."""
-    f, (k, n), across = w.f, b.shape, b.across
-    assert across is not None
-    side, deep = w.lanes, w.lanes * atom.pack
-    whole_n = w.whole(n)
-    whole_k = k - k % deep if isinstance(k, int) else f.binary("and", k, constant("i64", -deep))
-
-    def one(row: Number, column: Number) -> None:
-        v = _value(w, atom, b, b.at((row, column), 1))
-        if atom.pack == 1:
-            f.store(v, w.address(to, (row, column), (pitch * atom.size, atom.size)))
-            return
-        f.store(v, _half_place(w, to, pitch, row, column))
-
-    def square(n0: V, k0: V) -> None:
-        rows = [_vector(w, atom, b, k0, f.plus(n0, j)) for j in range(side)]
-        pair = f.binary("lshr", k0, constant("i64", atom.pack - 1))
-        for i, v in enumerate(_transposed(w, rows)):
-            f.store(v, w.address(to, (f.plus(pair, i), n0), (pitch * atom.size, atom.size)))
-
-    def edge(start_n: Number, start_k: Number, stop_k: Number) -> None:
-        f.loop(start_n, n, 1, lambda c: f.loop(start_k, stop_k, 1, lambda r: one(r, c)))
-
-    f.loop(0, whole_n, side, lambda n0: f.loop(0, whole_k, deep, lambda k0: square(n0, k0)))
-    if not isinstance(k, int) or whole_k != k:
-        edge(0, whole_k, k)
-    if not isinstance(n, int) or whole_n != n:
-        edge(whole_n, 0, whole_k)
-
-
-def _vector(w: Writer, atom: Atom, b: Lazy, k0: V, column: Number) -> V:
-    """One column's next values of k, a lane each (pairs of bf16 are one lane)."""
-    assert b.across is not None
-    parts = [
-        _value(w, atom, b, b.across((w.f.plus(k0, i * w.lanes), column), w.lanes))
-        for i in range(atom.pack)
-    ]
-    if atom.pack == 1:
-        return parts[0]
-    return w.f.recast(w.f.shuffle(parts[0], parts[1], range(2 * w.lanes)), "i32", w.lanes)
-
-
-def _transposed(w: Writer, rows: Sequence[V]) -> list[V]:
-    """A square of lanes turned, in log2(lanes) rounds of exchanges."""
-    out, n = list(rows), len(rows)
-    step = 1
-    while step < n:
-        low = [i if not i & step else n + (i ^ step) for i in range(n)]
-        high = [i | step if not i & step else n + i for i in range(n)]
-        for i in range(n):
-            if not i & step:
-                a, b = out[i], out[i | step]
-                out[i], out[i | step] = w.f.shuffle(a, b, low), w.f.shuffle(a, b, high)
-        step *= 2
-    return out
-
-
-def _tiles(
-    w: Writer, atom: Atom, pa: V, pb: V, acc: Buffer, rows: Number, k: Number, steps: int
-) -> None:
+def _tiles(w: Writer, atom: Atom, left: Rows, pb: V, rows: Number, k: Number, to: Target) -> None:
     """Every register tile of the accumulator."""
-    columns = acc.pitch // w.lanes
+    columns = to.buffer.pitch // w.lanes
     for first in range(0, columns, VECTORS):
         vectors = min(VECTORS, columns - first)
 
         def block(m: Number, height: int, first: int = first, vectors: int = vectors) -> None:
-            _register_tile(w, atom, pa, pb, acc, (m, height), (first, vectors), k, steps)
+            corner = _Corner(m, height, first, vectors)
+            _register_tile(w, atom, left, pb, k, corner, to)
 
-        if isinstance(rows, int):
-            whole = rows - rows % ROWS
-            if whole:
-                w.f.loop(0, whole, ROWS, lambda m: block(m, ROWS))
-            if rows % ROWS:
-                block(whole, rows % ROWS)
-        else:
-            count = w.f.binary("sub", rows, w.f.binary("urem", rows, constant("i64", ROWS)))
-            w.f.loop(0, count, ROWS, lambda m: block(m, ROWS))
-            w.f.loop(count, rows, 1, lambda m: block(m, 1))
+        _each_row(w, rows, block)
 
 
-def _register_tile(w: Writer, atom: Atom, pa: V, pb: V, acc: Buffer, at: tuple[Number, int],
-                   across: tuple[int, int], k: Number, steps: int) -> None:  # fmt: skip
-    f, (m, height), (first, vectors) = w.f, at, across
-    kind, lanes, size = atom.kind, w.lanes, atom.size
-    places = [w.address(acc.at, (f.plus(m, r), (first + v) * lanes), (acc.pitch * size, size))
-              for r in range(height) for v in range(vectors)]  # fmt: skip
-    start = [f.load(kind, lanes, p, size) for p in places]
-    left = [w.address(pa, (f.plus(m, r),), (steps * size,)) for r in range(height)]
+def _each_row(w: Writer, rows: Number, block: Callable[[Number, int], None]) -> None:
+    """block(m, height) over all rows, ROWS at a time and then what is left."""
+    if isinstance(rows, int):
+        whole = rows - rows % ROWS
+        if whole:
+            w.f.loop(0, whole, ROWS, lambda m: block(m, ROWS))
+        if rows % ROWS:
+            block(whole, rows % ROWS)
+        return
+    count = w.f.binary("sub", rows, w.f.binary("urem", rows, constant("i64", ROWS)))
+    w.f.loop(0, count, ROWS, lambda m: block(m, ROWS))
+    w.f.loop(count, rows, 1, lambda m: block(m, 1))
+
+
+@dataclass(frozen=True)
+class _Corner:
+    """A register tile: its first row and vector, and how many of each."""
+
+    m: Number
+    height: int
+    first: int
+    vectors: int
+
+
+def _register_tile(
+    w: Writer, atom: Atom, left: Rows, pb: V, k: Number, at: _Corner, to: Target
+) -> None:
+    f, lanes, size = w.f, w.lanes, atom.size
+    pitch = to.buffer.pitch * size
+    rows = [left.row(w, f.plus(at.m, r)) for r in range(at.height)]
 
     def step(i: V, c: list[V]) -> list[V]:
-        row = w.address(pb, (i, first * lanes), (acc.pitch * size, size))
-        right = [
-            f.load(kind if atom.pack == 1 else "i32", lanes, f.pointer(row, v * lanes * size), size)
-            for v in range(vectors)
-        ]
+        row = w.address(pb, (i, at.first * lanes), (pitch, size))
+        kind = atom.kind if atom.pack == 1 else "i32"
+        right = [f.load(kind, lanes, f.pointer(row, v * lanes * size), size)
+                 for v in range(at.vectors)]  # fmt: skip
         out = list(c)
-        for r in range(height):
-            x = f.splat(f.load(right[0].type, 1, w.address(left[r], (i,), (size,)), 1), lanes)
-            for v in range(vectors):
-                out[r * vectors + v] = _multiply_add(w, atom, x, right[v], c[r * vectors + v])
+        for r in range(at.height):
+            x = f.splat(f.load(kind, 1, w.address(rows[r], (i,), (size,)), 1), lanes)
+            for v in range(at.vectors):
+                i_out = r * at.vectors + v
+                out[i_out] = _multiply_add(w, atom, x, right[v], c[i_out])
         return out
 
-    for v, place in zip(f.carry(0, k, 1, start, step), places, strict=True):
+    places = _places(w, atom, at, to)
+    if to.scale is None:
+        sums = f.carry(0, k, 1, [f.load(atom.kind, lanes, p, size) for p in places], step)
+    else:
+        zero = constant(atom.kind, 0, lanes)
+        sums = _scaled(w, atom, at, to, f.carry(0, k, 1, [zero] * len(places), step), places)
+    for v, place in zip(sums, places, strict=True):
         f.store(v, place, size)
+
+
+def _places(w: Writer, atom: Atom, at: _Corner, to: Target) -> list[V]:
+    """The addresses of a register tile's vectors in the accumulator."""
+    pitch = to.buffer.pitch * atom.size
+    return [w.address(to.buffer.at, (w.f.plus(at.m, r), (at.first + v) * w.lanes), (pitch, atom.size))
+            for r in range(at.height) for v in range(at.vectors)]  # fmt: skip
+
+
+def _scaled(
+    w: Writer, atom: Atom, at: _Corner, to: Target, sums: list[V], places: list[V]
+) -> list[V]:
+    """The accumulator's vectors plus sums, each column times its scale if there is one."""
+    f, lanes, size = w.f, w.lanes, atom.size
+    scales: list[V | None] = [None] * at.vectors
+    if to.scale is not None:
+        scales = [f.load(atom.kind, lanes, f.pointer(to.scale.at, (at.first + v) * lanes * size))
+                  for v in range(at.vectors)]  # fmt: skip
+    out: list[V] = []
+    for i, (v, place) in enumerate(zip(sums, places, strict=True)):
+        before, scale = f.load(atom.kind, lanes, place, size), scales[i % at.vectors]
+        whole = atom.kind in ("i32", "i64")
+        if scale is None:
+            out.append(f.binary("add" if whole else "fadd", before, v))
+        elif whole:
+            out.append(f.binary("add", before, f.binary("mul", v, scale)))
+        else:
+            out.append(f.intrinsic("fma", v, scale, before))
+    return out
+
+
+def _direct(w: Writer, atom: Atom, left: Rows, p: Panel, rows: Number, to: Target) -> None:
+    """Few rows: each vector is decoded into a register and used at once."""
+    columns = to.buffer.pitch // w.lanes
+    decoder = Decoder(w, p, atom.pack)
+    for first in range(0, columns, VECTORS):
+        vectors = min(VECTORS, columns - first)
+
+        def block(m: Number, height: int, first: int = first, vectors: int = vectors) -> None:
+            _direct_tile(w, atom, left, p, decoder, _Corner(m, height, first, vectors), to)
+
+        _each_row(w, rows, block)
+
+
+def _direct_tile(w: Writer, atom: Atom, left: Rows, p: Panel, decoder: Decoder, at: _Corner,
+                 to: Target) -> None:  # fmt: skip
+    f, n = w.f, at.height * at.vectors
+    chains = max(1, CHAINS // n)
+    rows = [left.row(w, f.plus(at.m, r)) for r in range(at.height)]
+
+    def unit(u: V, c: list[V]) -> list[V]:
+        start = w.address(p.at, (u,), (p.records.unit_bytes,))
+        if at.first == 0:
+            fetch(w, p, start)
+        xs = [w.address(row, (u,), (p.deep * atom.item,)) for row in rows]
+        words = [decoder.words(start, (at.first + v) * w.lanes) for v in range(at.vectors)]
+        out = list(c)
+        for t in range(p.deep // 2):
+            chain = t % chains * n
+            for v in range(at.vectors):
+                for half, b in enumerate(decoder.pair(words[v], t)):
+                    for r in range(at.height):
+                        x = _broadcast(w, atom, xs[r], 2 * t + half)
+                        i = chain + r * at.vectors + v
+                        out[i] = _multiply_add(w, atom, x, b, out[i])
+        return out
+
+    zero = constant(atom.kind, 0, w.lanes)
+    partial = f.carry(0, units(w, p), 1, [zero] * (n * chains), unit)
+    sums = partial[:n]
+    for chain in range(1, chains):
+        sums = [f.binary("fadd", s, partial[chain * n + i]) for i, s in enumerate(sums)]
+    places = _places(w, atom, at, to)
+    for v, place in zip(_scaled(w, atom, at, to, sums, places), places, strict=True):
+        f.store(v, place, atom.size)
+
+
+def _broadcast(w: Writer, atom: Atom, row: V, k: int) -> V:
+    """The value (or the pair) of k in every lane."""
+    kind = atom.kind if atom.pack == 1 else "i32"
+    return w.f.splat(w.f.load(kind, 1, w.f.pointer(row, k * atom.item), atom.item), w.lanes)
+
+
+def _decode(w: Writer, atom: Atom, p: Panel, to: V, pitch: int) -> None:
+    """A whole panel into rows of pairs (or of k's), for many rows to read."""
+    f, decoder = w.f, Decoder(w, p, atom.pack)
+
+    def unit(u: V) -> None:
+        start = w.address(p.at, (u,), (p.records.unit_bytes,))
+        fetch(w, p, start)
+        for v in range(0, pitch, w.lanes):
+            words = decoder.words(start, v)
+            row = w.address(to, (u, v), (p.deep // atom.pack * pitch * atom.size, atom.size))
+            for t in range(p.deep // 2):
+                for half, b in enumerate(decoder.pair(words, t)):
+                    line = t if atom.pack == 2 else 2 * t + half
+                    f.store(b, f.pointer(row, line * pitch * atom.size), atom.size)
+
+    f.loop(0, units(w, p), 1, unit)
 
 
 def _multiply_add(w: Writer, atom: Atom, a: V, b: V, c: V) -> V:

@@ -171,6 +171,11 @@ class Function:
         """Consecutive elements to memory."""
         self.emit(f"store {a.spelled} {a.text}, ptr {at.text}, align {align}")
 
+    def prefetch(self, at: V) -> None:
+        """Ask for a cache line that will be read, into the nearest cache."""
+        self.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.emit(f"call void @llvm.prefetch.p0(ptr {at.text}, i32 0, i32 3, i32 1)")
+
     # -- numbers: i64 arithmetic folded where it is known --
 
     def number(self, n: Number) -> V:
@@ -194,6 +199,16 @@ class Function:
         if a == 1 or b == 1:
             return b if a == 1 else a
         return self.binary("mul", self.number(a), self.number(b))
+
+    def divided(self, a: Number, by: int) -> tuple[Number, Number]:
+        """a // by and a % by, for a >= 0."""
+        if isinstance(a, int) or by == 1:
+            return (a // by, a % by) if isinstance(a, int) else (a, 0)
+        if by & by - 1:
+            n = constant("i64", by)
+            return self.binary("udiv", a, n), self.binary("urem", a, n)
+        away, mask = constant("i64", by.bit_length() - 1), constant("i64", by - 1)
+        return self.binary("lshr", a, away), self.binary("and", a, mask)
 
     def least(self, a: Number, b: Number) -> Number:
         """min(a, b)."""

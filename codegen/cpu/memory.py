@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from tilec.codegen.cpu import numbers
+from tilec.codegen.cpu import numbers, stream
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
 from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
 from tilec.codegen.cpu.views import gathered
@@ -17,7 +17,7 @@ def load(w: Writer, mem: Tensor, places: tuple[Place, ...], shape: Index) -> Laz
     """mem[places] as a tile that is read when it is used."""
     reads = frozenset({mem.param}).union(*(p.reads for p in places if isinstance(p, Lazy)))
     checked = any(isinstance(p, Lazy) for p in places)
-    along = bool(places) and isinstance(places[-1], Coordinates)
+    vectors = _in_vectors(mem, places)
 
     def one(index: Index) -> V:
         at, inside = positions(w, mem, places, index)
@@ -25,7 +25,7 @@ def load(w: Writer, mem: Tensor, places: tuple[Place, ...], shape: Index) -> Laz
         return value if inside is None else w.f.select(inside, value, constant(value.type, 0))
 
     def at(index: Index, lanes: int) -> V:
-        if lanes > 1 and not (along and _vector(w, mem, places[-1])):
+        if lanes > 1 and not vectors:
             return gathered(w, index, lanes, one)
         if not checked or lanes == 1:
             return (
@@ -42,10 +42,13 @@ def load(w: Writer, mem: Tensor, places: tuple[Place, ...], shape: Index) -> Laz
     return Lazy(shape, mem.dtype, at, None, reads, reads)
 
 
-def _vector(w: Writer, mem: Tensor, last: Place) -> bool:
-    """Whether a vector along the last dimension can be read at once."""
-    assert isinstance(last, Coordinates)
-    return mem.dtype.bits >= 8 or mem.dtype.kind == "bool" or last.multiple % 8 == 0
+def _in_vectors(mem: Tensor, places: tuple[Place, ...]) -> bool:
+    """Whether neighbours along the last axis of a tile are neighbours in memory."""
+    if mem.records is not None:
+        return stream.in_rows(mem, places)
+    if not places or not isinstance(places[-1], Coordinates):
+        return False
+    return mem.dtype.bits >= 8 or mem.dtype.kind == "bool" or places[-1].multiple % 8 == 0
 
 
 def store(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy) -> None:
@@ -106,6 +109,8 @@ def _address(w: Writer, mem: Tensor, at: Index) -> V:
 
 def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     """`lanes` elements from `at` on along the last dimension."""
+    if mem.records is not None:
+        return stream.element(w, mem, at, lanes)
     if mem.dtype.bits >= 8 or mem.dtype.kind == "bool":
         return numbers.load(w.f, mem.dtype, _address(w, mem, at), lanes)
     return _unpacked(w, mem, at, lanes)

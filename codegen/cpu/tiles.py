@@ -12,6 +12,7 @@ from tilec.ir.core import Value
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, substitute
+from tilec.ir.packing import Records
 from tilec.ir.types import Tile
 
 Index = tuple[Number, ...]
@@ -64,12 +65,17 @@ class Coordinates:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor argument: the address of its first element."""
+    """A tensor argument: the address of its first element.
+
+    `records` says how a component that is stored in a stream lies there.
+    """
 
     param: Value
     at: V
     shape: tuple[int, ...]
     dtype: DType
+    records: Records | None = None
+    component: str = ""
 
 
 @dataclass
@@ -94,6 +100,7 @@ class Writer:
     features: frozenset[str]
     scratch: Scratch
     base: V  # this thread's scratch memory
+    shared: V  # memory of all threads
     sizes: dict[str, Number] = field(default_factory=dict[str, Number])
     most: dict[str, int] = field(default_factory=dict[str, int])
 

@@ -1,0 +1,55 @@
+"""The multiply-add instructions of processors, as atoms of a product, and operands in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilec.codegen.cpu import numbers
+from tilec.codegen.cpu.llvm import Number, V
+from tilec.codegen.cpu.tiles import Writer
+from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f32
+
+
+@dataclass(frozen=True)
+class Atom:
+    """One multiply-add instruction: `pack` values of k to a lane of `kind`."""
+
+    kind: str
+    pack: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of a lane."""
+        return 8 if self.kind in ("double", "i64") else 4
+
+    @property
+    def item(self) -> int:
+        """Bytes of a value of k."""
+        return self.size // self.pack
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A first operand in memory as the instruction reads it: k after k, row after row.
+
+    Each row is padded with zeros to whole steps of the code that reads it.
+    """
+
+    at: V
+    stride: int  # bytes from one row to the next
+
+    def row(self, w: Writer, m: Number) -> V:
+        """The address of a row."""
+        return w.address(self.at, (m,), (self.stride,))
+
+
+def exact_in_bf16(t: DType) -> bool:
+    """Whether every value of a dtype is a bf16."""
+    return t in (bf16, e4m3, e5m2) or (t.is_integer and t.bits <= 8)
+
+
+def choose(w: Writer, a: DType, b: DType, acc: DType) -> Atom:
+    """The instruction for these operands on this machine."""
+    if acc == f32 and "avx512bf16" in w.features and exact_in_bf16(a) and exact_in_bf16(b):
+        return Atom("float", 2)
+    return Atom(numbers.register(acc), 1)

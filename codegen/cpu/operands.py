@@ -1,0 +1,163 @@
+"""Where a product reads its operands: in place, copied once for all tasks, or copied by each task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tilec.codegen.cpu import memory
+from tilec.codegen.cpu.atoms import Atom, Rows
+from tilec.codegen.cpu.llvm import Function, V, constant
+from tilec.codegen.cpu.packing import pack_rows
+from tilec.codegen.cpu.stream import Panel, panel
+from tilec.codegen.cpu.tiles import Coordinates, Lazy, Tensor, Writer
+from tilec.ir.core import Op, Value
+from tilec.ir.dtype import bf16, f32
+from tilec.ir.ops import arith, shape
+from tilec.ir.ops import memory as mem
+from tilec.ir.ops.cast import Cast
+from tilec.ir.ops.reduce import Dot
+
+Env = Mapping[Value, Lazy | Coordinates | Tensor]
+Made = Mapping[Value, Op]
+SMALL = 1 << 15  # elements that one thread copies faster than others wake up
+MOST = 1 << 28  # bytes of copies; beyond, each task copies what it needs
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A whole matrix [M, K] as rows for an instruction, one panel a step of k."""
+
+    param: Value
+    tensor: Tensor
+    atom: Atom
+    step: int
+    multiple: int
+    offset: int  # bytes into the shared memory
+
+    @property
+    def stride(self) -> int:
+        """Bytes from one row of a panel to the next."""
+        return -(-self.step // self.multiple) * self.multiple * self.atom.item
+
+    @property
+    def panels(self) -> int:
+        """Steps of k."""
+        return -(-self.tensor.shape[1] // self.step)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all panels."""
+        return self.panels * self.tensor.shape[0] * self.stride
+
+    @property
+    def chunks(self) -> int:
+        """Tasks that make it."""
+        return 1 if self.tensor.shape[0] * self.tensor.shape[1] <= SMALL else self.panels
+
+
+@dataclass
+class Copies:
+    """The copies that the tasks of a kernel share; `written` memory is never copied ahead."""
+
+    written: frozenset[Value]
+    repeated: bool = False  # whether several tasks read the same rows
+    made: list[Copy] = field(default_factory=list[Copy])
+
+    @property
+    def used(self) -> int:
+        """Bytes of all copies."""
+        return sum(-(-c.size // 64) * 64 for c in self.made)
+
+    def of(self, tensor: Tensor, atom: Atom, step: int, multiple: int) -> Copy | None:
+        """The copy of a matrix for an instruction and a step of k."""
+        for c in self.made:
+            if (c.param, c.atom, c.step, c.multiple) == (tensor.param, atom, step, multiple):
+                return c
+        new = Copy(tensor.param, tensor, atom, step, multiple, self.used)
+        if not self.repeated or tensor.param in self.written or self.used + new.size > MOST:
+            return None
+        self.made.append(new)
+        return new
+
+
+def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: Copies,
+         multiple: int) -> Rows:  # fmt: skip
+    """The first operand's rows, k padded to a multiple."""
+    source = made.get(op.a)
+    if isinstance(source, mem.Load) and len(source.indices) == 2:
+        tensor, m, k = (env[v] for v in (source.mem, *source.indices))
+        if isinstance(tensor, Tensor) and isinstance(m, Coordinates) and isinstance(k, Coordinates):
+            found = _in_place(w, atom, tensor, m, k, multiple)
+            found = found or _copied(w, atom, copies, tensor, m, k, multiple)
+            if found is not None:
+                return found
+    rows, depth = (w.largest(d) for d in op.a.type.shape)  # type: ignore[union-attr]
+    stride = -(-depth // multiple) * multiple * atom.item
+    to = Rows(w.f.pointer(w.base, w.scratch.take(rows * stride)), stride)
+    pack_rows(w, atom, x, to, multiple)
+    return to
+
+
+def _in_place(w: Writer, atom: Atom, t: Tensor, m: Coordinates, k: Coordinates,
+              multiple: int) -> Rows | None:  # fmt: skip
+    """A few rows of memory that are already what the instruction reads."""
+    native = t.dtype == (bf16 if atom.pack == 2 else f32) and atom.kind == "float"
+    even = t.shape[1] % multiple == 0 and (k.multiple % multiple == 0 or k.multiple >= t.shape[1])
+    if not native or not even or t.shape[0] > 6 or t.records is not None:
+        return None
+    stride = t.shape[1] * atom.item
+    return Rows(w.address(t.at, (m.start, k.start), (stride, atom.item)), stride)
+
+
+def _copied(w: Writer, atom: Atom, copies: Copies, t: Tensor, m: Coordinates, k: Coordinates,
+            multiple: int) -> Rows | None:  # fmt: skip
+    if t.records is not None:
+        return None
+    made = copies.of(t, atom, min(k.multiple, t.shape[1]), multiple)
+    if made is None:
+        return None
+    step, _ = w.f.divided(k.start, made.step)
+    place = (step, m.start, 1)
+    sizes = (t.shape[0] * made.stride, made.stride, made.offset)
+    return Rows(w.address(w.shared, place, sizes), made.stride)
+
+
+def write_copy(w: Writer, c: Copy, tensor: Tensor, chunk: V) -> None:
+    """The body of a task that makes a copy, or one panel of it."""
+    f: Function = w.f
+    rows, depth = c.tensor.shape
+
+    def one(step: V) -> None:
+        start = f.number(f.times(step, c.step))
+        rest = f.binary("sub", constant("i64", depth), start)
+        size = c.step if depth % c.step == 0 else f.least(c.step, rest)
+        places = (Coordinates(0, rows, 1 << 30), Coordinates(start, size, c.step))
+        tile = memory.load(w, tensor, places, (rows, size))
+        to = w.address(w.shared, (step, 1), (rows * c.stride, c.offset))
+        pack_rows(w, c.atom, tile, Rows(to, c.stride), c.multiple)
+
+    if c.chunks == 1:
+        f.loop(0, c.panels, 1, one)
+    else:
+        one(chunk)
+
+
+def right(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> Panel | None:
+    """The second operand in a stream of codes, if it is one: w.T of (codes or codes - mid)."""
+    turned = made.get(op.b)
+    if atom.kind != "float" or not isinstance(turned, shape.Transpose):
+        return None
+    value, mid = made.get(turned.a), 0
+    if isinstance(value, arith.Sub):
+        constant_ = made.get(value.b)
+        if not isinstance(constant_, shape.Full):
+            return None
+        value, mid = made.get(value.a), int(constant_.value)
+    codes = made.get(value.a) if isinstance(value, Cast) else None
+    if not isinstance(codes, mem.Load) or len(codes.indices) != 2:
+        return None
+    tensor, n, k = (env[v] for v in (codes.mem, *codes.indices))
+    if not (isinstance(tensor, Tensor) and isinstance(n, Coordinates)):
+        return None
+    return panel(w, tensor, n, k, mid) if isinstance(k, Coordinates) else None

@@ -1,0 +1,204 @@
+"""Codes of a scaled matrix from its stream: one element, or whole vectors for a product.
+
+The values of codes are whole numbers of at most 9 bits, which bf16 holds exactly. A pair of k's of
+a column is a 32-bit lane of the stream and of the decoded vector.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from tilec.codegen.cpu import numbers
+from tilec.codegen.cpu.llvm import Number, V, constant, vector
+from tilec.codegen.cpu.tiles import Coordinates, Index, Tensor, Writer
+from tilec.ir.dtype import DType
+from tilec.ir.packing import COLUMNS, LANES, Plane, Records, planes
+
+AHEAD = 8192  # bytes between what is read and what is fetched; nearer stalls, measured on Zen 5
+LINE = 64
+
+
+def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
+    """A code, or `lanes` neighbouring columns of a scale or zero."""
+    records = mem.records
+    assert records is not None
+    f = w.f
+    block, column = f.divided(at[0], COLUMNS)
+    if mem.component != "codes":
+        offset = records.inline_offset(mem.component)
+        size = numbers.item(mem.dtype)
+        place = w.address(mem.at, (block, at[1], column, 1),
+                          (records.block_bytes, records.record_bytes, size, offset))  # fmt: skip
+        return numbers.load(f, mem.dtype, place, lanes)
+    record, rest = f.divided(at[1], records.depth)
+    unit, within = f.divided(rest, records.unit)
+    pair, half = f.divided(within, 2)
+    start = w.address(mem.at, (block, record, unit, column, half),
+                      (records.block_bytes, records.record_bytes, records.unit_bytes, 4, 2))  # fmt: skip
+    code: V | None = None
+    for plane in planes(records.codes.bits):
+        word, j = f.divided(pair, plane.codes)
+        place = w.address(start, (word, 1), (4 * COLUMNS, records.plane_offset(plane)))
+        away = f.convert("trunc", f.number(f.times(j, plane.bits)), "i32")
+        field = f.binary("lshr", f.convert("zext", f.load("i16", 1, place), "i32"), away)
+        field = f.binary("and", field, constant("i32", (1 << plane.bits) - 1))
+        field = f.binary("shl", field, constant("i32", plane.low))
+        code = field if code is None else f.binary("or", code, field)
+    assert code is not None
+    return numbers.wrap(f, mem.dtype, code)
+
+
+def in_rows(mem: Tensor, places: tuple[object, ...]) -> bool:
+    """Whether the columns of a vector of an inline component are neighbours."""
+    first, *rest = places
+    return (
+        mem.component != "codes"
+        and isinstance(first, Coordinates)
+        and first.multiple % LANES == 0
+        and not any(isinstance(p, Coordinates) for p in rest)
+    )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A step of a product's second operand in a stream: 64 columns, whole units of k."""
+
+    records: Records
+    at: V  # the first unit
+    k: Number
+    mid: int
+
+    @property
+    def deep(self) -> int:
+        """What k is padded to a multiple of."""
+        return self.records.unit
+
+
+def panel(w: Writer, mem: Tensor, n: Coordinates, k: Coordinates, mid: int) -> Panel | None:
+    """The step at these coordinates, or None where it does not lie in one piece."""
+    records = mem.records
+    if records is None:
+        return None
+    columns = n.multiple == COLUMNS or (records.n <= min(n.multiple, COLUMNS))
+    inside = records.depth % k.multiple == 0 and k.multiple % records.unit == 0
+    whole = k.multiple % records.depth == 0 and k.multiple <= records.depth
+    if not columns or not (inside or whole or records.k <= k.multiple <= records.depth):
+        return None
+    f = w.f
+    block, _ = f.divided(n.start, COLUMNS)
+    record, rest = f.divided(k.start, records.depth)
+    unit, _ = f.divided(rest, records.unit)
+    sizes = (records.block_bytes, records.record_bytes, records.unit_bytes)
+    return Panel(records, w.address(mem.at, (block, record, unit), sizes), k.size, mid)
+
+
+def units(w: Writer, p: Panel) -> Number:
+    """How many units the step has."""
+    quotient, _ = w.f.divided(w.f.plus(p.k, p.records.unit - 1), p.records.unit)
+    return quotient
+
+
+def fetch(w: Writer, p: Panel, unit: V) -> None:
+    """Ask for the lines of a unit further on in the stream."""
+    for offset in range(0, p.records.unit_bytes, LINE):
+        w.f.prefetch(w.f.pointer(unit, AHEAD + offset))
+
+
+class Decoder:
+    """Vectors of decoded pairs of a unit: `pack` 2 as bf16 pairs, 1 as two vectors of floats."""
+
+    def __init__(self, w: Writer, p: Panel, pack: int) -> None:
+        self.w, self.records, self.mid, self.pack = w, p.records, p.mid, pack
+        self.planes = planes(p.records.codes.bits)
+        self.table = "avx512bw" in w.features and w.lanes == LANES and p.records.codes.bits <= 6
+
+    def words(self, unit: V, first: int) -> dict[Plane, list[V]]:
+        """The words of every plane of a unit, for the columns from `first` on."""
+        return {
+            plane: [
+                self.w.f.load("i32", self.w.lanes, self.w.f.pointer(
+                    unit, self.records.plane_offset(plane) + (i * COLUMNS + first) * 4), 4)
+                for i in range(self.records.words(plane))
+            ]
+            for plane in self.planes
+        }  # fmt: skip
+
+    def pair(self, words: dict[Plane, list[V]], t: int) -> tuple[V, ...]:
+        """The t-th pair of k: (bf16 pairs as i32,) or (floats of even k, floats of odd k)."""
+        f = self.w.f
+        if not self.table:
+            even, odd = (self._converted(words, t, half) for half in (0, 1))
+            if self.pack == 1:
+                return even, odd
+            low = f.binary("lshr", f.recast(even, "i32", self.w.lanes), _splat(self.w, 16))
+            return (f.binary("or", low, f.recast(odd, "i32", self.w.lanes)),)
+        both = f.recast(self._looked_up(words, t), "i32", self.w.lanes)
+        if self.pack == 2:
+            return (both,)
+        even = f.binary("shl", both, _splat(self.w, 16))
+        odd = f.binary("and", both, _splat(self.w, -65536))
+        return f.recast(even, "float", self.w.lanes), f.recast(odd, "float", self.w.lanes)
+
+    def _looked_up(self, words: dict[Plane, list[V]], t: int) -> V:
+        """Both halves of every lane through a table; it repeats, so that higher bits may be set."""
+        f, bits = self.w.f, self.records.codes.bits
+        index: V | None = None
+        for plane in self.planes:
+            word, j = divmod(t, plane.codes)
+            away = plane.bits * j - plane.low
+            field = f.recast(words[plane][word], "i16", 2 * LANES)
+            if away:
+                amount = constant("i16", abs(away), 2 * LANES)
+                field = f.binary("lshr" if away > 0 else "shl", field, amount)
+            if index is None:
+                index = field
+                continue
+            mask = (1 << plane.low) - 1
+            low = f.binary("and", index, constant("i16", mask, 2 * LANES))
+            high = f.binary("and", field, constant("i16", ~mask, 2 * LANES))
+            index = f.binary("or", low, high)
+        assert index is not None
+        values = [_bf16(value(self.records.codes, self.mid, i)) for i in range(1 << bits)]
+        if bits <= 5:
+            table = vector("i16", values * (32 >> bits))
+            return f.call("llvm.x86.avx512.permvar.hi.512", "i16", 2 * LANES, table, index)
+        low_half, high_half = vector("i16", values[:32]), vector("i16", values[32:])
+        name = "llvm.x86.avx512.vpermi2var.hi.512"
+        return f.call(name, "i16", 2 * LANES, low_half, index, high_half)
+
+    def _converted(self, words: dict[Plane, list[V]], t: int, half: int) -> V:
+        """One half of every lane by shifts and a conversion."""
+        w, f = self.w, self.w.f
+        bits, signed = self.records.codes.bits, self.records.codes.kind == "int"
+        code: V | None = None
+        for plane in self.planes:
+            word, j = divmod(t, plane.codes)
+            at = 16 * half + plane.bits * j
+            field = f.binary("lshr", words[plane][word], _splat(w, at))
+            field = f.binary("and", field, _splat(w, (1 << plane.bits) - 1))
+            field = f.binary("shl", field, _splat(w, plane.low)) if plane.low else field
+            code = field if code is None else f.binary("or", code, field)
+        assert code is not None
+        if signed:
+            code = f.binary("shl", code, _splat(w, 32 - bits))
+            code = f.binary("ashr", code, _splat(w, 32 - bits))
+        if self.mid:
+            code = f.binary("sub", code, _splat(w, self.mid))
+        return f.convert("sitofp", code, "float")
+
+
+def _splat(w: Writer, value: int) -> V:
+    return constant("i32", value, w.lanes)
+
+
+def value(t: DType, mid: int, raw: int) -> int:
+    """The whole number that the bits of a code stand for."""
+    signed = raw - (1 << t.bits) if t.kind == "int" and raw >> t.bits - 1 else raw
+    return signed - mid
+
+
+def _bf16(x: int) -> int:
+    """The bits of a whole number that is a bf16, as a signed i16."""
+    (bits,) = struct.unpack("<i", struct.pack("<f", x))
+    return bits >> 16

@@ -1,0 +1,110 @@
+"""Packed tensors: components of a format in the order of the code that reads them."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import count
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tilec.ir.dtype import Array
+from tilec.ir.errors import TileError
+from tilec.ir.format import Dense, Format
+from tilec.ir.packing import Layout, Parts, Plain, Records, Stream
+from tilec.ir.scaled import Scaled
+from tilec.runtime.packed import PackedHandle
+
+_numbers = count(1)
+
+
+@cache
+def _identity(key: object) -> int:
+    """A number for each distinct key of this process."""
+    return next(_numbers)
+
+
+class PackedTensor:
+    """A tensor [..., K] stored in a format; kernels take it where a tensor is expected.
+
+    `layout` says how the components lie in memory. `tilec_handle` is what launches look at.
+    """
+
+    def __init__(self, format: Format, shape: tuple[int, ...], layout: Layout,
+                 arrays: list[Array]) -> None:  # fmt: skip
+        self.format, self.shape, self.layout, self._arrays = format, shape, layout, arrays
+        pointers = [a.ctypes.data for a in arrays]
+        handle = PackedHandle(_identity((format, shape)), _identity(layout), pointers)
+        self._handle, self.tilec_handle = handle, handle.address
+
+    def __repr__(self) -> str:
+        layout = type(self.layout).__name__.lower()
+        return f"PackedTensor({self.format}{list(self.shape)}, {layout}, {self.nbytes} bytes)"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all components as they are stored, padding included."""
+        return sum(a.nbytes for a in self._arrays)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits per element of the tensor, scales, zeros and padding included."""
+        return 8 * self.nbytes / prod(self.shape)
+
+    def parts(self) -> Parts:
+        """The components by name, in their carriers."""
+        return self.layout.unpack(self.format, self._arrays, self.shape)
+
+    def dequantize(self) -> Array:
+        """The values [..., K] that the components stand for, as float32."""
+        return self.format.values(self.parts(), self.shape).astype(np.float32)
+
+    def relayout(self, layout: Layout) -> PackedTensor:
+        """The same tensor in another layout. Raises TileError where that can't hold it."""
+        return packed(self.format, self.parts(), self.shape, layout)
+
+    def place(self, component: str) -> tuple[int, Records | None]:
+        """Which array a component is in, and how it lies there if that is a stream."""
+        index = self.layout.place(self.format, component)
+        if isinstance(self.layout, Plain) or index:
+            return index, None
+        return index, self.layout.of(self.format, self.shape)
+
+
+def packed(format: Format, parts: Parts, shape: tuple[int, ...], layout: Layout | None = None
+           ) -> PackedTensor:  # fmt: skip
+    """Components in their carriers as a packed tensor, by default in the layout of CPU code."""
+    if layout is None:
+        layout = Stream() if Stream.fits(format, shape) else Plain()
+    elif isinstance(layout, Stream) and not Stream.fits(format, shape):
+        raise TileError(f"a stream holds a matrix of a scaled format, not {format}{list(shape)}")
+    return PackedTensor(format, shape, layout, layout.pack(format, parts, shape))
+
+
+def quantize(weight: Any, format: Format, *, search: bool = True, layout: Layout | None = None
+             ) -> PackedTensor:  # fmt: skip
+    """Round a tensor [..., K] (numpy, torch, or what numpy can read) to a format.
+
+    Every block is rounded to nearest, with the scale that covers its range or, with `search`, the
+    one of a few narrower ranges that gives the least squared error. Raises TileError for elements
+    that are not finite, and for blocks whose scale is out of the range of the scale's dtype.
+    """
+    if not isinstance(format, (Scaled, Dense)):
+        raise TileError(f"quantize: expected a format such as int4(group=128), not {format!r}")
+    x = _array(weight)
+    if not x.shape or 0 in x.shape:
+        raise TileError(f"quantize: expected a tensor with elements, not shape {list(x.shape)}")
+    parts = format.encode(x, search) if isinstance(format, Scaled) else format.encode(x)
+    return packed(format, parts, x.shape, layout)
+
+
+def _array(weight: Any) -> Array:
+    if hasattr(weight, "detach"):  # a torch tensor, of any dtype and device
+        weight = weight.detach().to("cpu").double().numpy()
+    try:
+        return np.asarray(weight).astype(np.float64)
+    except (TypeError, ValueError) as e:
+        raise TileError(
+            f"quantize: expected an array of numbers, not {type(weight).__name__}"
+        ) from e
