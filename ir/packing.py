@@ -1,4 +1,4 @@
-"""How components lie in memory: plain rows of bits, or a stream in the order of the code's reads."""
+"""How components lie in memory: plain rows of bits, or a stream in the order of its readers."""
 
 from __future__ import annotations
 

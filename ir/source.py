@@ -16,8 +16,9 @@ class Param:
 
     `argument` counts the arguments of the user's call from 0. A tensor's slot holds the address
     of its first element; a packed tensor has a slot per component (`component` names it, `place`
-    is its index in the packed handle, `records` how it lies there if in a stream); a scalar's slot holds its value as i64, f64 or f32 bits.
-    A dimension is an int; a name (str) stands for one that is only known at the call.
+    is its index in the packed handle, `records` how it lies there if in a stream); a scalar's slot
+    holds its value as i64, f64 or f32 bits. A dimension is an int; a name (str) stands for one
+    that is only known at the call.
     """
 
     name: str

@@ -213,8 +213,10 @@ class _Lowering:
         for side, name in ((op.a, "first"), (op.b, "second")):
             if side in self.decoded:
                 mem = self.decoded[side].mem
-                self._remark(op, f"`{mem.hint}` is decoded element by element", f"scales along k: "
-                             f"it is the {name} operand as it is stored; write dot(x, w.T)")  # fmt: skip
+                missing = (
+                    f"k along its rows: it is the {name} operand as it lies; write dot(x, w.T)"
+                )
+                self._remark(op, f"`{mem.hint}` is decoded element by element", missing)
         return None
 
     def _obstacle(self, op: reduce.Dot, load: _Decoded) -> str:

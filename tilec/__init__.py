@@ -16,9 +16,9 @@ from typing import Any
 from tilec.compile import Kernel, kernel
 from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
+from tilec.ir.named import QUANTISED, named
 from tilec.lang.builtins import BUILTINS
 from tilec.lang.expressions import Builtin
-from tilec.ir.named import QUANTISED, named
 from tilec.lang.python import Tensor, inline_of
 from tilec.runtime.tensor import PackedTensor, quantize
 

@@ -1,4 +1,4 @@
-"""The multiply-add instructions of processors, as atoms of a product, and operands in their order."""
+"""The multiply-add instructions of processors, and first operands in the order they read."""
 
 from __future__ import annotations
 

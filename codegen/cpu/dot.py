@@ -120,8 +120,8 @@ def _register_tile(
 
 def _places(w: Writer, atom: Atom, at: _Corner, to: Target) -> list[V]:
     """The addresses of a register tile's vectors in the accumulator."""
-    pitch = to.buffer.pitch * atom.size
-    return [w.address(to.buffer.at, (w.f.plus(at.m, r), (at.first + v) * w.lanes), (pitch, atom.size))
+    sizes = (to.buffer.pitch * atom.size, w.lanes * atom.size)
+    return [w.address(to.buffer.at, (w.f.plus(at.m, r), at.first + v), sizes)
             for r in range(at.height) for v in range(at.vectors)]  # fmt: skip
 
 

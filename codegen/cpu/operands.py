@@ -1,4 +1,4 @@
-"""Where a product reads its operands: in place, copied once for all tasks, or copied by each task."""
+"""Where a product reads its operands: in place, or from a copy of all tasks or of one."""
 
 from __future__ import annotations
 

@@ -46,6 +46,7 @@ def _last(w: Writer, k: Number) -> Number:
 
 
 def pack_columns(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
+    """A tile as rows of k (of pairs of k), `pitch` columns apart; the last pair may be half zero."""
     k, n = b.shape
     if atom.pack == 2 and not (isinstance(k, int) and k % 2 == 0):
         w.f.loop(

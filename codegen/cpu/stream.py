@@ -34,8 +34,8 @@ def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     record, rest = f.divided(at[1], records.depth)
     unit, within = f.divided(rest, records.unit)
     pair, half = f.divided(within, 2)
-    start = w.address(mem.at, (block, record, unit, column, half),
-                      (records.block_bytes, records.record_bytes, records.unit_bytes, 4, 2))  # fmt: skip
+    sizes = (records.block_bytes, records.record_bytes, records.unit_bytes, 4, 2)
+    start = w.address(mem.at, (block, record, unit, column, half), sizes)
     code: V | None = None
     for plane in planes(records.codes.bits):
         word, j = f.divided(pair, plane.codes)

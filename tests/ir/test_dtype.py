@@ -1,4 +1,4 @@
-"""The rounding rule against independent implementations: ml_dtypes, numpy and integer arithmetic."""
+"""Rounding against ml_dtypes and fractions; every code of every narrow type."""
 
 import ml_dtypes
 import numpy as np
