@@ -156,7 +156,8 @@ class Scaled(Format):
         best: tuple[Array, Array, Array] | None = None
         least = np.zeros(())
         for scale, zero in self._candidates(x, SHRINKS if search else SHRINKS[:1]):
-            codes, got = self._rounded(x, scale, zero)
+            with np.errstate(invalid="ignore"):  # an infinite scale is refused below
+                codes, got = self._rounded(x, scale, zero)
             error = (np.square(got - x) * valid).sum(-1)
             if best is None:
                 best, least = (codes, scale, zero), error

@@ -60,15 +60,16 @@ def lower(
 
 def cpu_source(
     definition: Definition, types: Mapping[str, Format | DType], dims: Mapping[str, int],
-    tensors: Mapping[str, PackedTensor] | None = None,
+    tensors: Mapping[str, PackedTensor] | None = None, host: Any = None,
 ) -> KernelSource:  # fmt: skip
-    """LLVM IR of a kernel for this machine. Raises TileError at the user's line.
+    """LLVM IR of a kernel for a machine, by default this one. Raises TileError at the user's line.
 
-    `tensors` are the packed ones among the arguments, whose layouts the code reads.
+    `tensors` are the packed ones among the arguments, whose layouts the code reads; `host` is the
+    Engine that will run it.
     """
     from tilec.codegen.cpu import emit
 
-    host = engine()
+    host = host or engine()
     func = lower(definition, types, dims)
     names = [p.name for p in definition.signature.params]
     params = tuple(_param(p.hint, p.type, names, tensors or {}) for p in func.params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from tilec.codegen.cpu import numbers, stream
@@ -122,6 +123,8 @@ def _unpacked(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     Reads one byte beyond the last element at most, which packed storage always has.
     """
     f, bits = w.f, mem.dtype.bits
+    if not mem.shape:  # a scalar is a row of one element
+        return _unpacked(w, replace(mem, shape=(1,)), (0,), lanes)
     pitch = -(-mem.shape[-1] * bits // 8)
     rows = tuple(pitch * prod(mem.shape[i + 1 : -1]) for i in range(len(mem.shape) - 1))
     row = w.address(mem.at, at[:-1], rows)

@@ -1,0 +1,184 @@
+"""Scaled operands in compiled code: every code, both layouts, and one `linear` for every format."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+from lang import kernels
+
+import tilec as tc
+from tilec.compile import Kernel, cpu_source
+from tilec.ir.dtype import Array, DType
+from tilec.ir.interpret import interpret
+from tilec.ir.named import QUANTISED, named
+from tilec.ir.packing import Layout, Plain, Stream
+from tilec.ir.scaled import Scaled
+from tilec.lang.text import parse
+from tilec.runtime.cache import Cache
+from tilec.runtime.engine import Engine
+from tilec.runtime.jit import host_machine
+from tilec.runtime.tensor import PackedTensor, packed
+
+NAMES = sorted(QUANTISED)
+LAYOUTS = (Plain(), Stream())
+FEATURES = {
+    "x86-64-v2": "",
+    "x86-64-v3": "+avx2,+fma",
+    "skylake-avx512": "+avx2,+fma,+avx512f,+avx512bw,+avx512vl,+avx512dq",
+}
+ROWS = (1, 3, 16, 65, 256)
+TEXT = """
+kernel linear(x: f32[M, K], w: %s[N, K], y: f32[M, N]) {
+  for m, n in tiles(M, N) {
+    acc = zeros(f32, [m, n])
+    for k in tiles(K) { acc += dot(x[m, k], w[n, k].T) }
+    y[m, n] = acc
+  }
+}
+"""
+
+
+@tc.kernel
+def decoded(w: tc.Tensor["N", "K"], y: tc.Tensor["N", "K"]):
+    for n, k in tc.tiles("N", "K"):
+        y[n, k] = w[n, k]
+
+
+@tc.kernel
+def gathered(w: tc.Tensor["N", "K"], i: tc.Tensor["P"], j: tc.Tensor["P"], y: tc.Tensor["P"],
+             z: tc.Tensor["P", "K"]):  # fmt: skip
+    for p in tc.tiles("P"):
+        y[p] = w[i[p], j[p]]
+        z[p, :] = w[i[p], :]
+
+
+def random_tensor(format: Scaled, n: int, k: int, layout: Layout | None, exact: bool) -> PackedTensor:
+    """Random codes; with `exact`, powers of two as scales and small whole numbers as zeros."""
+    rng = np.random.default_rng(n * k)
+    parts: dict[str, Array] = {}
+    for c in format.components((n, k)):
+        shape = tuple(int(str(d)) for d in c.shape)
+        if c.dtype.is_integer:
+            parts[c.name] = rng.integers(c.dtype.low, c.dtype.high + 1, shape)
+        elif exact:
+            whole = rng.integers(-3, 4, shape) if c.name == "zero" else 0
+            parts[c.name] = whole if c.name == "zero" else 2.0 ** rng.integers(-2, 3, shape)
+        else:
+            parts[c.name] = c.dtype.round(rng.standard_normal(shape))
+    return packed(format, parts, (n, k), layout)
+
+
+def zeros_of(name: str) -> list[str]:
+    return ["none", "int", "float", "shift", *(["mid"] if name.startswith("u") else [])]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["plain", "stream"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_code_decodes_to_its_value(name, layout):
+    """256 x 40 random codes hold every code at many places; the result is exact."""
+    for zero, block in zip(zeros_of(name), ("group=32", "channel", "tensor", "group=24", "group=48"),
+                           strict=False):  # fmt: skip
+        w = random_tensor(named(f"{name}<{block}, zero={zero}>"), 40, 256, layout, exact=False)
+        assert len(np.unique(w.parts()["codes"])) == 2 ** w.format.codes.bits
+        y = np.full(w.shape, np.nan, np.float32)
+        decoded(w, y)
+        assert np.array_equal(y, w.dequantize()), w
+
+
+@pytest.mark.parametrize("rows", [2, 128])
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float32], ids=["bf16", "f32"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_code_reaches_a_product(name, dtype, rows):
+    """Rows of the identity pick codes out of a product; scales are powers of two: exact."""
+    for block in ("group=32", "group=128", "channel", "tensor", "group=24"):
+        w = random_tensor(named(f"{name}<{block}>"), 70, 128, None, exact=True)
+        for first in range(0, 128, 64 if rows == 2 else 128):
+            x = np.eye(128, dtype=np.float32)[first : first + rows].astype(dtype)
+            y = np.full((rows, 70), np.nan, np.float32)
+            kernels.linear(x, w, y)
+            assert np.array_equal(y, w.dequantize().T[first : first + rows]), (w, first)
+
+
+@pytest.fixture(scope="module", params=["x86-64-v2", "x86-64-v3", "skylake-avx512"])
+def older(request: pytest.FixtureRequest) -> Engine:
+    """Vectors of 128 bits, of 256, and of 512 without bf16."""
+    return Engine(Cache(None), host_machine(request.param, FEATURES[request.param]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_on_processors_with_less(older, name):
+    w = random_tensor(named(f"{name}<group=32>"), 70, 96, None, exact=True)
+    for rows, dtype in ((2, tc.f32), (9, tc.bf16)):
+        x = np.random.default_rng(rows).integers(-4, 5, (rows, 96)).astype(float)
+        y = np.full((rows, 70), np.nan, np.float32)
+        types = {"x": dtype, "w": w.format, "y": tc.f32}
+        dims = {"M": rows, "N": 70, "K": 96}
+        source = cpu_source(kernels.linear.definition, types, dims, {"w": w}, older)
+        compiled = older.load(source)
+        older.dispatcher("linear", lambda _, c=compiled: c).launch(dtype.to_storage(x), w, y)
+        assert np.array_equal(y, x @ w.dequantize().T), (w, rows)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["plain", "stream"])
+@pytest.mark.parametrize("name", ["int4", "uint3"])
+def test_gathers_and_coordinates_outside(name, layout):
+    i = np.asarray([3, 0, 40, -1, 7, 12, 39], np.int32)
+    j = np.asarray([5, 255, 3, 9, 256, -7, 100], np.int32)
+    inside = (i >= 0) & (i < 40) & (j >= 0) & (j < 256)
+    for zero in zeros_of(name):
+        for block in ("group=32", "channel", "tensor"):
+            w = random_tensor(named(f"{name}<{block}, zero={zero}>"), 40, 256, layout, exact=False)
+            y, z = np.full(7, np.nan, np.float32), np.full((7, 256), np.nan, np.float32)
+            gathered(w, i, j, y, z)
+            dense = w.dequantize()
+            rows = np.clip(i, 0, 39)
+            assert np.array_equal(y, np.where(inside, dense[rows, np.clip(j, 0, 255)], 0)), w
+            within = ((i >= 0) & (i < 40))[:, None]
+            assert np.array_equal(z, np.where(within, dense[rows], 0)), w
+
+
+def expected(kernel: Kernel, x: Array, w: PackedTensor, dtype: DType) -> Array:
+    """The interpreter's result, in f32."""
+    m, k = x.shape
+    y = np.full((m, w.shape[0]), np.nan)
+    func = kernel.ir(x=dtype, w=w.format, y=tc.f32)
+    arguments = {"x": x, "w": w.format.values(w.parts(), w.shape), "y": y}
+    interpret(func, arguments, {"M": m, "N": w.shape[0], "K": k, "k.tile": 64})
+    return y
+
+
+@pytest.mark.parametrize("rows", [pytest.param(m, marks=[] if m in (3, 16) else pytest.mark.slow)
+                                  for m in ROWS])  # fmt: skip
+@pytest.mark.parametrize("block", ["tensor", "channel", "group=32"])
+@pytest.mark.parametrize("name", NAMES)
+def test_one_linear_for_every_format(name, block, rows):
+    """Both spellings, N and K odd, whole numbers: equal to the interpreter, not only near it."""
+    zeros = zeros_of(name)
+    zero = zeros[(rows + len(block)) % len(zeros)]
+    w = random_tensor(named(f"{name}<{block}, zero={zero}>"), 77, 131, None, exact=True)
+    x = np.random.default_rng(rows).integers(-4, 5, (rows, 131)).astype(np.float32)
+    spelled = Kernel(parse(TEXT % w.format)["linear"])
+    for kernel in (kernels.linear, spelled):
+        y = np.full((rows, 77), np.nan, np.float32)
+        kernel(x, w, y)
+        assert np.array_equal(y, expected(kernel, x, w, tc.f32)), kernel
+
+
+@pytest.mark.parametrize("dtype", [tc.bf16, tc.f16, tc.f32, tc.i8, tc.e4m3], ids=str)
+@pytest.mark.parametrize("name", ["int1", "int4", "uint3", "uint5", "int6", "uint8"])
+def test_random_data_within_the_bound(name, dtype):
+    """|error| <= K * eps * sum |x| (|q - mid| + |zero - mid|) |s| in f32, as the pass states."""
+    rng = np.random.default_rng(5)
+    for block, zero in (("group=64", "int"), ("channel", "shift"), ("group=100", "float"),
+                        ("group=512", "none"), ("tensor", "none")):  # fmt: skip
+        w = random_tensor(named(f"{name}<{block}, zero={zero}>"), 33, 517, None, exact=False)
+        for rows in (2, 19):
+            data = rng.standard_normal((rows, 517)) * (30 if dtype.is_integer else 1)
+            x = dtype.round(data)
+            y = np.full((rows, 33), np.nan, np.float32)
+            kernels.linear(dtype.to_storage(x), w, y)
+            want = x @ w.dequantize().astype(float).T
+            scale = np.abs(x) @ np.full((517, 33), 2.0**w.format.codes.bits * 4)
+            assert (np.abs(y - want) <= 517 * 2.0**-24 * scale).all(), w
+            assert np.linalg.norm(y - want) <= 3e-6 * np.linalg.norm(want), w
