@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tilec.ir.packing import Records
+from tilec.ir.remark import Remark
 
 ParamKind = Literal["tensor", "packed", "scalar"]
 
@@ -41,6 +42,7 @@ class KernelSource:
     `void @tilec_parallel(ptr %fn, ptr %args, i64 %chunks)`, which calls
     `void fn(ptr args, i64 chunk, i32 tid)` once for every chunk in 0..chunks-1 and returns when
     all are done, and `i32 @tilec_threads()`, which every tid is below.
+    `remarks` are what passes and back end could not do, and why.
     """
 
     language: str
@@ -48,3 +50,4 @@ class KernelSource:
     entry: str
     params: tuple[Param, ...]
     workspace: int = 0
+    remarks: tuple[Remark, ...] = ()

@@ -37,20 +37,19 @@ class Engine:
     ) -> None:
         self.machine = machine or host_machine()
         self._cache = cache
-        objects = partial(self.object, passes=2)
-        self.pool = Pool(self.machine, threads, objects=objects)
+        self.pool = Pool(self.machine, threads, objects=self.object)
         self._launcher: Launcher = PythonLauncher()
         if native:
             try:
-                self._launcher = NativeLauncher(self.machine, objects=objects)
+                self._launcher = NativeLauncher(self.machine, objects=self.object)
             except TileError as error:
                 message = f"kernels are called more slowly: {error}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
 
-    def object(self, text: str, machine: Machine, *, passes: int = 0) -> bytes:
+    def object(self, text: str, machine: Machine) -> bytes:
         """The object file of a module, from the cache if it is there."""
-        key = cache_key(kind="object", text=text, machine=machine.identity, passes=passes)
-        make = partial(_made, text, machine, passes)
+        key = cache_key(kind="object", text=text, machine=machine.identity)
+        make = partial(_made, text, machine)
         return self._cache.get_or_make(key, make).payload
 
     def load(self, source: KernelSource, *, release_gil: bool = True) -> Compiled:
@@ -70,5 +69,5 @@ class Engine:
         return self._launcher.dispatcher(name, slow_path)
 
 
-def _made(text: str, machine: Machine, passes: int) -> Entry:
-    return Entry(compile_object(text, machine, passes=passes), {"kind": "object"})
+def _made(text: str, machine: Machine) -> Entry:
+    return Entry(compile_object(text, machine), {"kind": "object"})

@@ -44,18 +44,18 @@ def host_machine(cpu: str = "", features: str = "") -> Machine:
     return Machine(triple, llvm.get_host_cpu_name(), ",".join(filter(None, (found, features))))
 
 
-def compile_object(text: str, machine: Machine, *, codegen: int = 2, passes: int = 0) -> bytes:
-    """The object file (ELF) of a module. `codegen` is the code generator's level, `passes` that
-    of the IR pipeline run before it; 0 runs none, as back ends emit the final form.
+def compile_object(text: str, machine: Machine, *, codegen: int = 2) -> bytes:
+    """The object file (ELF) of a module. `codegen` is the code generator's level; LLVM's pipeline
+    of IR passes is not run, as all our text has its final form.
 
     Raises TileError when LLVM does not accept the text.
     """
-    return _target_machine(machine, codegen).emit_object(_module(text, machine, codegen, passes))
+    return _target_machine(machine, codegen).emit_object(_module(text))
 
 
-def assembly(text: str, machine: Machine, *, codegen: int = 2, passes: int = 0) -> str:
+def assembly(text: str, machine: Machine, *, codegen: int = 2) -> str:
     """The assembly text of a module, under the options of `compile_object`."""
-    return _target_machine(machine, codegen).emit_assembly(_module(text, machine, codegen, passes))
+    return _target_machine(machine, codegen).emit_assembly(_module(text))
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,9 @@ def _linker() -> Any:
     return lljit
 
 
-def _module(text: str, machine: Machine, codegen: int, passes: int) -> Any:
+def _module(text: str) -> Any:
     _initialize()
     try:
-        module = llvm.parse_assembly(text)
+        return llvm.parse_assembly(text)
     except RuntimeError as error:
         raise TileError(f"LLVM does not accept the generated code: {error}") from error
-    if passes:
-        options = llvm.create_pipeline_tuning_options(speed_level=passes)
-        builder = llvm.create_pass_builder(_target_machine(machine, codegen), options)
-        builder.getModulePassManager().run(module, builder)
-    return module

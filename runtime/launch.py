@@ -113,7 +113,7 @@ def launcher_text() -> str:
 
 
 def _compile(text: str, machine: Machine) -> bytes:
-    return compile_object(text, machine, passes=2)
+    return compile_object(text, machine)
 
 
 class _Misses:

@@ -42,7 +42,7 @@ def pool_text() -> str:
 
 
 def _compile_pool(text: str, machine: Machine) -> bytes:
-    return compile_object(text, machine, passes=2)
+    return compile_object(text, machine)
 
 
 class Pool:

@@ -15,6 +15,7 @@ from tilec.codegen.cpu.tiles import Lazy, Scratch, Tensor, Writer, scalar
 from tilec.ir.core import Block, Func, Op, Trait, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import ceil_div
+from tilec.ir.format import Dense
 from tilec.ir.ops import control, memory
 from tilec.ir.source import KernelSource, Param
 from tilec.ir.types import Memory, Tile
@@ -32,7 +33,8 @@ def emit(
     has = frozenset(word[1:] for word in features.split(",") if word.startswith("+"))
     module = _Module(func, params, cpu, features, has, threads)
     text = module.text()
-    return KernelSource("llvm", text, func.name, params, module.workspace)
+    remarks = tuple(dict.fromkeys(r for w in module.writers for r in w.remarks))
+    return KernelSource("llvm", text, func.name, params, module.workspace, func.remarks + remarks)
 
 
 class _Module:
@@ -41,7 +43,7 @@ class _Module:
         threads: int,
     ) -> None:  # fmt: skip
         self.func, self.params, self.has, self.threads = func, params, has, threads
-        self.lanes = 16 if "avx512f" in has else 8 if "avx2" in has else 4
+        self.lanes = 16 if "avx512bw" in has else 8 if "avx2" in has else 4
         width = self.lanes * 32
         self.attributes = (
             f'nounwind "target-cpu"="{cpu}" "target-features"="{features}" '
@@ -117,7 +119,7 @@ def _argument(f: Function, p: Value, slot: V, given: Param) -> Tensor | Lazy:
     match p.type:
         case Memory(shape=shape, format=format):
             known = tuple(d for d in shape if isinstance(d, int))
-            if len(known) != len(shape) or format.components(())[0].name:
+            if len(known) != len(shape) or not isinstance(format, Dense):
                 raise TileError(f"cpu: {p.type} is not dense memory of known extents")
             at = f.load("ptr", 1, slot, 8)
             return Tensor(p, at, known, p.type.dtype, given.records, given.component)

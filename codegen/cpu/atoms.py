@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Number, V
 from tilec.codegen.cpu.tiles import Writer
-from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f32
+from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f32, i32
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,15 @@ def exact_in_bf16(t: DType) -> bool:
     return t in (bf16, e4m3, e5m2) or (t.is_integer and t.bits <= 8)
 
 
+def exact_in_i16(t: DType) -> bool:
+    """Whether every value of a dtype is a 16-bit signed integer."""
+    return t.is_integer and t.bits <= (16 if t.kind == "int" else 15)
+
+
 def choose(w: Writer, a: DType, b: DType, acc: DType) -> Atom:
     """The instruction for these operands on this machine."""
     if acc == f32 and "avx512bf16" in w.features and exact_in_bf16(a) and exact_in_bf16(b):
         return Atom("float", 2)
+    if acc == i32 and exact_in_i16(a) and exact_in_i16(b):
+        return Atom("i32", 2)
     return Atom(numbers.register(acc), 1)

@@ -11,6 +11,7 @@ from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.operands import Copies
 from tilec.codegen.cpu.tiles import Buffer, Coordinates, Lazy, Tensor, Writer, scalar
 from tilec.ir.core import Block, Op, Trait, Value
+from tilec.ir.dtype import f16
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym
 from tilec.ir.ops import control, shape
@@ -106,9 +107,7 @@ class Walker:
             case shape.RandomBits():
                 return views.random_bits(w, self.tile(op.seed), self.tile(op.offset))
             case mem.Load():
-                tensor = self.env[op.mem]
-                assert isinstance(tensor, Tensor)
-                return memory.load(w, tensor, self._places(op.indices), w.shape(_tile(op)))
+                return self._load(op)
             case reductions.Dot():
                 return self._dot(op)
             case reductions.Reduction():
@@ -119,6 +118,14 @@ class Walker:
                 return self._pointwise(op)
             case _:
                 return self._source(op)
+
+    def _load(self, op: mem.Load) -> Lazy:
+        tensor, places = self.env[op.mem], self._places(op.indices)
+        assert isinstance(tensor, Tensor)
+        if any(isinstance(p, Lazy) and p.shape for p in places[-1:]):
+            message = f"`{op.mem.hint}` is read element by element"
+            self.w.remark(op, message, "consecutive coordinates along its last dimension")
+        return memory.load(self.w, tensor, places, self.w.shape(_tile(op)))
 
     def _source(self, op: Op) -> Lazy:
         """A tile made from nothing but extents."""
@@ -169,6 +176,8 @@ class Walker:
         assert isinstance(ta, Tile)
         assert isinstance(tb, Tile)
         atom = choose(w, ta.dtype, tb.dtype, t.dtype)
+        if atom.pack == 1 and f16 in (ta.dtype, tb.dtype):
+            w.remark(op, "products of f16 are computed in f32", "bf16 operands, at twice the rate")
         panel = operands.right(w, op, self.env, self.made, atom)
         multiple = panel.deep if panel else atom.pack
         a = self.tile(op.a)
@@ -178,9 +187,8 @@ class Walker:
             self._settle(op.scale)
             scale = self.tile(op.scale).buffer
         deep = panel.records.units * panel.deep if panel else w.largest(ta.shape[1])
-        dot.emit(
-            w, atom, rows, panel or self.tile(op.b), (*a.shape, deep), dot.Target(buffer, scale)
-        )
+        (m, k), target = a.shape, dot.Target(buffer, scale)
+        dot.emit(w, atom, rows, panel or self.tile(op.b), (m, k, deep), target)
         return w.read(buffer, t.dtype, w.shape(t))
 
     def _store(self, op: mem.Store) -> None:

@@ -16,6 +16,11 @@ from tilec.codegen.cpu.stream import Decoder, Panel, fetch, units
 from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
 
 ROWS, VECTORS = 6, 4  # the register tile: 24 accumulators of 32 registers
+_PAIRS = {  # sums of two products of i16, modulo 2**32
+    16: "llvm.x86.avx512.pmaddw.d.512",
+    8: "llvm.x86.avx2.pmadd.wd",
+    4: "llvm.x86.sse2.pmadd.wd",
+}
 CHAINS = 16  # accumulators that hide the latency of a multiply-add
 
 
@@ -219,6 +224,11 @@ def _decode(w: Writer, atom: Atom, p: Panel, to: V, pitch: int) -> None:
 
 def _multiply_add(w: Writer, atom: Atom, a: V, b: V, c: V) -> V:
     f = w.f
+    if atom == Atom("i32", 2):
+        x, y = f.recast(a, "i16", 2 * w.lanes), f.recast(b, "i16", 2 * w.lanes)
+        if w.lanes == 16 and "avx512vnni" in w.features:
+            return f.call("llvm.x86.avx512.vpdpwssd.512", "i32", w.lanes, c, x, y)
+        return f.binary("add", c, f.call(_PAIRS[w.lanes], "i32", w.lanes, x, y))
     if atom.pack == 2:
         x, y = f.recast(a, "bfloat", 2 * w.lanes), f.recast(b, "bfloat", 2 * w.lanes)
         return f.call("llvm.x86.avx512bf16.dpbf16ps.512", "float", w.lanes, c, x, y)

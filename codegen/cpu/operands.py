@@ -9,7 +9,7 @@ from tilec.codegen.cpu import memory
 from tilec.codegen.cpu.atoms import Atom, Rows
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.packing import pack_rows
-from tilec.codegen.cpu.stream import Panel, panel
+from tilec.codegen.cpu.stream import Panel, panel, scattered
 from tilec.codegen.cpu.tiles import Coordinates, Lazy, Tensor, Writer
 from tilec.ir.core import Op, Value
 from tilec.ir.dtype import bf16, f32
@@ -160,4 +160,12 @@ def right(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> Panel | None:
     tensor, n, k = (env[v] for v in (codes.mem, *codes.indices))
     if not (isinstance(tensor, Tensor) and isinstance(n, Coordinates)):
         return None
-    return panel(w, tensor, n, k, mid) if isinstance(k, Coordinates) else None
+    if not isinstance(k, Coordinates):
+        return None
+    missing = "" if tensor.records is None else scattered(tensor.records, n, k)
+    if tensor.records is None:
+        missing = "a stream, the layout of CPU code: relayout(Stream())"
+    if missing:
+        w.remark(op, f"the codes of `{tensor.param.hint}` are read one by one", missing)
+        return None
+    return panel(w, tensor, n, k, mid)

@@ -17,7 +17,9 @@ def padded(w: Writer, k: Number, by: int) -> Number:
 
 
 def _value(w: Writer, atom: Atom, x: Lazy, v: V) -> V:
-    """An operand's value in the type of the instruction: bf16 bits (i16), or the accumulator's."""
+    """An operand's value in the type of the instruction: i16, bf16 bits, or the accumulator's."""
+    if atom == Atom("i32", 2):
+        return w.f.convert("trunc", v, "i16")
     if atom.pack == 2:
         if not x.dtype.is_float:
             v = w.f.convert("sitofp", v, "float")
@@ -46,7 +48,7 @@ def _last(w: Writer, k: Number) -> Number:
 
 
 def pack_columns(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
-    """A tile as rows of k (of pairs of k), `pitch` columns apart; the last pair may be half zero."""
+    """A tile as rows of k (of pairs of k), `pitch` columns apart; the last pair may end in 0."""
     k, n = b.shape
     if atom.pack == 2 and not (isinstance(k, int) and k % 2 == 0):
         w.f.loop(

@@ -75,16 +75,23 @@ class Panel:
         return self.records.unit
 
 
-def panel(w: Writer, mem: Tensor, n: Coordinates, k: Coordinates, mid: int) -> Panel | None:
-    """The step at these coordinates, or None where it does not lie in one piece."""
-    records = mem.records
-    if records is None:
-        return None
-    columns = n.multiple == COLUMNS or (records.n <= min(n.multiple, COLUMNS))
+def scattered(records: Records, n: Coordinates, k: Coordinates) -> str:
+    """What would make a step at these coordinates lie in one piece, or nothing if it does."""
+    if n.multiple != COLUMNS and not records.n <= min(n.multiple, COLUMNS):
+        return f"{COLUMNS} columns a tile, not {n.multiple}"
     inside = records.depth % k.multiple == 0 and k.multiple % records.unit == 0
-    whole = k.multiple % records.depth == 0 and k.multiple <= records.depth
-    if not columns or not (inside or whole or records.k <= k.multiple <= records.depth):
-        return None
+    if inside or k.multiple == records.depth or records.k <= k.multiple <= records.depth:
+        return ""
+    return (
+        f"a step of k that is the group of {records.depth}, or that divides it and is a "
+        f"multiple of {records.unit}, not {k.multiple}"
+    )
+
+
+def panel(w: Writer, mem: Tensor, n: Coordinates, k: Coordinates, mid: int) -> Panel:
+    """The step at these coordinates, which lies in one piece."""
+    records = mem.records
+    assert records is not None
     f = w.f
     block, _ = f.divided(n.start, COLUMNS)
     record, rest = f.divided(k.start, records.depth)

@@ -8,11 +8,12 @@ from math import prod
 
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Function, Number, V, constant
-from tilec.ir.core import Value
+from tilec.ir.core import Op, Value
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, substitute
 from tilec.ir.packing import Records
+from tilec.ir.remark import Remark
 from tilec.ir.types import Tile
 
 Index = tuple[Number, ...]
@@ -103,6 +104,11 @@ class Writer:
     shared: V  # memory of all threads
     sizes: dict[str, Number] = field(default_factory=dict[str, Number])
     most: dict[str, int] = field(default_factory=dict[str, int])
+    remarks: list[Remark] = field(default_factory=list[Remark])
+
+    def remark(self, op: Op, message: str, missing: str) -> None:
+        """Say what this code could not do, and what it would have needed."""
+        self.remarks.append(Remark("cpu", message, op.loc, missing))
 
     def extent(self, e: Extent) -> Number:
         """An extent as it is in this iteration."""

@@ -13,6 +13,7 @@ from tilec.ir.core import Op, Trait, Value
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
+from tilec.ir.format import Dense
 from tilec.ir.types import Memory, Shape, Span, Tile, Type, show_shape
 
 Index = range | Array
@@ -90,7 +91,7 @@ class Store(Op, name="store", traits=Trait.WRITES):
         shape = accessed("store", self.mem, self.indices)
         assert isinstance(self.mem.type, Memory)
         expected = Tile(shape, self.mem.type.dtype)
-        if self.mem.type.format.components(())[0].name:
+        if not isinstance(self.mem.type.format, Dense):
             raise TileError(f"store: {self.mem.type} is not dense; only dense tensors are written")
         if self.value.type != expected:
             raise TileError(f"store: the value is {self.value.type}, not {expected}")

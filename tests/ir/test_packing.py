@@ -2,27 +2,15 @@
 
 import numpy as np
 import pytest
+from formats import codes, random_parts, scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilec.ir.dtype import integer
-from tilec.ir.named import QUANTISED, named
+from tilec.ir.named import QUANTISED
 from tilec.ir.packing import Plain, Stream, pack_rows, planes, unpack_rows
-from tilec.ir.scaled import Scaled
 
 LAYOUTS = (Plain(), Stream())
-
-
-def random_parts(format: Scaled, shape: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    parts: dict[str, np.ndarray] = {}
-    for c in format.components(shape):
-        size = tuple(int(str(d)) for d in c.shape)
-        if c.dtype.is_integer:
-            parts[c.name] = rng.integers(c.dtype.low, c.dtype.high + 1, size)
-        else:
-            parts[c.name] = c.dtype.round(rng.standard_normal(size))
-    return parts
 
 
 @settings(max_examples=150, deadline=None)
@@ -35,9 +23,8 @@ def random_parts(format: Scaled, shape: tuple[int, ...], seed: int) -> dict[str,
     st.sampled_from(LAYOUTS),
 )
 def test_pack_and_unpack(name, block, zero, n, k, layout):
-    format = named(f"{name}<{block}, zero={zero}>")
-    assert isinstance(format, Scaled)
-    parts = random_parts(format, (n, k), n * k)
+    format = scaled(f"{name}<{block}, zero={zero}>")
+    parts = random_parts(format, (n, k))
     arrays = layout.pack(format, parts, (n, k))
     assert len(arrays) == layout.arrays(format, (n, k))
     assert all(a.ctypes.data % 64 == 0 for a in arrays)
@@ -51,7 +38,7 @@ def test_pack_and_unpack(name, block, zero, n, k, layout):
 @pytest.mark.parametrize("signed", [True, False])
 def test_rows_are_little_endian(bits, signed):
     t = integer(bits, signed)
-    x = np.random.default_rng(bits).integers(t.low, t.high + 1, (3, 21))
+    x = codes(t, (3, 21), np.random.default_rng(bits))
     packed = pack_rows(t, x)
     assert packed.shape == (3, -(-21 * bits // 8))
     for row, data in zip(x, packed, strict=True):
@@ -69,9 +56,8 @@ def test_planes_cover_every_width():
 
 def test_an_int4_stream_lies_as_documented():
     """Lane i of a 64-byte line is column i; its halves are even and odd k, four codes each."""
-    format = named("int4<group=8, scale=f16>")
-    assert isinstance(format, Scaled)
-    parts = random_parts(format, (64, 16), 0)
+    format = scaled("int4<group=8, scale=f16>")
+    parts = random_parts(format, (64, 16))
     (stream,) = Stream().pack(format, parts, (64, 16))
     record = 8 * 64 // 2 + 64 * 2  # codes, then scales
     assert stream.nbytes == 2 * record
@@ -86,5 +72,5 @@ def test_an_int4_stream_lies_as_documented():
 def test_streams_cost_little_more_than_the_bits():
     for bits in range(1, 9):
         format = QUANTISED[f"int{bits}"](group=128)
-        arrays = Stream().pack(format, random_parts(format, (128, 1024), bits), (128, 1024))
+        arrays = Stream().pack(format, random_parts(format, (128, 1024)), (128, 1024))
         assert sum(a.nbytes for a in arrays) * 8 == 128 * 1024 * (bits + 16 / 128)

@@ -65,13 +65,6 @@ def test_fallback_code_runs_here() -> None:
     assert list(data) == [2.0 * i for i in range(1, 9)]
 
 
-def test_passes_run_only_on_request(machine: Machine) -> None:
-    text = "define i32 @f() {\n %p = alloca i32\n store i32 7, ptr %p\n br label %n\nn:\n"
-    text += " %v = load i32, ptr %p\n ret i32 %v\n}"
-    assert "rsp" in assembly(text, machine)
-    assert "rsp" not in assembly(text, machine, passes=2)
-
-
 def test_bad_text_is_an_error_with_its_place(machine: Machine) -> None:
     with pytest.raises(TileError, match="LLVM does not accept the generated code"):
         compile_object("define void @f() { ret i32 1 }", machine)

@@ -15,8 +15,8 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput
 from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import Loc, TileError
 from tilec.ir.extent import Extent, Sym
-from tilec.lang.builtins import BUILTINS
 from tilec.ir.named import named
+from tilec.lang.builtins import BUILTINS
 from tilec.lang.kernel import Definition, Parameter, Signature, TensorSpec
 from tilec.lang.tree import Meta, Node, Syntax
 from tilec.lang.walk import Builtin, Inline, Missing

@@ -5,15 +5,15 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+from formats import random_parts, scaled, zeros_of
 from lang import kernels
 
 import tilec as tc
 from tilec.compile import Kernel, cpu_source
 from tilec.ir.dtype import Array, DType
 from tilec.ir.interpret import interpret
-from tilec.ir.named import QUANTISED, named
+from tilec.ir.named import QUANTISED
 from tilec.ir.packing import Layout, Plain, Stream
-from tilec.ir.scaled import Scaled
 from tilec.lang.text import parse
 from tilec.runtime.cache import Cache
 from tilec.runtime.engine import Engine
@@ -53,34 +53,20 @@ def gathered(w: tc.Tensor["N", "K"], i: tc.Tensor["P"], j: tc.Tensor["P"], y: tc
         z[p, :] = w[i[p], :]
 
 
-def random_tensor(format: Scaled, n: int, k: int, layout: Layout | None, exact: bool) -> PackedTensor:
-    """Random codes; with `exact`, powers of two as scales and small whole numbers as zeros."""
-    rng = np.random.default_rng(n * k)
-    parts: dict[str, Array] = {}
-    for c in format.components((n, k)):
-        shape = tuple(int(str(d)) for d in c.shape)
-        if c.dtype.is_integer:
-            parts[c.name] = rng.integers(c.dtype.low, c.dtype.high + 1, shape)
-        elif exact:
-            whole = rng.integers(-3, 4, shape) if c.name == "zero" else 0
-            parts[c.name] = whole if c.name == "zero" else 2.0 ** rng.integers(-2, 3, shape)
-        else:
-            parts[c.name] = c.dtype.round(rng.standard_normal(shape))
-    return packed(format, parts, (n, k), layout)
-
-
-def zeros_of(name: str) -> list[str]:
-    return ["none", "int", "float", "shift", *(["mid"] if name.startswith("u") else [])]
+def random_tensor(text: str, n: int, k: int, layout: Layout | None, exact: bool) -> PackedTensor:
+    """Random codes, scales and zeros of a format (see random_parts)."""
+    format = scaled(text)
+    return packed(format, random_parts(format, (n, k), exact), (n, k), layout)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=["plain", "stream"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_code_decodes_to_its_value(name, layout):
     """256 x 40 random codes hold every code at many places; the result is exact."""
-    for zero, block in zip(zeros_of(name), ("group=32", "channel", "tensor", "group=24", "group=48"),
-                           strict=False):  # fmt: skip
-        w = random_tensor(named(f"{name}<{block}, zero={zero}>"), 40, 256, layout, exact=False)
-        assert len(np.unique(w.parts()["codes"])) == 2 ** w.format.codes.bits
+    blocks = ("group=32", "channel", "tensor", "group=24", "group=48")
+    for zero, block in zip(zeros_of(name), blocks, strict=False):
+        w = random_tensor(f"{name}<{block}, zero={zero}>", 40, 256, layout, exact=False)
+        assert len(np.unique(w.parts()["codes"])) == 2 ** QUANTISED[name]().codes.bits
         y = np.full(w.shape, np.nan, np.float32)
         decoded(w, y)
         assert np.array_equal(y, w.dequantize()), w
@@ -92,7 +78,7 @@ def test_every_code_decodes_to_its_value(name, layout):
 def test_every_code_reaches_a_product(name, dtype, rows):
     """Rows of the identity pick codes out of a product; scales are powers of two: exact."""
     for block in ("group=32", "group=128", "channel", "tensor", "group=24"):
-        w = random_tensor(named(f"{name}<{block}>"), 70, 128, None, exact=True)
+        w = random_tensor(f"{name}<{block}>", 70, 128, None, exact=True)
         for first in range(0, 128, 64 if rows == 2 else 128):
             x = np.eye(128, dtype=np.float32)[first : first + rows].astype(dtype)
             y = np.full((rows, 70), np.nan, np.float32)
@@ -108,7 +94,7 @@ def older(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_on_processors_with_less(older, name):
-    w = random_tensor(named(f"{name}<group=32>"), 70, 96, None, exact=True)
+    w = random_tensor(f"{name}<group=32>", 70, 96, None, exact=True)
     for rows, dtype in ((2, tc.f32), (9, tc.bf16)):
         x = np.random.default_rng(rows).integers(-4, 5, (rows, 96)).astype(float)
         y = np.full((rows, 70), np.nan, np.float32)
@@ -128,7 +114,7 @@ def test_gathers_and_coordinates_outside(name, layout):
     inside = (i >= 0) & (i < 40) & (j >= 0) & (j < 256)
     for zero in zeros_of(name):
         for block in ("group=32", "channel", "tensor"):
-            w = random_tensor(named(f"{name}<{block}, zero={zero}>"), 40, 256, layout, exact=False)
+            w = random_tensor(f"{name}<{block}, zero={zero}>", 40, 256, layout, exact=False)
             y, z = np.full(7, np.nan, np.float32), np.full((7, 256), np.nan, np.float32)
             gathered(w, i, j, y, z)
             dense = w.dequantize()
@@ -156,7 +142,7 @@ def test_one_linear_for_every_format(name, block, rows):
     """Both spellings, N and K odd, whole numbers: equal to the interpreter, not only near it."""
     zeros = zeros_of(name)
     zero = zeros[(rows + len(block)) % len(zeros)]
-    w = random_tensor(named(f"{name}<{block}, zero={zero}>"), 77, 131, None, exact=True)
+    w = random_tensor(f"{name}<{block}, zero={zero}>", 77, 131, None, exact=True)
     x = np.random.default_rng(rows).integers(-4, 5, (rows, 131)).astype(np.float32)
     spelled = Kernel(parse(TEXT % w.format)["linear"])
     for kernel in (kernels.linear, spelled):
@@ -172,13 +158,13 @@ def test_random_data_within_the_bound(name, dtype):
     rng = np.random.default_rng(5)
     for block, zero in (("group=64", "int"), ("channel", "shift"), ("group=100", "float"),
                         ("group=512", "none"), ("tensor", "none")):  # fmt: skip
-        w = random_tensor(named(f"{name}<{block}, zero={zero}>"), 33, 517, None, exact=False)
+        w = random_tensor(f"{name}<{block}, zero={zero}>", 33, 517, None, exact=False)
         for rows in (2, 19):
             data = rng.standard_normal((rows, 517)) * (30 if dtype.is_integer else 1)
             x = dtype.round(data)
             y = np.full((rows, 33), np.nan, np.float32)
             kernels.linear(dtype.to_storage(x), w, y)
             want = x @ w.dequantize().astype(float).T
-            scale = np.abs(x) @ np.full((517, 33), 2.0**w.format.codes.bits * 4)
+            scale = np.abs(x) @ np.full((517, 33), 2.0 ** scaled(str(w.format)).codes.bits * 4)
             assert (np.abs(y - want) <= 517 * 2.0**-24 * scale).all(), w
             assert np.linalg.norm(y - want) <= 3e-6 * np.linalg.norm(want), w
