@@ -78,7 +78,7 @@ class _Module:
     def _copy(self, c: Copy, number: int) -> tuple[Function, int]:
         f = Function(f"{self.func.name}.copy{number}", CHUNK, self.declared)
         w = self._writer(f)
-        tensor = self._arguments(f)[c.param]
+        tensor = self._arguments(f)[c.tensor.param]
         assert isinstance(tensor, Tensor)
         write_copy(w, c, tensor, V("i64", 1, "%chunk"))
         return f, c.chunks

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tilec.codegen.cpu import memory
+from tilec.codegen.cpu import memory, pointwise
 from tilec.codegen.cpu.atoms import Atom, Rows
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.packing import pack_rows
 from tilec.codegen.cpu.stream import Panel, panel, scattered
-from tilec.codegen.cpu.tiles import Coordinates, Lazy, Tensor, Writer
+from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
 from tilec.ir.core import Op, Value
 from tilec.ir.dtype import bf16, f32
 from tilec.ir.ops import arith, shape
@@ -28,12 +28,18 @@ MOST = 1 << 28  # bytes of copies; beyond, each task copies what it needs
 class Copy:
     """A whole matrix [M, K] as rows for an instruction, one panel a step of k."""
 
-    param: Value
     tensor: Tensor
+    cast: Cast | None  # what its elements become first
     atom: Atom
     step: int
     multiple: int
     offset: int  # bytes into the shared memory
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for copies that are the same."""
+        cast = self.cast and tuple(self.cast.attributes.values())
+        return self.tensor.param, cast, self.atom, self.step, self.multiple
 
     @property
     def stride(self) -> int:
@@ -69,13 +75,13 @@ class Copies:
         """Bytes of all copies."""
         return sum(-(-c.size // 64) * 64 for c in self.made)
 
-    def of(self, tensor: Tensor, atom: Atom, step: int, multiple: int) -> Copy | None:
-        """The copy of a matrix for an instruction and a step of k."""
+    def of(self, new: Copy) -> Copy | None:
+        """The copy that is like this one, made if it pays."""
         for c in self.made:
-            if (c.param, c.atom, c.step, c.multiple) == (tensor.param, atom, step, multiple):
+            if c.key == new.key:
                 return c
-        new = Copy(tensor.param, tensor, atom, step, multiple, self.used)
-        if not self.repeated or tensor.param in self.written or self.used + new.size > MOST:
+        written = new.tensor.param in self.written
+        if not self.repeated or written or self.used + new.size > MOST:
             return None
         self.made.append(new)
         return new
@@ -84,12 +90,16 @@ class Copies:
 def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: Copies,
          multiple: int) -> Rows:  # fmt: skip
     """The first operand's rows, k padded to a multiple."""
-    source = made.get(op.a)
+    source, cast = made.get(op.a), None
+    if isinstance(source, Cast) and source.random is None:
+        source, cast = made.get(source.a), source
     if isinstance(source, mem.Load) and len(source.indices) == 2:
         tensor, m, k = (env[v] for v in (source.mem, *source.indices))
         if isinstance(tensor, Tensor) and isinstance(m, Coordinates) and isinstance(k, Coordinates):
-            found = _in_place(w, atom, tensor, m, k, multiple)
-            found = found or _copied(w, atom, copies, tensor, m, k, multiple)
+            found = None if cast else _in_place(w, atom, tensor, m, k, multiple)
+            step = min(k.multiple, tensor.shape[1])
+            copy = Copy(tensor, cast, atom, step, multiple, copies.used)
+            found = found or _copied(w, copies, copy, m, k)
             if found is not None:
                 return found
     rows, depth = (w.largest(d) for d in op.a.type.shape)  # type: ignore[union-attr]
@@ -110,16 +120,13 @@ def _in_place(w: Writer, atom: Atom, t: Tensor, m: Coordinates, k: Coordinates,
     return Rows(w.address(t.at, (m.start, k.start), (stride, atom.item)), stride)
 
 
-def _copied(w: Writer, atom: Atom, copies: Copies, t: Tensor, m: Coordinates, k: Coordinates,
-            multiple: int) -> Rows | None:  # fmt: skip
-    if t.records is not None:
-        return None
-    made = copies.of(t, atom, min(k.multiple, t.shape[1]), multiple)
+def _copied(w: Writer, copies: Copies, new: Copy, m: Coordinates, k: Coordinates) -> Rows | None:
+    made = None if new.tensor.records is not None else copies.of(new)
     if made is None:
         return None
     step, _ = w.f.divided(k.start, made.step)
     place = (step, m.start, 1)
-    sizes = (t.shape[0] * made.stride, made.stride, made.offset)
+    sizes = (made.tensor.shape[0] * made.stride, made.stride, made.offset)
     return Rows(w.address(w.shared, place, sizes), made.stride)
 
 
@@ -134,6 +141,8 @@ def write_copy(w: Writer, c: Copy, tensor: Tensor, chunk: V) -> None:
         size = c.step if depth % c.step == 0 else f.least(c.step, rest)
         places = (Coordinates(0, rows, 1 << 30), Coordinates(start, size, c.step))
         tile = memory.load(w, tensor, places, (rows, size))
+        if c.cast is not None:
+            tile = _cast(w, c.cast, tile)
         to = w.address(w.shared, (step, 1), (rows * c.stride, c.offset))
         pack_rows(w, c.atom, tile, Rows(to, c.stride), c.multiple)
 
@@ -141,6 +150,13 @@ def write_copy(w: Writer, c: Copy, tensor: Tensor, chunk: V) -> None:
         f.loop(0, c.panels, 1, one)
     else:
         one(chunk)
+
+
+def _cast(w: Writer, op: Cast, x: Lazy) -> Lazy:
+    def at(index: Index, lanes: int) -> V:
+        return pointwise.emit(w.f, op, [x.at(index, lanes)])
+
+    return Lazy(x.shape, op.dtype, at)
 
 
 def right(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> Panel | None:
