@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/python examples/linear.py
+	$(BIN)/python examples/minilm.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not gpu"

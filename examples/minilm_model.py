@@ -42,12 +42,8 @@ class Arithmetic(Protocol):
         """A function x[M, K] -> x @ weight[N, K].T + bias[N], prepared once per weight."""
         ...
 
-    def matmul(self, a: Array, b: Array) -> Array:
-        """The product over the last two axes of a[B, H, M, K] and b[B, H, K, N]."""
-        ...
-
-    def softmax(self, scores: Array, bias: Array) -> Array:
-        """Softmax of scores[R, T] + bias[R, T] along each row."""
+    def attention(self, q: Array, k: Array, v: Array, bias: Array) -> Array:
+        """softmax(q @ k' + bias) @ v for each of R heads: q, k, v [R, T, D] and bias [R, T]."""
         ...
 
     def add_norm(self, x: Array, residual: Array, gain: Array, bias: Array) -> Array:
@@ -65,13 +61,10 @@ class NumpyArithmetic:
     def linear(self, weight: Array, bias: Array) -> Linear:
         return lambda x: x @ weight.T + bias
 
-    def matmul(self, a: Array, b: Array) -> Array:
-        return a @ b
-
-    def softmax(self, scores: Array, bias: Array) -> Array:
-        shifted = scores + bias
-        powers = np.exp(shifted - shifted.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+    def attention(self, q: Array, k: Array, v: Array, bias: Array) -> Array:
+        scores = q @ k.swapaxes(1, 2) + bias[:, None, :]
+        powers = np.exp(scores - scores.max(axis=2, keepdims=True))
+        return powers / powers.sum(axis=2, keepdims=True) @ v
 
     def add_norm(self, x: Array, residual: Array, gain: Array, bias: Array) -> Array:
         total = x + residual
@@ -159,12 +152,10 @@ class Encoder:
 
     def __call__(self, batch: Batch) -> Array:
         """The unit-length embedding of each sentence, [B, D]."""
-        tokens = batch.ids.shape[1]
         hidden = self._embed(batch)
         # Every query row of a sentence hides the same keys: the padding.
-        hidden_keys = np.where(batch.mask[:, None, None, :] == 1, np.float32(0), np.float32(-1e9))
-        bias = np.broadcast_to(hidden_keys, (len(batch.ids), HEADS, tokens, tokens))
-        bias = np.ascontiguousarray(bias).reshape(-1, tokens)
+        hidden_keys = np.where(batch.mask == 1, np.float32(0), np.float32(-1e9))
+        bias = np.repeat(hidden_keys, HEADS, axis=0)
         for layer in range(LAYERS):
             hidden = self._layer(f"encoder.layer.{layer}", hidden, bias, batch.ids.shape)
         return _pool(hidden.reshape(*batch.ids.shape, -1), batch.mask)
@@ -192,17 +183,22 @@ class Encoder:
         batch, tokens = shape
         split = (batch, tokens, HEADS, hidden.shape[1] // HEADS)
         q, k, v = (
-            self.linears[f"{name}.{part}"](hidden).reshape(split).transpose(0, 2, 1, 3)
+            _heads(self.linears[f"{name}.{part}"](hidden), split)
             for part in ("query", "key", "value")
         )
-        scores = self.arithmetic.matmul(q * np.float32(split[3] ** -0.5), k.swapaxes(2, 3))
-        shares = self.arithmetic.softmax(scores.reshape(-1, tokens), bias).reshape(scores.shape)
-        mixed = self.arithmetic.matmul(shares, v)
-        return np.ascontiguousarray(mixed.transpose(0, 2, 1, 3)).reshape(hidden.shape)
+        mixed = self.arithmetic.attention(q * np.float32(split[3] ** -0.5), k, v, bias)
+        mixed = mixed.reshape(batch, HEADS, tokens, split[3]).transpose(0, 2, 1, 3)
+        return np.ascontiguousarray(mixed).reshape(hidden.shape)
 
     def _add_norm(self, name: str, x: Array, residual: Array) -> Array:
         gain, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
         return self.arithmetic.add_norm(x, residual, gain, bias)
+
+
+def _heads(x: Array, split: tuple[int, ...]) -> Array:
+    """x[B * T, H * D] as [B * H, T, D]."""
+    turned = np.ascontiguousarray(x.reshape(split).transpose(0, 2, 1, 3))
+    return turned.reshape(-1, split[1], split[3])
 
 
 def _pool(hidden: Array, mask: NDArray[np.int64]) -> Array:

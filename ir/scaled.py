@@ -139,6 +139,18 @@ class Scaled(Format):
         parts |= {"scale": best[1]} | ({} if self.zero_dtype is None else {"zero": best[2]})
         return parts
 
+    def nearest(self, x: Array, parts: dict[str, Array], k: int) -> tuple[Array, Array]:
+        """The nearest codes to a column x[N] that stands at k, and what they mean."""
+
+        def block(a: Array) -> Array:
+            a = a if self.group is None else a[..., k // self.group]
+            return np.broadcast_to(a, x.shape)
+
+        scale = block(parts["scale"])
+        zero = block(parts["zero"]) if "zero" in parts else np.zeros_like(x)
+        codes, value = self._rounded(x[:, None], scale, zero)
+        return codes[:, 0], value[:, 0]
+
     def _grouped(self, x: Array) -> tuple[Array, Array]:
         """x with a block to each row of the last axis, and which elements are no padding."""
         if self.block == "tensor":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tilec.ir import calibrated
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
@@ -82,20 +83,26 @@ def packed(format: Format, parts: Parts, shape: tuple[int, ...], layout: Layout 
     return PackedTensor(format, shape, layout, layout.pack(format, parts, shape))
 
 
-def quantize(weight: Any, format: Format, *, search: bool = True, layout: Layout | None = None
-             ) -> PackedTensor:  # fmt: skip
+def quantize(weight: Any, format: Format, *, inputs: Any = None, search: bool = True,
+             layout: Layout | None = None) -> PackedTensor:  # fmt: skip
     """Round a tensor [..., K] (numpy, torch, or what numpy can read) to a format.
 
     Every block is rounded to nearest, with the scale that covers its range or, with `search`, the
-    one of a few narrower ranges that gives the least squared error. Raises TileError for elements
-    that are not finite, and for blocks whose scale is out of the range of the scale's dtype.
+    one of a few narrower ranges that gives the least squared error. With `inputs` [samples, K], of
+    a weight [N, K], later columns make up for the rounding of earlier ones (GPTQ). Raises TileError
+    for elements that are not finite, and for blocks whose scale is out of its dtype's range.
     """
     if not isinstance(format, (Scaled, Dense)):
         raise TileError(f"quantize: expected a format such as int4(group=128), not {format!r}")
     x = _array(weight)
     if not x.shape or 0 in x.shape:
         raise TileError(f"quantize: expected a tensor with elements, not shape {list(x.shape)}")
-    parts = format.encode(x, search) if isinstance(format, Scaled) else format.encode(x)
+    if not isinstance(format, Scaled):
+        parts = format.encode(x)
+    elif inputs is None:
+        parts = format.encode(x, search)
+    else:
+        parts = calibrated.encode(format, x, _array(inputs), search)
     return packed(format, parts, x.shape, layout)
 
 

@@ -79,7 +79,8 @@ def scattered(records: Records, n: Coordinates, k: Coordinates) -> str:
     """What would make a step at these coordinates lie in one piece, or nothing if it does."""
     if n.multiple != COLUMNS and not records.n <= min(n.multiple, COLUMNS):
         return f"{COLUMNS} columns a tile, not {n.multiple}"
-    inside = records.depth % k.multiple == 0 and k.multiple % records.unit == 0
+    divides = records.depth % k.multiple == 0 or records.groups == 1
+    inside = divides and k.multiple % records.unit == 0
     if inside or k.multiple == records.depth or records.k <= k.multiple <= records.depth:
         return ""
     return (
