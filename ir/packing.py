@@ -291,3 +291,18 @@ class Records:
 
 
 Layout = Plain | Stream
+
+
+def default_layout(format: Format, shape: tuple[int, ...]) -> Layout:
+    """The layout of CPU code for a tensor."""
+    return Stream() if Stream.fits(format, shape) else Plain()
+
+
+def place(
+    layout: Layout, format: Format, shape: tuple[int, ...], component: str
+) -> tuple[int, Records | None]:
+    """Which array a component is in, and how it lies there if that is a stream."""
+    index = layout.place(format, component)
+    if isinstance(layout, Plain) or index:
+        return index, None
+    return index, layout.of(format, shape)

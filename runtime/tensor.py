@@ -13,7 +13,7 @@ from tilec.ir import calibrated
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
-from tilec.ir.packing import Layout, Parts, Plain, Records, Stream
+from tilec.ir.packing import Layout, Parts, Stream, default_layout
 from tilec.ir.scaled import Scaled
 from tilec.runtime.packed import PackedHandle
 
@@ -65,19 +65,12 @@ class PackedTensor:
         """The same tensor in another layout. Raises TileError where that can't hold it."""
         return packed(self.format, self.parts(), self.shape, layout)
 
-    def place(self, component: str) -> tuple[int, Records | None]:
-        """Which array a component is in, and how it lies there if that is a stream."""
-        index = self.layout.place(self.format, component)
-        if isinstance(self.layout, Plain) or index:
-            return index, None
-        return index, self.layout.of(self.format, self.shape)
-
 
 def packed(format: Format, parts: Parts, shape: tuple[int, ...], layout: Layout | None = None
            ) -> PackedTensor:  # fmt: skip
     """Components in their carriers as a packed tensor, by default in the layout of CPU code."""
     if layout is None:
-        layout = Stream() if Stream.fits(format, shape) else Plain()
+        layout = default_layout(format, shape)
     elif isinstance(layout, Stream) and not Stream.fits(format, shape):
         raise TileError(f"a stream holds a matrix of a scaled format, not {format}{list(shape)}")
     return PackedTensor(format, shape, layout, layout.pack(format, parts, shape))

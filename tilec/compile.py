@@ -7,17 +7,21 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from tilec.ir.core import Func
+from tilec.ir.core import Func, Value
 from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
+from tilec.ir.ops.memory import Store
+from tilec.ir.packing import Layout, default_layout, place
 from tilec.ir.parse import parse as parse_ir
 from tilec.ir.source import KernelSource, Param
 from tilec.ir.text import show
-from tilec.ir.types import Memory, Tile
+from tilec.ir.types import Memory, Shape, Tile, Type
 from tilec.lang.kernel import Definition, TensorSpec
 from tilec.lang.python import definition_of
 from tilec.passes import Step, parse_pipeline, run
+from tilec.passes.specialise import specialise
+from tilec.runtime.arguments import TensorArgument, describe
 from tilec.runtime.tensor import PackedTensor
 
 
@@ -60,36 +64,49 @@ def lower(
 
 def cpu_source(
     definition: Definition, types: Mapping[str, Format | DType], dims: Mapping[str, int],
-    tensors: Mapping[str, PackedTensor] | None = None, host: Any = None,
+    layouts: Mapping[str, Layout] | None = None, host: Any = None,
 ) -> KernelSource:  # fmt: skip
     """LLVM IR of a kernel for a machine, by default this one. Raises TileError at the user's line.
 
-    `tensors` are the packed ones among the arguments, whose layouts the code reads; `host` is the
-    Engine that will run it.
+    `layouts` says how scaled tensors lie in memory where that is not the default; `host` is the
+    Engine that will run the code.
     """
     from tilec.codegen.cpu import emit
 
     host = host or engine()
-    func = lower(definition, types, dims)
-    names = [p.name for p in definition.signature.params]
-    params = tuple(_param(p.hint, p.type, names, tensors or {}) for p in func.params)
+    whole = specialise(definition.ir(types), **dims)
+    func = run(pipeline(dims, host.pool.threads), whole)
+    given = {p.hint: p.type for p in whole.params}
+    params = tuple(_param(p, given, layouts or {}) for p in func.params)
     return emit(func, params, host.machine.cpu, host.machine.features, host.pool.threads)
 
 
-def _param(name: str, t: object, names: list[str], tensors: Mapping[str, PackedTensor]) -> Param:
-    whole, _, component = name.partition(".")
-    argument = names.index(whole)
-    match t:
-        case Memory():
-            shape = tuple(int(str(d)) for d in t.shape)
-            if whole not in tensors:
-                return Param(name, str(t.dtype), shape, "tensor", argument)
-            place, records = tensors[whole].place(component)
-            return Param(name, str(t.dtype), shape, "packed", argument, component, place, records)
-        case Tile():
-            return Param(name, str(t.dtype), (), "scalar", argument)
-        case _:
-            raise TileError(f"a parameter cannot be {t}")
+def _param(p: Value, given: Mapping[str, Type], layouts: Mapping[str, Layout]) -> Param:
+    """The slot of a parameter that the passes left, part of one that the user gave."""
+    name, _, component = p.hint.partition(".")
+    argument, whole = list(given).index(name), given[name]
+    if isinstance(p.type, Tile):
+        return Param(name, str(p.type.dtype), (), "scalar", argument)
+    if not (isinstance(p.type, Memory) and isinstance(whole, Memory)):
+        raise TileError(f"a parameter cannot be {p.type}")
+    dtype, shape = str(p.type.dtype), _known(p.type.shape)
+    if not component:
+        return Param(name, dtype, shape, "tensor", argument)
+    layout = layouts.get(name) or default_layout(whole.format, _known(whole.shape))
+    index, records = place(layout, whole.format, _known(whole.shape), component)
+    return Param(p.hint, dtype, shape, "packed", argument, component, index, records)
+
+
+def _known(shape: Shape) -> tuple[int, ...]:
+    unknown = [str(d) for d in shape if not isinstance(d, int)]
+    if unknown:
+        raise TileError(f"the dimension {unknown[0]} is not known", hint="give a number for it")
+    return tuple(int(str(d)) for d in shape)
+
+
+def written(func: Func) -> frozenset[str]:
+    """The names of the parameters that a kernel stores to."""
+    return frozenset(op.mem.hint for op in func.walk() if isinstance(op, Store))
 
 
 class Kernel:
@@ -120,42 +137,45 @@ class Kernel:
         if len(args) != len(signature.params):
             raise TileError(f"{self.name} takes {len(signature.params)} arguments, not {len(args)}")
         types: dict[str, Format | DType] = {}
-        tensors: dict[str, PackedTensor] = {}
+        layouts: dict[str, Layout] = {}
         shapes: list[tuple[int, ...] | None] = []
+        frozen: list[str] = []
         for p, arg in zip(signature.params, args, strict=True):
             shapes.append(None)
             if not isinstance(p.spec, TensorSpec):
                 continue
             if isinstance(arg, PackedTensor):
-                tensors[p.name], types[p.name], shapes[-1] = arg, arg.format, arg.shape
-            else:
-                types[p.name], shapes[-1] = self._tensor(p.name, p.spec, arg)
-        return engine().load(cpu_source(self.definition, types, signature.bind(shapes), tensors))
+                types[p.name], layouts[p.name], shapes[-1] = arg.format, arg.layout, arg.shape
+                continue
+            seen = self._tensor(p.name, p.spec, arg)
+            types[p.name], shapes[-1] = Dense(BY_NAME[seen.dtype]), tuple(seen.shape)
+            frozen += [] if seen.writable else [p.name]
+        self._refuse_frozen(types, frozen)
+        return engine().load(cpu_source(self.definition, types, signature.bind(shapes), layouts))
 
-    def _tensor(self, name: str, spec: TensorSpec, arg: Any) -> tuple[Format, tuple[int, ...]]:
-        """The format and shape of a dense argument that compiled code can read."""
-        from tilec.runtime.arguments import TensorArgument, describe
+    def _refuse_frozen(self, types: Mapping[str, Format | DType], frozen: list[str]) -> None:
+        for name in frozen and written(self.definition.ir(types)).intersection(frozen):
+            raise TileError(f"{self.name}: `{name}` is written, but the array is read-only")
 
+    def _tensor(self, name: str, spec: TensorSpec, arg: Any) -> TensorArgument:
+        """A dense argument that compiled code can read: contiguous and aligned."""
         seen = describe(arg)
         if not isinstance(seen, TensorArgument):
             dims = ", ".join(map(str, spec.dims))
             raise TileError(f"{self.name}: `{name}` is {arg!r}, expected a tensor [{dims}]")
-        return Dense(BY_NAME[seen.dtype]), _checked(self.name, name, seen)
-
-
-def _checked(kernel: str, name: str, seen: Any) -> tuple[int, ...]:
-    """The shape of a tensor that compiled code can read: on the CPU, contiguous, aligned."""
-    expected = 1
-    for n, stride in zip(reversed(seen.shape), reversed(seen.strides), strict=True):
-        if n > 1 and stride != expected:
+        expected = 1
+        for n, stride in zip(reversed(seen.shape), reversed(seen.strides), strict=True):
+            if n > 1 and stride != expected:
+                raise TileError(
+                    f"{self.name}: `{name}` is not contiguous (strides {list(seen.strides)})",
+                    hint="make a copy",
+                )
+            expected *= n
+        if not seen.aligned:
             raise TileError(
-                f"{kernel}: `{name}` is not contiguous (strides {list(seen.strides)})",
-                hint="make a copy",
+                f"{self.name}: `{name}` is not aligned to its elements", hint="make a copy"
             )
-        expected *= n
-    if not seen.aligned:
-        raise TileError(f"{kernel}: `{name}` is not aligned to its elements", hint="make a copy")
-    return tuple(seen.shape)
+        return seen
 
 
 def kernel(fn: Callable[..., Any]) -> Kernel:

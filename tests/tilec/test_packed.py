@@ -108,6 +108,18 @@ def test_wrong_calls(call, message):
     assert (y == 1).all()
 
 
+def test_read_only_arrays_are_not_written():
+    x, y = np.ones((3, 96), np.float32), np.ones((3, 48), np.float32)
+    w = tc.quantize(weight(), tc.int4(group=32))
+    x.flags.writeable = False
+    kernels.linear(x, w, y)
+    before = y.copy()
+    y.flags.writeable = False
+    with pytest.raises(tc.TileError, match="`y` is written, but the array is read-only"):
+        kernels.linear(x, w, y)
+    assert np.array_equal(y, before)
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -126,8 +138,8 @@ def test_bad_requests(bad, message):
     assert message in str(e.value)
 
 
-def remarks(kernel, tensors, types, dims):
-    source = cpu_source(kernel.definition, types, dims, tensors)
+def remarks(kernel, w, types, dims):
+    source = cpu_source(kernel.definition, types, dims, {"w": w.layout})
     return [(r.origin, r.message, r.missing, r.loc and r.loc.text.strip()) for r in source.remarks]
 
 
@@ -137,17 +149,17 @@ def test_remarks_say_what_was_missed_and_where():
     dims = {"M": 3, "N": 48, "K": 96}
     line = "acc += tc.dot(x[m, k], w[n, k].T)"
     hoisted = "`w` (int4<group=24, scale=f16>): codes in f32, the scale on the accumulator"
-    assert remarks(kernels.linear, {"w": w}, types, dims) == [("lower-formats", hoisted, "", line)]
+    assert remarks(kernels.linear, w, types, dims) == [("lower-formats", hoisted, "", line)]
     missing = "a stream, the layout of CPU code: relayout(Stream())"
-    assert remarks(kernels.linear, {"w": w.relayout(Plain())}, types, dims)[1:] == [
+    assert remarks(kernels.linear, w.relayout(Plain()), types, dims)[1:] == [
         ("cpu", "the codes of `w.codes` are read one by one", missing, line)
     ]
     missing = "k along its rows: it is the first operand as it lies; write dot(x, w.T)"
-    assert remarks(reversed_product, {"w": w}, types, dims) == [
+    assert remarks(reversed_product, w, types, dims) == [
         ("lower-formats", "`w` is decoded element by element", missing,
          "acc += tc.dot(w[n, k], x[m, k].T)")
     ]  # fmt: skip
     half = types | {"x": tc.f16}
     assert "products of f16 are computed in f32" in [
-        message for _, message, _, _ in remarks(kernels.linear, {"w": w}, half, dims)
+        message for _, message, _, _ in remarks(kernels.linear, w, half, dims)
     ]

@@ -100,7 +100,7 @@ def test_on_processors_with_less(older, name):
         y = np.full((rows, 70), np.nan, np.float32)
         types = {"x": dtype, "w": w.format, "y": tc.f32}
         dims = {"M": rows, "N": 70, "K": 96}
-        source = cpu_source(kernels.linear.definition, types, dims, {"w": w}, older)
+        source = cpu_source(kernels.linear.definition, types, dims, host=older)
         compiled = older.load(source)
         older.dispatcher("linear", lambda _, c=compiled: c).launch(dtype.to_storage(x), w, y)
         assert np.array_equal(y, x @ w.dequantize().T), (w, rows)
