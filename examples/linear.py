@@ -30,7 +30,8 @@ def main() -> None:
     """Run both and print how far they are from float64."""
     rng = np.random.default_rng(0)
     m, n, k = 65, 130, 257
-    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((m, k), (n, k), (n,)))
+    x, w = (rng.standard_normal(s).astype(np.float16) for s in ((m, k), (n, k)))
+    b = rng.standard_normal(n).astype(np.float32)
     z = x.astype(float) @ w.T.astype(float) + b
     want = 0.5 * z * (1 + np.vectorize(math.erf)(z / math.sqrt(2)))
     text = (Path(__file__).parent / "linear.tile").read_text()

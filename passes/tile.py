@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
@@ -14,118 +15,126 @@ from tilec.ir.ops.shape import Transpose
 from tilec.ir.types import Span, Tile
 from tilec.passes.pipeline import register
 
-ROWS, COLUMNS, DEPTH = 256, 64, 256  # of a product: A's rows stay in L2, a B panel in L1
-BUDGET = 8192  # elements of a tile without a product: its temporaries stay in L1 and L2
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that tiles should be: sides of a product, and elements of one without a product."""
+
+    rows: int
+    columns: int
+    depth: int
+    budget: int
 
 
 @register("tile")
-def tile(func: Func, *, threads: int = 2, **sizes: int) -> Func:
+def tile(
+    func: Func, *, threads: int = 2, rows: int = 256, columns: int = 64, depth: int = 256,
+    budget: int = 8192, **sizes: int,
+) -> Func:  # fmt: skip
     """Choose every tile size that is left open; `sizes` (`m=16`) pins some.
+
+    The defaults fit a processor with vectors: of a product, the first operand's rows stay in L2
+    and a panel of the second in L1; without one, temporaries stay in L1 and L2.
 
     Before: extents are numbers. A product's k step divides the group of a scaled operand, so that
     its scale is constant over a step. After: every Grid and For says its tiles.
     """
-    roles = _roles(func)
-    return func.replaced(_block(func.body, {}, roles, dict(sizes), threads))
+    limits = Limits(rows, columns, depth, budget)
+    chooser = _Chooser(limits, _roles(func, limits), dict(sizes), threads)
+    return func.replaced(chooser.block(func.body, {}))
 
 
-def _roles(func: Func) -> dict[str, int]:
+def _roles(func: Func, limits: Limits) -> dict[str, int]:
     """The most that each size symbol should be, from the products that it takes part in."""
     roles: dict[str, int] = {}
+    steps: dict[str, int] = {}
     made = {v: op for op in func.walk() for v in op.results}
+    sides = (limits.rows, limits.depth, limits.columns)
     for op in func.walk():
         if isinstance(op, Dot):
             assert isinstance(op.a.type, Tile)
             assert isinstance(op.b.type, Tile)
-            for extent, most in zip(
-                (*op.a.type.shape, op.b.type.shape[1]), (ROWS, DEPTH, COLUMNS), strict=True
-            ):
+            extents = (*op.a.type.shape, op.b.type.shape[1])
+            for extent, most in zip(extents, sides, strict=True):
                 if isinstance(extent, Sym):
                     roles[extent.text] = min(most, roles.get(extent.text, most))
             for side in (op.a, op.b):
-                _group(made, side, op.a.type.shape[1], roles)
-    return roles
+                group, depth = _group(made, side), str(op.a.type.shape[1])
+                if group is not None and depth in roles:
+                    steps[depth] = gcd(steps.get(depth, 0), _step(group, limits.depth))
+    return roles | steps
 
 
-def _group(made: dict[Value, Op], v: Value, depth: Extent, roles: dict[str, int]) -> None:
+def _group(made: dict[Value, Op], v: Value) -> int | None:
+    """Elements of a scaled operand that share a scale, where it is read as it lies or turned."""
     op = made.get(v)
     if isinstance(op, Transpose):
         op = made.get(op.a)
-    if isinstance(op, Load) and isinstance(depth, Sym):
-        group = getattr(getattr(op.mem.type, "format", None), "group", None)
-        if isinstance(group, int):
-            roles[depth.text] = gcd(roles.get(depth.text, 0) % DEPTH, _step(group))
+    return getattr(getattr(op.mem.type, "format", None), "group", None) if isinstance(op, Load) \
+        else None  # fmt: skip
 
 
-def _step(group: int) -> int:
+def _step(group: int, most: int) -> int:
     """A step of k that divides a group: the group, or the largest divisor that is not too deep."""
-    if group <= DEPTH:
+    if group <= most:
         return group
-    return max((d for d in range(1, DEPTH + 1) if group % d == 0), key=lambda d: (d % 32 == 0, d))
+    return max((d for d in range(1, most + 1) if group % d == 0), key=lambda d: (d % 32 == 0, d))
 
 
-def _block(
-    block: Block, to: dict[Value, Value], roles: dict[str, int], sizes: dict[str, int], threads: int
-) -> Block:
-    for p in block.params:
-        to[p] = p
-    b = Builder()
-    for op in block.ops:
-        changed: dict[str, Any] = {
-            n: _block(getattr(op, n), to, roles, sizes, threads) for n in op.fields("block")
-        }
-        if isinstance(op, control.Grid):
-            changed["tiles"] = _grid(op, roles, sizes, threads)
-        if isinstance(op, control.For) and op.tile is None:
-            changed["tile"] = sizes.get(op.size.text) or _clipped(
-                op.dim, roles.get(op.size.text, DEPTH)
-            )
-        new = b.add(op.rebuilt(to, **changed))
-        to.update(zip(op.results, new.results, strict=True))
-    return Block(block.params, tuple(b.ops), tuple(to[v] for v in block.results))
+@dataclass(frozen=True)
+class _Chooser:
+    limits: Limits
+    roles: dict[str, int]
+    sizes: dict[str, int]
+    threads: int
+
+    def block(self, block: Block, to: dict[Value, Value]) -> Block:
+        """A block with every tile size chosen."""
+        to.update({p: p for p in block.params})
+        b = Builder()
+        for op in block.ops:
+            blocks = op.fields("block")
+            changed: dict[str, Any] = {n: self.block(getattr(op, n), to) for n in blocks}
+            if isinstance(op, control.Grid):
+                changed["tiles"] = self.grid(op)
+            if isinstance(op, control.For) and op.tile is None:
+                most = self.roles.get(op.size.text, self.limits.depth)
+                changed["tile"] = self.sizes.get(op.size.text) or _clipped(op.dim, most)
+            new = b.add(op.rebuilt(to, **changed))
+            to.update(zip(op.results, new.results, strict=True))
+        return Block(block.params, tuple(b.ops), tuple(to[v] for v in block.results))
+
+    def grid(self, op: control.Grid) -> tuple[int, ...]:
+        """A product's tiles by role; others from the last dimension on while the budget lasts."""
+        chosen: list[int] = []
+        left = self.limits.budget // max(1, self.whole(op))
+        axes = list(zip(op.dims, op.sizes, op.tiles, strict=True))
+        for dim, size, pinned in reversed(axes):
+            if pinned is None:
+                most = self.roles.get(size.text, max(1, left))
+                pinned = self.sizes.get(size.text) or _clipped(dim, most)
+            left //= max(pinned, 1)
+            chosen.insert(0, pinned)
+        return self.spread(op, chosen)
+
+    def whole(self, op: control.Grid) -> int:
+        """The largest extent that the body loads whole: a row of it counts against the budget."""
+        spans = [v.type for o in op.body.walk() for v in o.results if isinstance(v.type, Span)]
+        sizes = [s.size if isinstance(s.size, int) else self.limits.budget for s in spans]
+        return max(sizes, default=1)
+
+    def spread(self, op: control.Grid, out: list[int]) -> tuple[int, ...]:
+        """Smaller first tiles, where there would be fewer tasks than four a thread."""
+        for i, (dim, size, pinned) in enumerate(zip(op.dims, op.sizes, op.tiles, strict=True)):
+            free = pinned is None and size.text not in (*self.sizes, *self.roles)
+            free = free and isinstance(dim, int)
+            while free and out[i] > 1 and _tasks(op, out) < 4 * self.threads:
+                out[i] = -(-out[i] // 2)
+        return tuple(out)
 
 
 def _clipped(dim: Extent, most: int) -> int:
     return max(1, min(most, dim)) if isinstance(dim, int) else most
-
-
-def _grid(
-    op: control.Grid, roles: dict[str, int], sizes: dict[str, int], threads: int
-) -> tuple[int, ...]:
-    """A product's tiles by role; others from the last dimension on until the budget is used up."""
-    chosen: list[int] = []
-    left = BUDGET // max(1, _whole(op))
-    for dim, size, pinned in zip(
-        reversed(op.dims), reversed(op.sizes), reversed(op.tiles), strict=True
-    ):
-        if pinned is None:
-            most = roles.get(size.text, max(1, left))
-            pinned = sizes.get(size.text) or _clipped(dim, most)
-        left //= max(pinned, 1)
-        chosen.insert(0, pinned)
-    return _spread(op, tuple(chosen), roles, sizes, threads)
-
-
-def _whole(op: control.Grid) -> int:
-    """The largest extent that the body loads whole: a row of it counts against the budget."""
-    spans = [v.type for o in op.body.walk() for v in o.results if isinstance(v.type, Span)]
-    return max((s.size for s in spans if isinstance(s.size, int)), default=1)
-
-
-def _spread(
-    op: control.Grid,
-    tiles: tuple[int, ...],
-    roles: dict[str, int],
-    sizes: dict[str, int],
-    threads: int,
-) -> tuple[int, ...]:
-    """Smaller first tiles, where there would be fewer tasks than four a thread."""
-    out = list(tiles)
-    for i, (dim, size, pinned) in enumerate(zip(op.dims, op.sizes, op.tiles, strict=True)):
-        free = pinned is None and size.text not in sizes and size.text not in roles
-        while free and out[i] > 1 and _tasks(op, out) < 4 * threads and isinstance(dim, int):
-            out[i] = -(-out[i] // 2)
-    return tuple(out)
 
 
 def _tasks(op: control.Grid, tiles: list[int]) -> int:

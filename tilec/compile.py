@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -20,9 +19,11 @@ from tilec.ir.types import Memory, Shape, Tile, Type
 from tilec.lang.kernel import Definition, TensorSpec
 from tilec.lang.python import definition_of
 from tilec.passes import Step, parse_pipeline, run
+from tilec.passes.pipeline import Dump
 from tilec.passes.specialise import specialise
 from tilec.runtime.arguments import TensorArgument, describe
 from tilec.runtime.tensor import PackedTensor
+from tilec.settings import settings
 
 
 @cache
@@ -31,7 +32,8 @@ def engine() -> Any:
     from tilec.runtime.cache import Cache, default_directory
     from tilec.runtime.engine import Engine
 
-    return Engine(Cache(default_directory(os.environ)))
+    chosen = settings()
+    return Engine(Cache(default_directory(chosen.environment)), threads=chosen.threads)
 
 
 def pipeline(dims: Mapping[str, int], threads: int) -> tuple[Step, ...]:
@@ -44,7 +46,7 @@ def pipeline(dims: Mapping[str, int], threads: int) -> tuple[Step, ...]:
     )
 
 
-def optimize(text: str, passes: str) -> str:
+def optimize(text: str, passes: str, dump: Dump | None = None) -> str:
     """A `.tile` program or IR text through a textual pipeline, as IR text."""
     from tilec.lang.text import parse as parse_tile
 
@@ -52,7 +54,7 @@ def optimize(text: str, passes: str) -> str:
         d.ir() for d in parse_tile(text).values()
     ]  # fmt: skip
     steps = parse_pipeline(passes)
-    return "\n".join(show(run(steps, f)) for f in functions)
+    return "\n".join(show(run(steps, f, dump)) for f in functions)
 
 
 def lower(

@@ -24,6 +24,22 @@ FREE = (shape.Full, shape.Iota, shape.Coordinates)
 VIEWS = (shape.Broadcast, shape.Transpose, shape.Slice, shape.Reshape)
 
 
+def handles(cls: type[Op]) -> str:
+    """Where the code of an op is made."""
+    if cls is control.Grid:
+        return "codegen/cpu/__init__.py"
+    if Trait.ELEMENTWISE in cls.traits:
+        return "codegen/cpu/pointwise.py"
+    if issubclass(cls, (mem.Load, mem.Store)):
+        return "codegen/cpu/memory.py"
+    if cls is reductions.Dot:
+        return "codegen/cpu/dot.py"
+    if issubclass(cls, reductions.Reduction):
+        return "codegen/cpu/reduce.py"
+    views_ = (*VIEWS, shape.Join, shape.RandomBits, shape.Full, shape.Iota, shape.Coordinates)
+    return f"codegen/cpu/{'views' if issubclass(cls, views_) else 'control'}.py"
+
+
 def often(block: Block) -> Counter[Value]:
     """How many times each value is read; reading it from an inner region counts as often."""
     uses: Counter[Value] = Counter(block.results)

@@ -1,0 +1,88 @@
+"""Func -> Triton source: one readable file that imports nothing but triton.
+
+Before: tile sizes are chosen, formats are lowered to plain memory. Tiles are clipped in meaning;
+here they are padded to powers of two, and masks keep the padding out of memory, products and
+reductions. Dimensions that stay names become arguments of the kernel; one that a tile holds whole
+also gives a `BLOCK_<name>` constant.
+"""
+
+from __future__ import annotations
+
+from tilec.codegen.triton.control import Walker, check
+from tilec.codegen.triton.printer import DTYPES, Printer, block_of
+from tilec.ir.core import Func, Value
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Sym
+from tilec.ir.ops import control
+from tilec.ir.source import KernelSource, Param
+from tilec.ir.types import Memory, Tile
+
+
+def emit(func: Func) -> KernelSource:
+    """Triton source of a function with one grid: `<name>_kernel`, and `<name>` that launches it.
+
+    Params are the tensors and scalars in order. Raises TileError where Triton can't do an op.
+    """
+    grid = check(func)
+    p = Printer()
+    walker = Walker(p, func)
+    for op in func.body.ops:
+        if op is not grid:
+            walker.op(op)
+    walker.grid(grid)
+    names = [_argument(v) for v in func.params]
+    dims = p.dims(func)
+    head = [*names, *dims, *(f"{b}: tl.constexpr" for b in p.constants)]
+    lines = [
+        f'"""`{func.name}`, compiled by tilec for Triton."""', "",
+        "import triton", "import triton.language as tl", "", "",
+        "@triton.jit", f"def {func.name}_kernel({', '.join(head)}):",
+        *p.top, *p.lines, "", "",
+        *_launcher(func, grid, p, dims), "",
+    ]  # fmt: skip
+    text = "\n".join(lines)
+    params = tuple(_param(v, i) for i, v in enumerate(func.params))
+    return KernelSource("triton", text, f"{func.name}_kernel", params, 0, func.remarks)
+
+
+def _argument(v: Value) -> str:
+    return v.hint.replace(".", "_")
+
+
+def _param(v: Value, place: int) -> Param:
+    match v.type:
+        case Memory(shape=shape):
+            known = tuple(d if isinstance(d, int) else str(d) for d in shape)
+            return Param(_argument(v), str(v.type.dtype), known, "tensor", place)
+        case Tile(dtype=dtype):
+            return Param(_argument(v), str(dtype), (), "scalar", place)
+        case _:
+            raise TileError(f"triton: a parameter cannot be {v.type}")
+
+
+def _launcher(func: Func, grid: control.Grid, p: Printer, dims: list[str]) -> list[str]:
+    """A plain function that reads the dimensions off the tensors and launches the kernel."""
+    names = [_argument(v) for v in func.params]
+    lines = [f"def {func.name}({', '.join(names)}):"]
+    lines.append('    """Launch on tensors that are contiguous; the results are written."""')
+    for d in dims:
+        lines.append(f"    {d} = {_source(func, d)}")
+    for b in p.constants:
+        lines.append(f"    {b} = {p.constants[b]}")
+    counts = [f"triton.cdiv({d}, {t})" for d, t in zip(grid.dims, grid.tiles, strict=True)]
+    lines.append(f"    programs = {' * '.join(counts) or '1'}")
+    given = ", ".join([*names, *dims, *p.constants])
+    lines.append(f"    {func.name}_kernel[(programs,)]({given})")
+    return lines
+
+
+def _source(func: Func, dim: str) -> str:
+    for v in func.params:
+        if isinstance(v.type, Memory) and v.type.dtype.bits >= 8:
+            for axis, d in enumerate(v.type.shape):
+                if isinstance(d, Sym) and d.text == dim:
+                    return f"{_argument(v)}.shape[{axis}]"
+    raise TileError(f"triton: no tensor says what {dim} is", hint="give the dimension a number")
+
+
+__all__ = ["DTYPES", "block_of", "emit"]

@@ -1,0 +1,373 @@
+"""Ops in order, loops and branches: one walker prints a block and keeps the text of each value."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tilec.codegen.triton import memory, pointwise, tiles
+from tilec.codegen.triton.printer import Axis, Printer, bare, block_of, dtype_of
+from tilec.ir.core import Block, Func, Op, Trait, Value
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Extent, Sym, ceil_div
+from tilec.ir.ops import arith, control, reduce, shape
+from tilec.ir.ops import memory as mem
+from tilec.ir.types import Memory, Span, Tile
+
+UNSUPPORTED: dict[type[Op], str] = {
+    shape.Slice: "Triton can't take a part of a tile in registers",
+    shape.Join: "Triton joins tiles of equal powers of two only",
+} | pointwise.UNSUPPORTED
+LONGEST = 60  # characters of an expression that is written where it is used
+
+
+def check(func: Func) -> control.Grid:
+    """The only grid of a function. Raises TileError where Triton can't do an op."""
+    for op in func.walk():
+        if type(op) in UNSUPPORTED:
+            raise TileError(f"triton: no code for {op.name}: {UNSUPPORTED[type(op)]}", op.loc)
+    acting = [op for op in func.body.ops if Trait.WRITES in op.traits]
+    if len(acting) != 1 or not isinstance(acting[0], control.Grid):
+        raise TileError(f"triton: {func.name} has {len(acting)} loops over tiles, expected one")
+    return acting[0]
+
+
+def handles(cls: type[Op]) -> str:
+    """Where an op is printed, or the reason why it is not."""
+    if cls in UNSUPPORTED:
+        return f"none: {UNSUPPORTED[cls]}"
+    if Trait.ELEMENTWISE in cls.traits:
+        return "codegen/triton/pointwise.py"
+    if issubclass(cls, (mem.Load, mem.Store)):
+        return "codegen/triton/memory.py"
+    inside = issubclass(cls, (control.Grid, control.For, control.Count, control.While, control.If))
+    return f"codegen/triton/{'control' if inside else 'tiles'}.py"
+
+
+def _uses(block: Block) -> Counter[Value]:
+    """How often each value is read; from a loop counts as often."""
+    uses: Counter[Value] = Counter(block.results)
+    for op in block.ops:
+        uses.update(op.operands)
+        for inner in op.blocks:
+            own = {v for o in inner.walk() for v in o.results} | set(inner.params)
+            for v, n in _uses(inner).items():
+                uses[v] += n if v in own else 2
+    return uses
+
+
+class Walker:
+    """Prints the ops of blocks; `text` is how each value is written where it is used."""
+
+    def __init__(self, p: Printer, func: Func) -> None:
+        self.p, self.uses = p, _uses(func.body)
+        self.text: dict[Value, str] = {}
+        self.made: dict[Value, Op] = {}
+        self.wanted: dict[Value, str] = {}  # names that results must have
+        self.last: set[Op] = set()  # of the ops of a line, those that make what it assigns
+        self.inside: tuple[Op, ...] = ()
+        for v in func.params:
+            self.text[v] = p.fresh(v.hint.replace(".", "_"))
+        p.taken.update(p.dims(func))
+        for op in func.walk():
+            if isinstance(op, reduce.Dot):
+                for v in (op.a, op.b):
+                    assert isinstance(v.type, Tile)
+                    p.large.update(map(str, v.type.shape))
+
+    def operand(self, v: Value) -> str:
+        """A value as a whole tile."""
+        op = self.made.get(v)
+        if isinstance(op, shape.Full):
+            return tiles.full(self.p, op)
+        if isinstance(op, shape.Broadcast):
+            source = tiles.stretched(op, self.operand(op.a))
+            return f"tl.broadcast_to({bare(source)}, {self.p.shape(_tile(v))})"
+        return self.text[v]
+
+    def loose(self, v: Value) -> str:
+        """A value beside others of its shape: constants and stretched axes as they are."""
+        op = self.made.get(v)
+        if isinstance(op, shape.Full):
+            return tiles.literal(op)
+        if isinstance(op, shape.Broadcast):
+            return tiles.stretched(op, self.loose(op.a) if op.a in self.made else self.text[op.a])
+        return self.text[v]
+
+    def block(self, block: Block) -> None:
+        """Print the ops of a block."""
+        self.last |= set({op.loc and op.loc.line: op for op in block.ops if op.results}.values())
+        for op in block.ops:
+            try:
+                self.op(op)
+            except TileError as e:
+                raise e.at(op.loc) from None
+
+    def op(self, op: Op) -> None:
+        """Print one op."""
+        match op:
+            case control.For():
+                self._for(op)
+            case control.Count():
+                self._count(op)
+            case control.While():
+                self._while(op)
+            case control.If():
+                self._if(op)
+            case mem.Store():
+                self._store(op)
+            case mem.Whole():
+                self._whole(op)
+            case shape.Full() | shape.Broadcast():
+                self.made[op.result] = op
+            case _:
+                self._value(op)
+
+    def _value(self, op: Op) -> None:
+        v = op.result
+        self.made[v] = op
+        text = self._expression(op)
+        atom = text if tiles.is_atom(text) else f"({text})"
+        plain = Trait.ELEMENTWISE in op.traits or isinstance(op, (shape.Reshape, shape.Transpose))
+        if v not in self.wanted and plain and self.uses[v] <= 1 and len(text) < LONGEST:
+            self.text[v] = atom
+            return
+        self.p.at(op)
+        self.text[v] = self.wanted.get(v) or self.p.name_for(op, op in self.last)
+        self.p.line(f"{self.text[v]} = {bare(text)}")
+
+    def _expression(self, op: Op) -> str:
+        p = self.p
+        match op:
+            case mem.Load():
+                assert isinstance(op.mem.type, Memory)
+                found, rank = self._places(op.mem.type, op.indices)
+                return memory.load(p, self.text[op.mem], op.mem.type, found, rank)
+            case reduce.Dot():
+                return self._dot(op)
+            case reduce.Reduction():
+                return tiles.reduction(p, op, self.operand(op.a))
+            case _ if Trait.ELEMENTWISE in op.traits:
+                return self._elementwise(op)
+            case shape.Start():
+                return f"{self.text[op.span]}_start"
+            case shape.Coordinates():
+                return self.text[op.span]
+            case _:
+                return tiles.emit(p, op, [self.operand(v) for v in op.operands])
+
+    def _elementwise(self, op: Op) -> str:
+        """Operands as they are, but one of them whole, so that the result is."""
+        args = [self.loose(v) for v in op.operands]
+        whole = [v for v in op.operands
+                 if not isinstance(self.made.get(v), (shape.Full, shape.Broadcast))]  # fmt: skip
+        if not whole or isinstance(op, pointwise.Cast | pointwise.Bitcast):
+            args[0] = self.operand(op.operands[0])
+        return pointwise.emit(op, args)
+
+    def _dot(self, op: reduce.Dot) -> str:
+        """Padding along k must be 0 in both operands: only loads are sure to have it so."""
+        sides: list[str] = []
+        for v, axis in ((op.a, 1), (op.b, 0)):
+            text = self.operand(v)
+            mask = self.p.axis(_tile(v).shape[axis]).mask
+            if mask and not self._zero_outside(v):
+                text = f"tl.where({mask}[{'None, :' if axis else ':, None'}], {text}, 0)"
+            sides.append(text)
+        common = tiles.common(_tile(op.a).dtype, _tile(op.b).dtype)
+        sides = [s if _tile(v).dtype == common else f"{s}.to({dtype_of(common)})"
+                 for s, v in zip(sides, (op.a, op.b), strict=True)]  # fmt: skip
+        exact = ', input_precision="ieee"' if common.is_float and common.bits == 32 else ""
+        acc = self.operand(op.acc)
+        if op.scale is None:
+            kept = "" if acc == tiles.ZERO else f", {acc}"
+            return f"tl.dot({sides[0]}, {sides[1]}{kept}{exact})"
+        return f"{acc} + tl.dot({sides[0]}, {sides[1]}{exact}) * {self.operand(op.scale)}[None, :]"
+
+    def _zero_outside(self, v: Value) -> bool:
+        op = self.made.get(v)
+        if isinstance(op, (shape.Transpose, pointwise.Cast)):
+            return self._zero_outside(op.a)
+        return isinstance(op, mem.Load)
+
+    def _store(self, op: mem.Store) -> None:
+        assert isinstance(op.mem.type, Memory)
+        if op.mem.type.dtype.bits < 8 and op.mem.type.dtype.is_integer:
+            raise TileError(f"triton: no code for stores of {op.mem.type.dtype}")
+        found, rank = self._places(op.mem.type, op.indices)
+        value = self.operand(op.value)
+        self.p.at(op)
+        self.p.line(memory.store(self.text[op.mem], op.mem.type, found, rank, bare(value)))
+
+    def _places(self, t: Memory, indices: tuple[Value, ...]) -> tuple[list[memory.Place], int]:
+        texts = [self.operand(i) for i in indices]
+        sure = [self._inside(v, d) for v, d in zip(indices, t.shape, strict=True)]
+        return memory.places(self.p, indices, texts, t.shape, sure)
+
+    def _inside(self, v: Value, dim: Extent) -> bool:
+        """Whether an index is a coordinate of a span, or the number of its group."""
+        op, by = self.made.get(v), 1
+        if isinstance(op, arith.FloorDiv) and isinstance(self.made.get(op.b), shape.Full):
+            by = int(self.made[op.b].attributes["value"])
+            op = self.made.get(op.a)
+        if not isinstance(op, (shape.Start, shape.Coordinates)):
+            return False
+        assert isinstance(op.span.type, Span)
+        return ceil_div(op.span.type.dim, by) == dim
+
+    # -- spans --
+
+    def _whole(self, op: mem.Whole) -> None:
+        self.text[op.result] = self.p.axis(op.dim).offsets
+
+    def span(self, v: Value, size: Sym, dim: Extent, tile: int | None, start: str) -> None:
+        """Lines that make the coordinates of a span from where it starts, and their mask."""
+        if tile is None:
+            raise TileError(f"triton: the tile size `{size}` is not chosen",
+                            hint="run the pass `tile` first")  # fmt: skip
+        p = self.p
+        least = 16 if size.text in p.large else 1
+        block = block_of(tile, least)
+        offsets = p.fresh(f"offs_{size}")
+        p.line(f"{offsets} = {start} + tl.arange(0, {block})")
+        self.text[v] = offsets
+        masks = [f"(tl.arange(0, {block}) < {tile})"] if block != tile else []
+        if not (isinstance(dim, int) and dim % tile == 0):
+            masks.append(f"({offsets} < {dim})")
+        mask = ""
+        if masks:
+            mask = p.fresh(f"mask_{size}")
+            p.line(f"{mask} = {bare(' & '.join(masks))}")
+        p.axes[size.text] = Axis(str(block), mask)
+        p.taken.add(f"{offsets}_start")
+        if self._starts(v):
+            p.line(f"{offsets}_start = {start}")
+
+    def _starts(self, v: Value) -> bool:
+        return any(isinstance(o, shape.Start) and o.span is v for o in self.inside)
+
+    def grid(self, op: control.Grid) -> None:
+        """One program for each tile, the last dimension fastest."""
+        p = self.p
+        self.inside = tuple(op.body.walk())
+        if len(op.dims) > 1:
+            p.line("pid = tl.program_id(0)")
+        for i, (v, size, dim, tile) in reversed(list(enumerate(
+            zip(op.body.params, op.sizes, op.dims, op.tiles, strict=True)
+        ))):  # fmt: skip
+            program = "tl.program_id(0)" if len(op.dims) == 1 else "pid"
+            if i:
+                count = f"tl.cdiv({dim}, {tile})"
+                start = f"pid % {count} * {tile}"
+            else:
+                start = f"{program} * {tile}"
+            name = p.fresh(f"start_{size}")
+            p.line(f"{name} = {start}")
+            self.span(v, size, dim, tile, name)
+            if i:
+                p.line(f"pid = pid // {count}")
+        self.block(op.body)
+
+    # -- regions --
+
+    def _carry(self, op: Op, init: tuple[Value, ...], params: tuple[Value, ...]) -> list[str]:
+        names: list[str] = []
+        for v, param in zip(init, params, strict=True):
+            self.p.at(self.made.get(v, op))
+            names.append(self.p.name_for(self.made.get(v, op), v in self.made))
+            self.p.line(f"{names[-1]} = {self.operand(v)}")
+            self.text[param] = names[-1]
+        return names
+
+    def _repeat(self, body: Block, params: tuple[Value, ...], names: list[str]) -> None:
+        """A loop's body, whose results become the carried values."""
+        for result, param, name in zip(body.results, params, names, strict=True):
+            if _last_reader(body, result, param):
+                self.wanted[result] = name
+        start = len(self.p.lines)
+        self.block(body)
+        changed = [(n, self.operand(v)) for n, v in zip(names, body.results, strict=True)
+                   if self.operand(v) != n]  # fmt: skip
+        if changed:
+            left, right = (", ".join(side) for side in zip(*changed, strict=True))
+            self.p.line(f"{left} = {right}")
+        if len(self.p.lines) == start:
+            self.p.line("pass")
+
+    def _for(self, op: control.For) -> None:
+        p = self.p
+        names = self._carry(op, op.init, op.body.params[1:])
+        self.p.at(op)
+        start = p.fresh(f"start_{op.size}")
+        stop = str(op.dim)
+        if op.stop is not None:
+            stop = f"tl.minimum({self.operand(op.stop)}, {op.dim})"
+        p.line(f"for {start} in range(0, {stop}, {op.tile}):")
+        p.depth += 1
+        self.span(op.body.params[0], op.size, op.dim if op.stop is None else Sym(stop), op.tile,
+                  start)  # fmt: skip
+        self._repeat(op.body, op.body.params[1:], names)
+        p.depth -= 1
+        self._end(op, names)
+
+    def _end(self, op: Op, names: list[str]) -> None:
+        for v, name in zip(op.results, names, strict=True):
+            self.text[v] = name
+
+    def _count(self, op: control.Count) -> None:
+        p = self.p
+        names = self._carry(op, op.init, op.body.params[1:])
+        self.p.at(op)
+        i = self.text[op.body.params[0]] = p.fresh("i")
+        bounds = ", ".join(self.loose(v) for v in (op.start, op.stop, op.step))
+        p.line(f"for {i} in range({bounds}):")
+        p.depth += 1
+        self._repeat(op.body, op.body.params[1:], names)
+        p.depth -= 1
+        self._end(op, names)
+
+    def _while(self, op: control.While) -> None:
+        p = self.p
+        names = self._carry(op, op.init, op.body.params)
+        for v, name in zip(op.test.params, names, strict=True):
+            self.text[v] = name
+        self.block(op.test)
+        going = p.fresh("going")
+        p.line(f"{going} = {self.operand(op.test.results[0])}")
+        p.line(f"while {going}:")
+        p.depth += 1
+        self._repeat(op.body, op.body.params, names)
+        self.block(op.test)
+        p.line(f"{going} = {self.operand(op.test.results[0])}")
+        p.depth -= 1
+        self._end(op, names)
+
+    def _if(self, op: control.If) -> None:
+        p = self.p
+        names = [p.name_for(op, True) for _ in op.results]
+        condition = self.operand(op.condition)
+        for word, block in ((f"if {condition}:", op.then), ("else:", op.otherwise)):
+            if word == "else:" and not block.ops and not names:
+                continue
+            p.line(word)
+            p.depth += 1
+            self.block(block)
+            for name, v in zip(names, block.results, strict=True):
+                p.line(f"{name} = {self.operand(v)}")
+            if not block.ops and not names:
+                p.line("pass")
+            p.depth -= 1
+        self._end(op, names)
+
+
+def _last_reader(body: Block, result: Value, param: Value) -> bool:
+    """Whether nothing in a body reads a carried value after the op that makes its next value."""
+    made = [i for i, op in enumerate(body.ops) if result in op.results and not op.blocks]
+    later = body.ops[made[0] + 1 :] if made else ()
+    inner = (o for op in later for o in (op, *(x for b in op.blocks for x in b.walk())))
+    others = [r for r in body.results if r is not result]
+    return bool(made) and param not in others and not any(param in o.operands for o in inner)
+
+
+def _tile(v: Value) -> Tile:
+    assert isinstance(v.type, Tile)
+    return v.type

@@ -1,0 +1,165 @@
+"""What the text of a kernel is built from: lines, names, padded sizes and their masks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from tilec.ir.core import Func, Op
+from tilec.ir.dtype import DType
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Extent, Sym, names
+from tilec.ir.ops.memory import Load
+from tilec.ir.types import Memory, Tile
+
+DTYPES = {
+    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16",
+    "e4m3": "float8e4nv", "e5m2": "float8e5", "i64": "int64", "i32": "int32", "i16": "int16",
+    "i8": "int8", "u32": "uint32", "u16": "uint16", "u8": "uint8", "bool": "int1",
+}  # fmt: skip
+ASSIGNED = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:[-+*/|&^%]|//|\*\*)?=(?!=)")
+NAMES = {"sum": "total", "max": "most", "min": "least", "dot": "product", "if": "chosen"}
+WIDTH = 96
+LEAST_DOT = 16  # the least extent of any side of a product
+
+
+def dtype_of(t: DType) -> str:
+    """The Triton type in which values of a dtype are computed; codes live in bytes."""
+    if t.is_integer and t.bits < 8:
+        return "tl.int8" if t.kind == "int" else "tl.uint8"
+    return f"tl.{DTYPES[str(t)]}"
+
+
+def block_of(n: int, least: int = 1) -> int:
+    """The power of two that holds n elements."""
+    return max(least, 1 << (n - 1).bit_length())
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A padded extent: its block size as text, and the name of the mask of what is inside."""
+
+    block: str
+    mask: str = ""
+    offsets: str = ""
+
+
+@dataclass
+class Printer:
+    """The text so far, and what extents stand for."""
+
+    lines: list[str] = field(default_factory=list[str])
+    top: list[str] = field(default_factory=list[str])
+    depth: int = 1
+    axes: dict[str, Axis] = field(default_factory=dict[str, Axis])
+    constants: dict[str, str] = field(default_factory=dict[str, str])
+    large: set[str] = field(default_factory=set[str])  # extents that take part in a product
+    taken: set[str] = field(default_factory=lambda: {"tl", "triton", "pid"})
+    said: tuple[str, int] | None = None
+
+    def line(self, text: str) -> None:
+        """A line at the present depth; a call that is too long gets a line an argument."""
+        indent = "    " * self.depth
+        if len(indent + text) <= WIDTH or not text.endswith(")"):
+            self.lines.append(indent + text)
+            return
+        head, arguments = _call(text)
+        self.lines.append(f"{indent}{head}(")
+        self.lines += [f"{indent}    {a}," for a in arguments]
+        self.lines.append(f"{indent})")
+
+    def at(self, op: Op) -> None:
+        """The user's line as a comment, once for all that is made from it."""
+        if op.loc is not None and (op.loc.file, op.loc.line) != self.said:
+            self.said = (op.loc.file, op.loc.line)
+            self.line(f"# {op.loc.text.strip()}")
+
+    def fresh(self, name: str) -> str:
+        """The name, with a number if it is taken."""
+        found, i = name, 2
+        while found in self.taken:
+            found, i = f"{name}_{i}", i + 1
+        self.taken.add(found)
+        return found
+
+    def name_for(self, op: Op, last: bool) -> str:
+        """The user's name for what a line makes last, or a name for what the op makes."""
+        assigned = ASSIGNED.match(op.loc.text) if op.loc is not None and last else None
+        if assigned:
+            return self.fresh(assigned[1])
+        if isinstance(op, Load):
+            return self.fresh(f"{op.mem.hint.replace('.', '_')}_tile")
+        return self.fresh(NAMES.get(op.name, op.name))
+
+    def axis(self, e: Extent) -> Axis:
+        """The padded form of an extent of a tile."""
+        key = str(e)
+        if key not in self.axes:
+            self.axes[key] = self._whole(e)
+        return self.axes[key]
+
+    def _whole(self, e: Extent) -> Axis:
+        """An extent that no loop has cut: all of a dimension."""
+        least = LEAST_DOT if str(e) in self.large else 1
+        if isinstance(e, int):
+            block = str(block_of(e, least))
+            return self._named(f"d{e}", block, "" if block == str(e) else f"< {e}")
+        if not e.is_name:
+            raise TileError(f"triton: a tile of {e} elements can't be padded to a power of two")
+        name = f"BLOCK_{e}"
+        self.constants[name] = f"triton.next_power_of_2({e})" if least == 1 else (
+            f"max({least}, triton.next_power_of_2({e}))")  # fmt: skip
+        return self._named(str(e), name, f"< {e}")
+
+    def _named(self, name: str, block: str, inside: str) -> Axis:
+        """A whole dimension: its coordinates and mask stand at the top of the kernel."""
+        offsets, mask = self.fresh(f"offs_{name}"), ""
+        self.top.append(f"    {offsets} = tl.arange(0, {block})")
+        if inside:
+            mask = self.fresh(f"mask_{name}")
+            self.top.append(f"    {mask} = {offsets} {inside}")
+        return Axis(block, mask, offsets)
+
+    def shape(self, t: Tile) -> str:
+        """The padded shape of a tile as a tuple."""
+        blocks = [self.axis(d).block for d in t.shape]
+        return f"({', '.join(blocks)}{',' if len(blocks) == 1 else ''})"
+
+    def dims(self, func: Func) -> list[str]:
+        """The dimensions that are still names, in the order of the signature."""
+        found: dict[str, None] = {}
+        for v in func.params:
+            if isinstance(v.type, Memory):
+                for d in v.type.shape:
+                    found.update(dict.fromkeys(sorted(names(d)) if isinstance(d, Sym) else ()))
+        return list(found)
+
+
+def bare(text: str) -> str:
+    """An expression without parentheses around all of it."""
+    depth = 0
+    for i, c in enumerate(text):
+        depth += (c == "(") - (c == ")")
+        if depth == 0 and i + 1 < len(text):
+            return text
+    return text[1:-1] if text.startswith("(") and depth == 0 else text
+
+
+def _call(text: str) -> tuple[str, list[str]]:
+    """What stands before the parenthesis that the last one closes, and the arguments within."""
+    depth, parts, stop = 0, list[str](), len(text) - 1
+    for i in range(len(text) - 1, -1, -1):
+        depth += (text[i] in ")]") - (text[i] in "([")
+        if depth == 0:
+            return text[:i], [text[i + 1 : stop].strip(), *parts]
+        if depth == 1 and text[i] == ",":
+            parts.insert(0, text[i + 1 : stop].strip())
+            stop = i
+    return text, []
+
+
+def spread(text: str, axes: range | tuple[int, ...], rank: int) -> str:
+    """`x[:, None]`: a value whose axes stand at `axes` among `rank`."""
+    if len(axes) == rank or not axes:
+        return text
+    return f"{text}[{', '.join(':' if i in axes else 'None' for i in range(rank))}]"

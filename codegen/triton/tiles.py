@@ -1,0 +1,125 @@
+"""Constants, shapes and reductions as Triton expressions."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from tilec.codegen.triton.printer import Printer, dtype_of
+from tilec.ir.core import Op
+from tilec.ir.dtype import DType, promote
+from tilec.ir.errors import TileError
+from tilec.ir.ops import reduce, shape
+from tilec.ir.types import Tile
+
+ZERO = "0.0"
+_SIMPLE = re.compile(r"[\w.]*")
+
+
+def is_atom(text: str) -> bool:
+    """Whether an expression needs no parentheses beside operators: names, calls, indexing."""
+    outside, depth = "", 0
+    for c in text:
+        depth -= c in ")]"
+        outside += c if depth == 0 and c not in "([)]" else ""
+        depth += c in "(["
+    return _SIMPLE.fullmatch(outside) is not None
+
+
+def literal(op: shape.Full) -> str:
+    """A constant's number."""
+    value = op.dtype.round(op.dtype.carrier(op.value)).item()  # type: ignore[arg-type]
+    if isinstance(value, float) and op.dtype.bits <= 32 and math.isfinite(value):
+        value = float(str(np.float32(value)))  # the shortest text that means the same f32
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    return f"({value})" if not isinstance(value, bool) and value < 0 else str(value)
+
+
+def full(p: Printer, op: shape.Full) -> str:
+    """A tile of one number."""
+    if not op.shape:
+        return literal(op)
+    t = op.result.type
+    assert isinstance(t, Tile)
+    if op.value == 0:
+        return f"tl.zeros({p.shape(t)}, {dtype_of(op.dtype)})"
+    return f"tl.full({p.shape(t)}, {literal(op)}, {dtype_of(op.dtype)})"
+
+
+def stretched(op: shape.Broadcast, source: str) -> str:
+    """The operand with the axes that a broadcast adds in front."""
+    t, out = op.a.type, op.result.type
+    assert isinstance(t, Tile)
+    assert isinstance(out, Tile)
+    if not t.rank or t.rank == out.rank:
+        return source
+    return f"{source}[{', '.join(['None'] * (out.rank - t.rank) + [':'] * t.rank)}]"
+
+
+def reduction(p: Printer, op: reduce.Reduction, a: str) -> str:
+    """A reduction whose padding is neutral; narrow floats are reduced as float32."""
+    t = op.a.type
+    assert isinstance(t, Tile)
+    narrow = t.dtype.is_float and t.dtype.bits < 32
+    a = f"{a}.to(tl.float32)" if narrow else a
+    mask = p.axis(t.shape[op.axis]).mask
+    if mask:
+        at = ", ".join(":" if i == op.axis else "None" for i in range(t.rank))
+        inside = f"{mask}[{at}]" if t.rank > 1 else mask
+        a = f"tl.where({inside}, {a}, {_neutral(op, t.dtype)})"
+    if isinstance(op, reduce.Argmax):
+        return f"tl.argmax({a}, {op.axis})"
+    text = f"tl.{op.name}({a}, {op.axis})"
+    return f"{text}.to({dtype_of(t.dtype)})" if narrow else text
+
+
+def _neutral(op: reduce.Reduction, t: DType) -> str:
+    match op:
+        case reduce.Sum():
+            return "0"
+        case reduce.Max() | reduce.Argmax():
+            return 'float("-inf")' if t.is_float else str(t.low)
+        case reduce.Min():
+            return 'float("inf")' if t.is_float else str(t.high)
+        case _:
+            raise TileError(f"triton: no code for {op.name}")
+
+
+def common(a: DType, b: DType) -> DType:
+    """The dtype in which both operands of a product are exact."""
+    return a if a == b else promote(a, b)
+
+
+def emit(p: Printer, op: Op, args: list[str]) -> str:
+    """A tile from nothing, or in another shape."""
+    match op:
+        case shape.Iota():
+            return f"tl.arange(0, {p.axis(op.size).block})"
+        case shape.Size():
+            return str(op.dim)
+        case shape.Transpose():
+            turned = op.order == (1, 0)
+            return f"tl.trans({args[0]})" if turned else f"tl.permute({args[0]}, {op.order})"
+        case shape.Reshape():
+            return _reshape(p, op, args[0])
+        case shape.RandomBits():
+            return f"tl.philox({args[0]}, {args[1]}, 0, 0, 0)[0]"
+        case _:
+            raise TileError(f"triton: no code for {op.name}", op.loc)
+
+
+def _reshape(p: Printer, op: shape.Reshape, a: str) -> str:
+    t, out = op.a.type, op.result.type
+    assert isinstance(t, Tile)
+    assert isinstance(out, Tile)
+    if tuple(d for d in t.shape if d != 1) == tuple(d for d in out.shape if d != 1):
+        if t.rank < out.rank and 1 not in t.shape:
+            index = ", ".join("None" if d == 1 else ":" for d in out.shape)
+            return f"{a}[{index}]"
+        return f"tl.reshape({a}, {p.shape(out)})"
+    if any(p.axis(d).mask for d in (*t.shape, *out.shape)):
+        raise TileError(f"triton: {t} is padded, so its elements can't be in another shape")
+    return f"tl.reshape({a}, {p.shape(out)})"

@@ -1,0 +1,185 @@
+"""The Triton back end: readable source, the interpreter's meaning, tensor-core machine code.
+
+Triton's own interpreter is exact in f16 and f32; a child process runs each source in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from formats import random_parts, scaled, zeros_of
+from lang import kernels
+
+import tilec as tc
+from tilec.artifacts import triton_source
+from tilec.compile import Kernel
+from tilec.ir.dtype import Array, of_numpy
+from tilec.ir.errors import TileError
+from tilec.ir.interpret import interpret
+from tilec.ir.named import QUANTISED
+from tilec.ir.packing import Plain
+from tilec.lang.text import load, parse
+from tilec.runtime.triton import compile_for, interpreted
+
+pytest.importorskip("triton")
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@tc.kernel
+def blend(
+    x: tc.Tensor["M", "N"], i: tc.Tensor["M"], table: tc.Tensor["R", "N"], y: tc.Tensor["M", "N"],
+    scale: tc.f32,
+):  # fmt: skip
+    for m, n in tc.tiles("M", "N"):
+        row = table[i[m], n]
+        even = n.index[None, :] % 2 == 0
+        mixed = tc.where(even, tc.maximum(x[m, n], 0.0), tc.abs(row) * scale)
+        y[m, n] = mixed + (n.index[None, :] // 3).to(tc.f32)
+
+
+@tc.kernel
+def power_sum(x: tc.Tensor["M", "N"], y: tc.Tensor["M"]):
+    for m in tc.tiles("M"):
+        total = tc.zeros((m,), tc.f32)
+        for n in tc.tiles("N", block=12):
+            v = x[m, n].to(tc.f32)
+            for _ in range(3):
+                v = v * 0.5 + 1.0
+            total += tc.sum(v, axis=1)
+        y[m] = total
+
+
+def meaning(kernel: Kernel, data: dict[str, Array], dims: dict[str, int]) -> dict[str, Array]:
+    """What the interpreter makes of arrays in their own dtypes."""
+    types = {n: of_numpy(a.dtype) for n, a in data.items() if a.ndim}
+    carriers = {n: types[n].from_storage(a) if n in types else a for n, a in data.items()}
+    carriers = {n: np.array(a) for n, a in carriers.items()}
+    interpret(kernel.definition.ir(types), carriers, dims)
+    return carriers
+
+
+def check(kernel: Kernel, data: dict[str, Array], dims: dict[str, int], out: str, most: float,
+          known: dict[str, int]) -> None:  # fmt: skip
+    """Triton's interpreter and ours agree on `out`; `known` dimensions are numbers in the code."""
+    types = {n: of_numpy(a.dtype) for n, a in data.items() if a.ndim}
+    source = triton_source(kernel.definition, known, types)
+    got = interpreted(source, data)[out].astype(np.float64)
+    want = meaning(kernel, data, dims)[out]
+    assert np.isfinite(want).all()
+    assert np.linalg.norm(got - want) <= most * np.linalg.norm(want), source.text
+
+
+def data_for(shapes: dict[str, tuple[int, ...]], dtype: str, out: str) -> dict[str, Array]:
+    rng = np.random.default_rng(0)
+    data = {n: rng.standard_normal(s).astype(dtype) for n, s in shapes.items()}
+    data[out] = np.full_like(data[out], np.nan)
+    return data
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("known", [True, False], ids=["numbers", "arguments"])
+def test_linear(dtype, known):
+    dims = {"M": 65, "N": 130, "K": 100}
+    data = data_for({"x": (65, 100), "w": (130, 100), "y": (65, 130)}, dtype, "y")
+    data["y"] = data["y"].astype(np.float32)
+    check(kernels.linear, data, dims, "y", 1e-6, dims if known else {})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_softmax(dtype):
+    data = data_for({"x": (9, 77), "y": (9, 77)}, dtype, "y")
+    # In f16 the sum of a row is rounded once here and after every step of a tree there.
+    check(kernels.softmax, data, {"M": 9, "N": 77}, "y", 2e-3 if dtype == "float16" else 1e-6, {})
+
+
+def test_elementwise_with_gathers():
+    rng = np.random.default_rng(1)
+    data: dict[str, Array] = data_for(
+        {"x": (33, 50), "table": (8, 50), "y": (33, 50)}, "float32", "y"
+    )
+    data = {"x": data["x"], "i": rng.integers(-2, 10, 33).astype(np.int32), "table": data["table"],
+            "y": data["y"], "scale": np.asarray(1.5)}  # fmt: skip
+    check(blend, data, {"M": 33, "N": 50, "R": 8}, "y", 1e-6, {})
+
+
+def test_loops_with_tiles_of_any_size():
+    data = data_for({"x": (5, 31), "y": (5,)}, "float32", "y")
+    check(power_sum, data, {"M": 5, "N": 31}, "y", 1e-6, {})
+
+
+@pytest.mark.parametrize("name", sorted(QUANTISED))
+def test_codes_of_every_width(name):
+    """A scaled weight in plain layout: codes are taken apart, scales join the accumulator."""
+    zeros = zeros_of(name)
+    format = scaled(f"{name}<group=16, zero={zeros[len(name) % len(zeros)]}>")
+    parts = random_parts(format, (20, 36), exact=True)
+    arrays = Plain().pack(format, parts, (20, 36))
+    components = format.components((20, 36))
+    data: dict[str, Array] = {"x": np.random.default_rng(2).integers(-4, 5, (3, 36)).astype("f4")}
+    for c, raw in zip(components, arrays, strict=True):
+        shape = tuple(int(str(d)) for d in c.shape)
+        whole = c.dtype.bits >= 8
+        data[f"w_{c.name}"] = raw.view(c.dtype.numpy).reshape(shape) if whole else raw
+    data["y"] = np.full((3, 20), np.nan, np.float32)
+    types = {"x": tc.f32, "w": format, "y": tc.f32}
+    source = triton_source(kernels.linear.definition, {"M": 3, "N": 20, "K": 36}, types)
+    got = interpreted(source, data)["y"]
+    assert np.array_equal(got, data["x"] @ format.values(parts, (20, 36)).T), source.text
+
+
+@pytest.mark.parametrize("name", ["linear", "softmax", "gelu", "layernorm"])
+def test_source_is_readable(name, golden):
+    text = triton_source(load(EXAMPLES / f"{name}.tile")[name], {}).text
+    lines = text.splitlines()
+    assert len(lines) < 120
+    assert max(map(len, lines)) <= 100
+    assert not any(word in text for word in ("llvm", "cpu", "avx"))
+    golden(f"{name}.py.txt", text)
+
+
+def test_machine_code_without_a_gpu():
+    linear = load(EXAMPLES / "linear.tile")["linear"]
+    made = compile_for(triton_source(linear, {}), "sm_90")
+    assert "wgmma.mma_async" in str(made["ptx"])
+    sass = str(made["sass"])
+    assert sass.count("HGMMA") >= 4  # a step of k is 64, an instruction 16
+    assert "STL" not in sass  # nothing spills
+    assert made["cubin"][:4] == b"\x7fELF"
+    older = compile_for(triton_source(linear, {}), "sm_80")
+    assert "HMMA.16816" in str(older["sass"])
+
+
+SLICED = """kernel f(x: f32[M, 64], y: f32[M, 32]) {
+  for m in tiles(M) { v = x[m, :]
+    y[m, :] = v[:, 0:32] }
+}"""
+TWO = """kernel f(x: f32[M], y: f32[M]) {
+  for m in tiles(M) { y[m] = x[m] }
+  for m in tiles(M) { y[m] = x[m] + 1.0 }
+}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SLICED, "triton: no code for slice: Triton can't take a part of a tile in registers"),
+        (TWO, "triton: f has 2 loops over tiles, expected one"),
+    ],
+)
+def test_refused_before_any_code(text, message):
+    with pytest.raises(TileError) as e:
+        triton_source(parse(text)["f"], {})
+    assert message in str(e.value)
+
+
+def test_bad_targets():
+    source = triton_source(load(EXAMPLES / "gelu.tile")["gelu"], {})
+    for target in ("gfx942", "sm_", "90"):
+        with pytest.raises(TileError, match="no target of the Triton back end"):
+            compile_for(source, target)
+    softmax = triton_source(load(EXAMPLES / "softmax.tile")["softmax"], {})
+    with pytest.raises(TileError, match="a tile holds all of N, which has no number"):
+        compile_for(softmax, "sm_90")
+    assert "ex2" in str(compile_for(softmax, "sm_90", {"BLOCK_N": 1024})["ptx"])

@@ -1,0 +1,158 @@
+"""The command line: every command, its JSON, its errors and exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tilec.cli import app
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LINEAR = str(EXAMPLES / "linear.tile")
+DIMS = ("--dims", "M=3,N=40,K=64")
+QUANTISED = """kernel linear(x: bf16[M, K], w: int4<group=32>[N, K], y: f32[M, N]) {
+  for m, n in tiles(M, N) {
+    acc = zeros(f32, [m, n])
+    for k in tiles(K) { acc += dot(x[m, k], w[n, k].T) }
+    y[m, n] = acc
+  }
+}
+"""
+
+
+def tilec(*words: str, given: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(words), input=given)
+
+
+@pytest.fixture
+def quantised(tmp_path: Path) -> str:
+    path = tmp_path / "quantised.tile"
+    path.write_text(QUANTISED)
+    return str(path)
+
+
+def test_help_teaches():
+    for command in ("compile", "run", "opt", "op", "formats", "doctor"):
+        done = tilec(command, "--help")
+        assert done.exit_code == 0
+        assert f"tilec {command}" in done.stdout
+        assert "Example:" in done.stdout
+    assert "Usage" in tilec("--help").stdout
+
+
+def test_compile_shows_each_stage(quantised):
+    done = tilec("compile", quantised, *DIMS, "--emit", "ir,source,asm,remarks")
+    assert done.exit_code == 0, done.stderr
+    sections = done.stdout.split("== ")[1:]
+    assert [s.split(" ==")[0] for s in sections] == ["ir", "source", "asm", "remarks"]
+    assert "%w.codes: *i4[40, 64]" in sections[0]
+    assert "define void @linear.0" in sections[1]
+    assert "linear.0:" in sections[2]
+    assert "the scale on the accumulator" in sections[3]
+    assert "dot(x[m, k], w[n, k].T)" in sections[3]
+    assert "^^^^" in sections[3]
+
+
+def test_compile_writes_files(quantised, tmp_path):
+    out = tmp_path / "out"
+    done = tilec("compile", quantised, *DIMS, "--emit", "ir,source", "-o", str(out), "--json")
+    assert json.loads(done.stdout)["files"]["source"] == str(out / "linear.ll")
+    assert (out / "linear.tileir").read_text().startswith("func @linear")
+
+
+def test_compile_for_another_processor():
+    done = tilec("compile", LINEAR, *DIMS, "--target", "x86-64-v3", "--emit", "asm")
+    assert done.exit_code == 0, done.stderr
+    assert "zmm" not in done.stdout
+    assert "ymm" in done.stdout
+
+
+def test_run_compares_and_times(quantised):
+    done = tilec("run", quantised, *DIMS, "--repeat", "3", "--json")
+    found = json.loads(done.stdout)
+    assert found["dims"] == {"M": 3, "N": 40, "K": 64}
+    assert 0 < found["median_seconds"] < found["first_call_seconds"]
+    assert found["relative_errors"]["y"] < 1e-5
+    assert "relative difference" in tilec("run", LINEAR, *DIMS, "--repeat", "3").stdout
+
+
+def test_opt_runs_passes():
+    done = tilec("opt", "-p", "specialise{M=3 N=40 K=64},tile", LINEAR)
+    assert "tiles = [3, 40]" in done.stdout
+    again = tilec("opt", "-", "-p", "canonicalize", given=done.stdout)
+    assert again.exit_code == 0
+    assert again.stdout.startswith("func @linear")
+    dumped = tilec("opt", "-p", "canonicalize,canonicalize", LINEAR, "--dump")
+    assert dumped.stdout.count("// after canonicalize") == 2
+    stages = json.loads(tilec("opt", "-p", "canonicalize", LINEAR, "--json").stdout)["stages"]
+    assert [s["pass"] for s in stages] == ["canonicalize"]
+
+
+def test_op_and_formats():
+    assert "ir/ops/reduce.py:" in tilec("op", "dot").stdout
+    assert len(json.loads(tilec("op", "--json").stdout)) > 50
+    described = json.loads(tilec("formats", "uint4<group=64, zero=int>", "--json").stdout)
+    assert described["bits/weight"] == 4 + (16 + 4) / 64
+    listed = json.loads(tilec("formats", "--json").stdout)
+    assert {f["name"] for f in listed["scaled"]} >= {"int1", "int4", "uint8"}
+    assert "bf16" in tilec("formats").stdout
+
+
+def test_doctor_finds_this_machine_well():
+    done = tilec("doctor", "--json")
+    assert done.exit_code == 0, done.stdout
+    found = {f["what"]: f for f in json.loads(done.stdout)}
+    assert found["a kernel"]["value"] == "compiled and right"
+    assert all(f["ok"] for f in found.values())
+
+
+def test_doctor_says_what_to_do(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TILEC_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    done = tilec("doctor")
+    assert done.exit_code == 1
+    assert "fix: set TILEC_CACHE_DIR" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("compile", "absent.tile"), "absent.tile can't be read"),
+        (("compile", LINEAR), "no number for the dimensions M, K, N"),
+        (("compile", LINEAR, "--dims", "M=3,N=4,K=5,Q=6"), "has no dimension `Q`"),
+        (("compile", LINEAR, "--dims", "M=x"), "'M=x' is not NAME=NUMBER"),
+        (("compile", LINEAR, "--dims", "M=0"), "a number of at least 1"),
+        (("compile", LINEAR, *DIMS, "--emit", "ptx"), "emits ir, source, asm, remarks, not 'ptx'"),
+        (("compile", LINEAR, *DIMS, "--backend", "metal"), "no back end is called 'metal'"),
+        (("compile", LINEAR, *DIMS, "--kernel", "gelu"), "no kernel `gelu`: choose one of linear"),
+        (("opt", "-p", "canonicalise", LINEAR), "no pass is called 'canonicalise'"),
+        (("op", "dott"), "did you mean 'dot'?"),
+        (("formats", "int4<grop=3>"), "did you mean `group`?"),
+    ],
+)
+def test_errors(words, message):
+    done = tilec(*words)
+    assert done.exit_code == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    as_json = tilec(*words, "--json")
+    assert as_json.exit_code == 1
+    assert message in json.loads(as_json.stdout)["error"]["text"]
+
+
+def test_errors_point_at_the_line(tmp_path):
+    path = tmp_path / "bad.tile"
+    path.write_text(QUANTISED.replace("w[n, k].T", "w[n, k]"))
+    done = tilec("compile", str(path), *DIMS)
+    assert done.exit_code == 1
+    assert "line 4" in done.stderr
+    assert "^^^" in done.stderr
+    assert "transpose the second operand with .T" in done.stderr
+    path.write_text(QUANTISED.replace("int4<group=32>", "int9"))
+    assert "no format is called `int9`" in tilec("compile", str(path), *DIMS).stderr
+
+
+def test_wrong_options_are_usage_errors():
+    assert tilec("run", LINEAR, "--repeat", "0").exit_code == 2
+    assert tilec("compile", LINEAR, "--nonsense").exit_code == 2

@@ -1,0 +1,226 @@
+"""What compilation makes, as text: for the command line and for people who look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tilec.compile import Kernel, cpu_source, engine, lower, written
+from tilec.ir.core import Func
+from tilec.ir.dtype import Array, DType
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Sym
+from tilec.ir.format import Format
+from tilec.ir.interpret import interpret
+from tilec.ir.scaled import Scaled
+from tilec.ir.source import KernelSource
+from tilec.ir.text import show
+from tilec.ir.types import Memory, Tile
+from tilec.lang.kernel import Definition, Parameter, TensorSpec
+from tilec.lang.text import load
+from tilec.passes import Step, parse_pipeline, run
+from tilec.runtime import jit
+from tilec.runtime.tensor import PackedTensor, quantize
+
+Artifact = str | bytes
+V4 = "+avx2,+fma,+avx512f,+avx512bw,+avx512vl,+avx512dq"
+TARGETS = {
+    "x86-64-v2": "",
+    "x86-64-v3": "+avx2,+fma",
+    "x86-64-v4": V4,
+    "sapphirerapids": f"{V4},+avx512vnni,+avx512bf16",
+}  # processors that code can be shown for, and what the code may use there
+
+
+@dataclass(frozen=True)
+class _Host:
+    """A processor that need not be there, with the threads of this one."""
+
+    machine: jit.Machine
+    pool: Any
+
+
+def kernel_of(path: Path, name: str = "") -> Definition:
+    """A kernel of a `.tile` file, the only one if no name is given. Raises TileError."""
+    found = load(path)
+    if not name and len(found) == 1:
+        return next(iter(found.values()))
+    if name not in found:
+        what = f"no kernel `{name}`" if name else f"{len(found)} kernels"
+        raise TileError(f"{path} has {what}: choose one of {', '.join(found) or 'none'}")
+    return found[name]
+
+
+def dimensions(definition: Definition) -> tuple[str, ...]:
+    """The names of a kernel's dimensions, in the order in which its signature has them."""
+    shapes = [p.type.shape for p in definition.ir().params if isinstance(p.type, Memory)]
+    return tuple(dict.fromkeys(str(d) for s in shapes for d in s if isinstance(d, Sym)))
+
+
+def retyped(definition: Definition, types: Mapping[str, Format]) -> Definition:
+    """The kernel with other formats of its tensors than its signature says. Raises TileError."""
+    tensors = [p.name for p in definition.signature.params if isinstance(p.spec, TensorSpec)]
+    for name in types:
+        if name not in tensors:
+            raise TileError(f"{definition.signature.name} has no tensor `{name}`; "
+                            f"it has {', '.join(tensors) or 'none'}")  # fmt: skip
+
+    def changed(p: Parameter) -> Parameter:
+        if not isinstance(p.spec, TensorSpec) or p.name not in types:
+            return p
+        return replace(p, spec=replace(p.spec, format=types[p.name]))
+
+    params = tuple(changed(p) for p in definition.signature.params)
+    return replace(definition, signature=replace(definition.signature, params=params))
+
+
+def check_dims(definition: Definition, dims: Mapping[str, int]) -> None:
+    """Raise TileError where a dimension has no number, or a number no dimension."""
+    names = dimensions(definition)
+    missing = [n for n in names if n not in dims]
+    if missing:
+        example = ",".join(f"{n}=64" for n in missing)
+        raise TileError(f"{definition.signature.name}: no number for the dimensions "
+                        f"{', '.join(missing)}", hint=f"--dims {example}")  # fmt: skip
+    for n in dims:
+        if n not in names:
+            raise TileError(f"{definition.signature.name} has no dimension `{n}`; "
+                            f"it has {', '.join(names) or 'none'}")  # fmt: skip
+
+
+def cpu_artifacts(
+    definition: Definition, dims: Mapping[str, int], emits: Sequence[str], cpu: str = ""
+) -> dict[str, Artifact]:
+    """The texts asked for, of a kernel for this processor or one that LLVM knows by name."""
+    check_dims(definition, dims)
+    func = lower(definition, {}, dims)
+    host = _host(cpu)
+    source = cpu_source(definition, {}, dims, host=host)
+    makers: dict[str, Callable[[], str]] = {
+        "ir": lambda: show(func),
+        "source": lambda: source.text,
+        "asm": lambda: jit.assembly(source.text, host.machine),
+        "remarks": lambda: remarks(source),
+    }
+    return {e: _known(makers, e, "cpu")() for e in emits}
+
+
+def _host(cpu: str) -> Any:
+    """This processor, or another one by its name. Raises TileError for an unknown one."""
+    if not cpu:
+        return engine()
+    x86 = engine().machine.triple.startswith("x86_64")
+    if cpu not in TARGETS or not x86:
+        known = ", ".join(["host", *(TARGETS if x86 else ())])
+        raise TileError(f"{cpu!r} is no target of the CPU back end; there are {known}")
+    return _Host(jit.host_machine(cpu, TARGETS[cpu]), engine().pool)
+
+
+TRITON = "tile{rows=64 columns=64 depth=64 budget=1024},lower-formats,canonicalize"
+
+
+def triton_source(
+    definition: Definition,
+    dims: Mapping[str, int],
+    types: Mapping[str, Format | DType] | None = None,
+) -> KernelSource:
+    """Triton source of a kernel; dimensions without a number become arguments."""
+    from tilec.codegen.triton import emit
+
+    steps = (Step("specialise", dict(dims)), *parse_pipeline(TRITON))
+    return emit(run(steps, definition.ir(types)))
+
+
+def triton_artifacts(
+    definition: Definition, dims: Mapping[str, int], emits: Sequence[str], target: str
+) -> dict[str, Artifact]:
+    """The stages asked for, of a kernel for a GPU that need not be there."""
+    from tilec.runtime.triton import STAGES, compile_for
+
+    source = triton_source(definition, dims)
+    stages: dict[str, Artifact] = {"source": source.text, "remarks": remarks(source)}
+    known = ("source", *STAGES, "sass", "remarks")
+    for e in emits:
+        if e not in known:
+            raise TileError(f"the triton back end emits {', '.join(known)}, not {e!r}")
+    if not set(emits) <= stages.keys():
+        stages |= compile_for(source, target)
+    return {e: stages[e] for e in emits}
+
+
+def remarks(source: KernelSource) -> str:
+    """What passes and back end had to say, each at its line."""
+    return "\n\n".join(map(str, source.remarks)) + "\n" if source.remarks else "no remarks\n"
+
+
+def _known(
+    makers: Mapping[str, Callable[[], Artifact]], name: str, backend: str
+) -> Callable[[], Artifact]:
+    if name not in makers:
+        raise TileError(f"the {backend} back end emits {', '.join(makers)}, not {name!r}")
+    return makers[name]
+
+
+class Trial:
+    """A kernel with random arguments, to run once and compare with the interpreter."""
+
+    def __init__(self, definition: Definition, dims: Mapping[str, int], seed: int) -> None:
+        check_dims(definition, dims)
+        self.definition, self.dims, self.kernel = definition, dict(dims), Kernel(definition)
+        self.func: Func = definition.ir()
+        self.outputs = written(self.func)
+        rng = np.random.default_rng(seed)
+        self.carriers: dict[str, Array] = {}
+        self.arguments: list[Array | PackedTensor | int | float | bool] = []
+        for p in self.func.params:
+            match p.type:
+                case Memory():
+                    self._tensor(p.hint, p.type, rng)
+                case Tile(dtype=dtype):
+                    self.carriers[p.hint] = _values(dtype, (), rng)
+                    self.arguments.append(self.carriers[p.hint].item())
+                case _:
+                    raise TileError(f"`{p.hint}` is no argument: {p.type}")
+
+    def _tensor(self, name: str, t: Memory, rng: np.random.Generator) -> None:
+        shape = tuple(d if isinstance(d, int) else self.dims[str(d)] for d in t.shape)
+        if isinstance(t.format, Scaled):
+            packed = quantize(rng.standard_normal(shape), t.format, search=False)
+            self.carriers[name] = packed.dequantize().astype(np.float64)
+            self.arguments.append(packed)
+            return
+        values = _values(t.dtype, shape, rng)
+        if t.dtype.bits < 8 and t.dtype.is_integer:
+            raise TileError(f"`{name}`: dense {t.dtype} arrays can't be passed; "
+                            "use a scaled format")  # fmt: skip
+        self.carriers[name] = values
+        self.arguments.append(t.dtype.to_storage(values))
+
+    def run(self) -> None:
+        """Call the compiled kernel."""
+        self.kernel(*self.arguments)
+
+    def errors(self) -> dict[str, float]:
+        """For each output, the relative norm of the difference from the interpreter's."""
+        expected = {n: v.copy() for n, v in self.carriers.items()}
+        interpret(self.func, expected, self.dims)
+        found: dict[str, float] = {}
+        for p, arg in zip(self.func.params, self.arguments, strict=True):
+            if p.hint in self.outputs and isinstance(p.type, Memory):
+                got = p.type.dtype.from_storage(np.asarray(arg)).astype(np.float64)
+                want = expected[p.hint].astype(np.float64)
+                size = float(np.linalg.norm(want))
+                found[p.hint] = float(np.linalg.norm(got - want)) / (size or 1.0)
+        return found
+
+
+def _values(t: DType, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    if t.is_float:
+        return t.round(rng.standard_normal(shape))
+    if t.kind == "bool":
+        return rng.integers(0, 2, shape).astype(bool)
+    return rng.integers(max(int(t.low), -100), min(int(t.high), 100) + 1, shape)

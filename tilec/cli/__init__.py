@@ -1,0 +1,29 @@
+"""The command line: `tilec compile`, `run`, `opt`, `op`, `formats`, `doctor`."""
+
+from __future__ import annotations
+
+import typer
+
+from tilec.cli.build import compile_, run
+from tilec.cli.inspect import formats, op, opt
+from tilec.cli.machine import doctor
+
+app = typer.Typer(
+    name="tilec",
+    help="A compiler for low-precision and sparse tile kernels.",
+    epilog="Begin with:  tilec run examples/linear.tile --dims M=64,N=256,K=512",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("compile")(compile_)
+app.command("run")(run)
+app.command("opt")(opt)
+app.command("op")(op)
+app.command("formats")(formats)
+app.command("doctor")(doctor)
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    app()

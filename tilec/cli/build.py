@@ -1,0 +1,169 @@
+"""`tilec compile` and `tilec run`: from a `.tile` file to code, and to a result."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tilec.artifacts import (
+    TARGETS,
+    Artifact,
+    Trial,
+    cpu_artifacts,
+    dimensions,
+    kernel_of,
+    retyped,
+    triton_artifacts,
+)
+from tilec.cli.report import (
+    Dims,
+    File,
+    Json,
+    KernelName,
+    Types,
+    answer,
+    dims_of,
+    progress,
+    reported,
+    types_of,
+)
+from tilec.ir.errors import TileError
+from tilec.lang.kernel import Definition
+
+SUFFIX = {"ir": "tileir", "asm": "s", "remarks": "txt"}
+SOURCE = {"cpu": "ll", "triton": "py"}
+LARGEST = 1 << 31  # multiply-adds that the interpreter is asked to check
+TOLERANCE = 1e-2  # of the norm of a result: more than any order of additions or narrow dtype makes
+
+
+@reported
+def compile_(
+    file: File,
+    kernel: KernelName = "",
+    backend: Annotated[str, typer.Option(help="cpu or triton.")] = "cpu",
+    target: Annotated[str, typer.Option(help=f"cpu: host, {', '.join(TARGETS)}; triton: sm_80, "
+                                             "sm_90.")] = "",
+    dims: Dims = "",
+    types: Types = "",
+    emit: Annotated[str, typer.Option(help="cpu: ir,source,asm,remarks; triton: source,ttir,ttgir,"
+                                           "llir,ptx,sass,cubin,remarks.")] = "source",
+    out: Annotated[Path | None, typer.Option("-o", help="A folder for the files.")] = None,
+    json_: Json = False,
+) -> None:  # fmt: skip
+    """Compile a kernel and show what it became.
+
+    Example: tilec compile examples/linear.tile --dims M=1,N=4096,K=4096 --emit ir,remarks
+    """
+    definition = retyped(kernel_of(file, kernel), types_of(types))
+    emits = [e.strip() for e in emit.split(",") if e.strip()]
+    with progress(f"compiling {definition.signature.name}"):
+        made = _made(definition, backend, target, dims_of(dims), emits)
+    if out is not None:
+        paths = _write(made, definition.signature.name, backend, out)
+        answer({"files": paths}) if json_ else typer.echo("\n".join(paths.values()))
+    elif json_:
+        answer({e: a if isinstance(a, str) else a.hex() for e, a in made.items()})
+    else:
+        for e, a in made.items():
+            title = f"== {e} ==\n" if len(made) > 1 else ""
+            typer.echo(title + (a if isinstance(a, str) else f"{len(a)} bytes; use -o to write it"))
+
+
+def _made(
+    definition: Definition, backend: str, target: str, dims: dict[str, int], emits: list[str]
+) -> Mapping[str, Artifact]:
+    match backend:
+        case "cpu":
+            return cpu_artifacts(definition, dims, emits, "" if target == "host" else target)
+        case "triton":
+            return triton_artifacts(definition, dims, emits, target or "sm_90")
+        case _:
+            raise TileError(f"no back end is called {backend!r}; there are cpu and triton")
+
+
+def _write(made: Mapping[str, Artifact], name: str, backend: str, out: Path) -> dict[str, str]:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        paths: dict[str, str] = {}
+        for e, a in made.items():
+            path = out / f"{name}.{SOURCE[backend] if e == 'source' else SUFFIX.get(e, e)}"
+            path.write_bytes(a.encode() if isinstance(a, str) else a)
+            paths[e] = str(path)
+        return paths
+    except OSError as error:
+        raise TileError(f"{out} can't be written: {error}") from None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run showed. `relative_errors` is empty where the interpreter was not asked."""
+
+    kernel: str
+    dims: dict[str, int]
+    types: dict[str, str]
+    first_call_seconds: float
+    median_seconds: float
+    compared: bool
+    relative_errors: dict[str, float]
+
+    @property
+    def wrong(self) -> list[str]:
+        """The outputs that are not what the interpreter says (or not numbers)."""
+        return [n for n, e in self.relative_errors.items() if not e < TOLERANCE]
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{n} = {size}" for n, size in self.dims.items())
+        lines = [
+            f"{self.kernel} with {sizes}",
+            f"  first call  {self.first_call_seconds * 1e3:.1f} ms",
+            f"  median      {self.median_seconds * 1e6:.1f} us",
+        ]
+        for name, error in self.relative_errors.items():
+            lines.append(f"  {name}: relative difference from the interpreter {error:.1e}")
+        if not self.compared:
+            lines.append("  not compared with the interpreter: too large")
+        return "\n".join(lines)
+
+
+@reported
+def run(
+    file: File,
+    kernel: KernelName = "",
+    dims: Dims = "",
+    types: Types = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of the random arguments.")] = 0,
+    repeat: Annotated[int, typer.Option(min=1, help="How often it is timed.")] = 20,
+    json_: Json = False,
+) -> None:
+    """Run a kernel on random arguments, compare it with the interpreter, and time it.
+
+    Example: tilec run examples/linear.tile --dims M=1,N=4096,K=4096 --types 'w=int4<group=128>'
+    """
+    given = types_of(types)
+    definition = retyped(kernel_of(file, kernel), given)
+    numbers = dims_of(dims) or dict.fromkeys(dimensions(definition), 64)
+    with progress(f"running {definition.signature.name}"):
+        trial = Trial(definition, numbers, seed)
+        first = _timed(trial)
+        compared = prod(numbers.values()) <= LARGEST
+        errors = trial.errors() if compared else {}
+        median = statistics.median(_timed(trial) for _ in range(repeat))
+    named = {n: str(f) for n, f in given.items()}
+    outcome = Outcome(definition.signature.name, numbers, named, first, median, compared, errors)
+    answer(asdict(outcome)) if json_ else typer.echo(str(outcome))
+    if outcome.wrong:
+        typer.echo(f"error: not what the interpreter says: {', '.join(outcome.wrong)}", err=True)
+        raise typer.Exit(1)
+
+
+def _timed(trial: Trial) -> float:
+    start = time.perf_counter()
+    trial.run()
+    return time.perf_counter() - start

@@ -1,0 +1,108 @@
+"""`tilec doctor`: what this machine has, and what is missing for which purpose."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import typer
+
+from tilec.cli.report import Json, answer, progress, reported
+from tilec.compile import Kernel, engine
+from tilec.ir.errors import TileError
+from tilec.lang.text import parse
+from tilec.runtime.cache import default_directory
+from tilec.settings import settings
+
+NEEDED = ("numpy", "ml_dtypes", "lark", "sympy", "llvmlite", "filelock", "typer", "rich")
+OPTIONAL = {"torch": "tensors of torch", "triton": "the Triton back end"}
+TEXT = """kernel double(x: f32[M], y: f32[M]) {
+  for m in tiles(M) { y[m] = x[m] * 2.0 }
+}"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; `fix` says what to do where it is not well."""
+
+    what: str
+    value: str
+    ok: bool = True
+    fix: str = ""
+
+
+@reported
+def doctor(json_: Json = False) -> None:
+    """Look at this machine: versions, processor, cache, and a kernel compiled and run.
+
+    Example: tilec doctor --json
+    """
+    with progress("looking at this machine"):
+        found = [Finding("python", platform.python_version()), *_packages(), *_machine()]
+    if json_:
+        answer([asdict(f) for f in found])
+    else:
+        for f in found:
+            mark = "ok " if f.ok else "BAD"
+            typer.echo(f"{mark} {f.what:16} {f.value}" + (f"\n    fix: {f.fix}" if f.fix else ""))
+    if not all(f.ok for f in found):
+        raise typer.Exit(1)
+
+
+def _packages() -> list[Finding]:
+    found: list[Finding] = []
+    for name in (*NEEDED, *OPTIONAL):
+        try:
+            found.append(Finding(name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            use = OPTIONAL.get(name, "everything")
+            fix = f"pip install {name}" if name in NEEDED else ""
+            found.append(Finding(name, f"absent (for {use})", name in OPTIONAL, fix))
+    return found
+
+
+def _machine() -> list[Finding]:
+    checks: tuple[tuple[str, Callable[[], str], str], ...] = (
+        ("processor", lambda: engine().machine.cpu, ""),
+        ("vector units", _vectors, ""),
+        ("threads", lambda: str(engine().pool.threads), "set TILEC_THREADS to a whole number"),
+        ("cache", _cache, "set TILEC_CACHE_DIR to a folder that can be written"),
+        ("a kernel", _kernel, "report this with the output of tilec doctor --json"),
+    )
+    found = [_checked(*check) for check in checks]
+    gpu = shutil.which("nvidia-smi") is not None
+    return [*found, Finding("gpu", "a driver is installed" if gpu else "none found")]
+
+
+def _checked(what: str, look: Callable[[], str], fix: str) -> Finding:
+    try:
+        return Finding(what, look())
+    except (TileError, OSError, AssertionError) as e:
+        return Finding(what, str(e), False, fix)
+
+
+def _vectors() -> str:
+    wanted = ("avx2", "avx512bw", "avx512vnni", "avx512bf16", "amx-tile", "neon")
+    has = engine().machine.features.split(",")
+    return ", ".join(w for w in wanted if f"+{w}" in has) or "none that code is made for"
+
+
+def _cache() -> str:
+    folder = default_directory(settings().environment)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise TileError(f"{folder} can't be written")
+    return str(folder)
+
+
+def _kernel() -> str:
+    x, y = np.arange(1000, dtype=np.float32), np.full(1000, np.nan, np.float32)
+    Kernel(parse(TEXT)["double"])(x, y)
+    if not (y == 2 * x).all():
+        raise TileError("a compiled kernel gives a wrong result")
+    return "compiled and right"

@@ -1,0 +1,85 @@
+"""How commands speak: results on stdout, errors on stderr or as JSON, progress on a terminal."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tilec.ir.errors import TileError
+from tilec.ir.format import Format
+from tilec.ir.named import named
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Dims = Annotated[str, typer.Option(help="A number for each dimension: M=16,N=4096,K=4096.")]
+Types = Annotated[
+    str, typer.Option(help="Other formats than the file's: w=int4<group=128>,x=bf16.")
+]
+KernelName = Annotated[str, typer.Option("--kernel", help="Which kernel, if there are several.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A .tile file.")]
+
+
+def reported(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose TileErrors are shown as they are, with exit code 1 and no traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except TileError as e:
+            if options.get("json_"):
+                answer({"error": {"message": e.message, "hint": e.hint, "text": str(e)}})
+            else:
+                typer.echo(f"error: {e}", err=True)
+            raise typer.Exit(1) from None
+
+    return wrapped
+
+
+def answer(document: object) -> None:
+    """The JSON document of a command."""
+    typer.echo(json.dumps(document, indent=2))
+
+
+@contextmanager
+def progress(what: str) -> Generator[None]:
+    """A spinner on stderr while something lasts, on a terminal only."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
+        p.add_task(what)
+        yield
+
+
+def types_of(text: str) -> dict[str, Format]:
+    """`x=f16,w=int4<group=128, zero=int>` as formats. Raises TileError for anything else."""
+    found: dict[str, Format] = {}
+    for word in filter(None, re.split(r",(?![^<]*>)", text)):
+        name, _, value = (part.strip() for part in word.partition("="))
+        if not name.isidentifier() or not value:
+            raise TileError(f"--types: {word!r} is not NAME=FORMAT")
+        if name in found:
+            raise TileError(f"--types: {name} is given twice")
+        found[name] = named(value)
+    return found
+
+
+def dims_of(text: str) -> dict[str, int]:
+    """`M=16,N=4096` as numbers. Raises TileError for anything else."""
+    found: dict[str, int] = {}
+    for word in filter(None, text.split(",")):
+        name, _, value = (part.strip() for part in word.partition("="))
+        if not name.isidentifier() or not value.isdecimal() or int(value) < 1:
+            raise TileError(f"--dims: {word!r} is not NAME=NUMBER with a number of at least 1")
+        if name in found:
+            raise TileError(f"--dims: {name} is given twice")
+        found[name] = int(value)
+    return found
