@@ -36,8 +36,8 @@ def handles(cls: type[Op]) -> str:
         return "codegen/cpu/dot.py"
     if issubclass(cls, reductions.Reduction):
         return "codegen/cpu/reduce.py"
-    views_ = (*VIEWS, shape.Join, shape.RandomBits, shape.Full, shape.Iota, shape.Coordinates)
-    return f"codegen/cpu/{'views' if issubclass(cls, views_) else 'control'}.py"
+    made = issubclass(cls, (*VIEWS, shape.Join, shape.RandomBits))
+    return f"codegen/cpu/{'views' if made else 'control'}.py"
 
 
 def often(block: Block) -> Counter[Value]:

@@ -39,7 +39,8 @@ def handles(cls: type[Op]) -> str:
         return "codegen/triton/pointwise.py"
     if issubclass(cls, (mem.Load, mem.Store)):
         return "codegen/triton/memory.py"
-    inside = issubclass(cls, (control.Grid, control.For, control.Count, control.While, control.If))
+    here = (mem.Whole, shape.Start, shape.Coordinates, reduce.Dot)
+    inside = cls.fields("block") or issubclass(cls, here)
     return f"codegen/triton/{'control' if inside else 'tiles'}.py"
 
 
