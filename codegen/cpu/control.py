@@ -36,7 +36,7 @@ def handles(cls: type[Op]) -> str:
         return "codegen/cpu/dot.py"
     if issubclass(cls, reductions.Reduction):
         return "codegen/cpu/reduce.py"
-    made = issubclass(cls, (*VIEWS, shape.Join, shape.RandomBits))
+    made = issubclass(cls, (*VIEWS, *FREE, shape.Join, shape.RandomBits))
     return f"codegen/cpu/{'views' if made else 'control'}.py"
 
 
