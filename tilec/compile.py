@@ -46,12 +46,12 @@ def pipeline(dims: Mapping[str, int], threads: int) -> tuple[Step, ...]:
     )
 
 
-def optimize(text: str, passes: str, dump: Dump | None = None) -> str:
+def optimize(text: str, passes: str, dump: Dump | None = None, file: str = "<text>") -> str:
     """A `.tile` program or IR text through a textual pipeline, as IR text."""
     from tilec.lang.text import parse as parse_tile
 
     functions = [parse_ir(text)] if text.lstrip().startswith("func") else [
-        d.ir() for d in parse_tile(text).values()
+        d.ir() for d in parse_tile(text, file).values()
     ]  # fmt: skip
     steps = parse_pipeline(passes)
     return "\n".join(show(run(steps, f, dump)) for f in functions)

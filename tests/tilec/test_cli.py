@@ -54,6 +54,22 @@ def test_compile_shows_each_stage(quantised):
     assert "^^^^" in sections[3]
 
 
+def test_compile_takes_other_formats():
+    given = ("--types", "w=uint3<group=32, zero=int>,x=bf16")
+    done = tilec("compile", LINEAR, *DIMS, *given, "--emit", "ir")
+    assert done.exit_code == 0, done.stderr
+    assert "%x: *bf16[3, 64], %w.codes: *u3[40, 64]" in done.stdout
+    assert "%w.zero: *u3[40, 2]" in done.stdout
+
+
+@pytest.mark.parametrize(("emit", "holds"), [("source", "tl.dot("), ("ttir", "tt.dot")])
+def test_compile_for_a_gpu_that_is_not_there(emit, holds):
+    pytest.importorskip("triton")
+    done = tilec("compile", LINEAR, *DIMS, "--backend", "triton", "--emit", emit)
+    assert done.exit_code == 0, done.stderr
+    assert holds in done.stdout
+
+
 def test_compile_writes_files(quantised, tmp_path):
     out = tmp_path / "out"
     done = tilec("compile", quantised, *DIMS, "--emit", "ir,source", "-o", str(out), "--json")
@@ -77,6 +93,32 @@ def test_run_compares_and_times(quantised):
     assert "relative difference" in tilec("run", LINEAR, *DIMS, "--repeat", "3").stdout
 
 
+def test_run_takes_other_formats():
+    done = tilec("run", LINEAR, *DIMS, "--types", "w=int4<group=32>", "--repeat", "1", "--json")
+    found = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert found["compared"]
+    assert found["types"] == {"w": "int4<group=32, scale=f16>"}
+    assert found["relative_errors"]["y"] < 1e-5
+
+
+def test_run_fails_where_results_differ(monkeypatch):
+    """Also for what is no number: NaN is not below a tolerance."""
+    for wrong in (0.5, float("nan")):
+        monkeypatch.setattr("tilec.artifacts.Trial.errors", lambda _, e=wrong: {"y": e})
+        done = tilec("run", LINEAR, *DIMS, "--repeat", "1", "--json")
+        assert done.exit_code == 1
+        assert "not what the interpreter says: y" in done.stderr
+        assert json.loads(done.stdout)["kernel"] == "linear"
+
+
+def test_run_says_what_it_does_not_compare(monkeypatch):
+    monkeypatch.setattr("tilec.cli.build.LARGEST", 100)
+    done = tilec("run", LINEAR, *DIMS, "--repeat", "1")
+    assert done.exit_code == 0
+    assert "not compared with the interpreter: too large" in done.stdout
+
+
 def test_opt_runs_passes():
     done = tilec("opt", "-p", "specialise{M=3 N=40 K=64},tile", LINEAR)
     assert "tiles = [3, 40]" in done.stdout
@@ -85,8 +127,27 @@ def test_opt_runs_passes():
     assert again.stdout.startswith("func @linear")
     dumped = tilec("opt", "-p", "canonicalize,canonicalize", LINEAR, "--dump")
     assert dumped.stdout.count("// after canonicalize") == 2
+    assert dumped.stderr.count(" ms") == 2
     stages = json.loads(tilec("opt", "-p", "canonicalize", LINEAR, "--json").stdout)["stages"]
     assert [s["pass"] for s in stages] == ["canonicalize"]
+
+
+def test_opt_says_which_file_is_wrong(tmp_path):
+    text = "kernel k(x: f32[M]) { for m in tiles(M) { x[m] = q } }"
+    (tmp_path / "wrong.tile").write_text(text)
+    for words, given, name in (
+        (("opt", str(tmp_path / "wrong.tile")), None, "wrong.tile"),
+        (("opt",), text, "<stdin>"),
+    ):
+        done = tilec(*words, given=given)
+        assert done.exit_code == 1
+        assert f'{name}", line 1, column {text.index("q") + 1} in k' in done.stderr
+
+
+def test_op_reference():
+    done = tilec("op", "--all")
+    assert done.exit_code == 0
+    assert done.stdout.count("\n  evaluated ") == len(json.loads(tilec("op", "--json").stdout))
 
 
 def test_op_and_formats():
@@ -128,6 +189,11 @@ def test_doctor_says_what_to_do(monkeypatch, tmp_path):
         (("compile", LINEAR, *DIMS, "--kernel", "gelu"), "no kernel `gelu`: choose one of linear"),
         (("opt", "-p", "canonicalise", LINEAR), "no pass is called 'canonicalise'"),
         (("op", "dott"), "did you mean 'dot'?"),
+        (("compile", LINEAR, *DIMS, "--target", "i386"), "'i386' is no target of the CPU back end"),
+        (("run", LINEAR, "--types", "v=f16"), "linear has no tensor `v`; it has x, w, b, y"),
+        (("run", LINEAR, "--types", "w=f17"), "no format is called `f17`"),
+        (("run", LINEAR, "--types", "w"), "'w' is not NAME=FORMAT"),
+        (("run", LINEAR, "--types", "w=f16,w=f32"), "w is given twice"),
         (("formats", "int4<grop=3>"), "did you mean `group`?"),
     ],
 )

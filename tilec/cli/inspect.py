@@ -12,25 +12,30 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tilec.cli.report import Json, answer, reported
+from tilec.cli.report import Json, answer, progress, reported
 from tilec.compile import optimize
 from tilec.ir.core import Func
 from tilec.ir.dtype import FLOATS, INTEGERS
 from tilec.ir.errors import TileError
+from tilec.ir.extent import Sym
+from tilec.ir.format import Format
 from tilec.ir.named import QUANTISED, named
 from tilec.ir.scaled import ZEROS, Scaled
 from tilec.ir.text import show
 from tilec.opcard import card, names
 from tilec.passes import PASSES, Step
 
+SIDE = 4096  # of the tensor whose bits are counted
+
 
 @reported
 def opt(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A .tile file or IR; - for stdin.")],
-    passes: Annotated[str, typer.Option("-p", "--passes", help="name{option=value ...},name")] = "",
+    file: Annotated[str, typer.Argument(help="A .tile program or IR; - for stdin.")] = "-",
+    passes: Annotated[str, typer.Option("-p", "--passes", help="name{option=value ...},name; "
+                                        f"the passes are {', '.join(sorted(PASSES))}.")] = "",
     dump: Annotated[bool, typer.Option(help="The IR and the time after each pass.")] = False,
     json_: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Run passes over a program and print its IR.
 
     Example: tilec opt -p 'specialise{M=16 N=64 K=64},tile,canonicalize' examples/linear.tile
@@ -43,22 +48,24 @@ def opt(
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        known = ", ".join(sorted(PASSES))
-        raise TileError(f"{file} can't be read: {e}", hint=f"the passes are {known}") from None
-    result = optimize(text, passes, seen)
+        raise TileError(f"{file} can't be read: {e}") from None
+    with progress("running passes"):
+        result = optimize(text, passes, seen, "<stdin>" if file == "-" else file)
     if json_:
         answer({"ir": result, "stages": stages})
         return
     for stage in stages if dump else []:
-        typer.echo(f"// after {stage['pass']}: {float(str(stage['seconds'])) * 1e3:.2f} ms")
+        typer.echo(f"// after {stage['pass']}")
         typer.echo(str(stage["ir"]))
-    if not dump:
-        typer.echo(result)
+        typer.echo(f"{stage['pass']}: {float(str(stage['seconds'])) * 1e3:.2f} ms", err=True)
+    if not stages or not dump:
+        typer.echo(result, nl=False)
 
 
 @reported
 def op(
-    name: Annotated[str, typer.Argument(help="An op; all of them if there is none.")] = "",
+    name: Annotated[str, typer.Argument(help="An op; a list of them if there is none.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Every card: the reference of ops.")] = False,
     json_: Json = False,
 ) -> None:
     """Show an op's whole life: meaning, fields, where it is typed, run, compiled and tested.
@@ -71,7 +78,8 @@ def op(
             answer([asdict(c) for c in found])
             return
         for c in found:
-            typer.echo(f"{c.name:14} {c.meaning}")
+            first = c.meaning.splitlines()[0]
+            typer.echo(f"{c.text()}\n" if all_ else f"{c.name:14} {first}")
         return
     one = card(name)
     answer(asdict(one)) if json_ else typer.echo(one.text())
@@ -92,41 +100,64 @@ def formats(
             answer(described)
         else:
             for key, value in described.items():
-                typer.echo(f"{key:12} {value}")
+                text = value
+                if isinstance(value, dict):
+                    text = ", ".join(f"{n}: {v}" for n, v in value.items())
+                typer.echo(f"{key:12} {text}")
         return
     elements = [
         {"name": str(t), "bits": t.bits, "low": t.low, "high": t.high} for t in (*FLOATS, *INTEGERS)
     ]
-    scaled = [
-        {"name": n, "codes": str(make().codes), "low": make().codes.low, "high": make().codes.high}
-        for n, make in QUANTISED.items()
-    ]
+    scaled = [_row(n) for n in QUANTISED]
     if json_:
         answer({"elements": elements, "scaled": scaled, "zeros": ZEROS})
         return
-    _table("element types", elements)
-    _table("scaled formats: NAME<group=N | channel | tensor, scale=f16, zero=KIND>", scaled)
-    typer.echo(f"zeros: {', '.join(ZEROS)}")
+    _table("element types, each also a format", elements)
+    _table("scaled formats, NAME<group=N | channel | tensor, scale=f16, zero=KIND>", scaled)
+    typer.echo(f"kinds of zero: {', '.join(ZEROS)}; bits/weight of a {SIDE} x {SIDE} tensor")
 
 
-def _described(name: str) -> dict[str, object]:
+def _row(name: str) -> dict[str, object]:
+    """What a scaled format is where no option is given."""
     format = named(name)
-    found: dict[str, object] = {"format": str(format), "value": str(format.value)}
-    shape = (4096, 4096)
-    found["bits/weight"] = format.bits(shape) / (4096 * 4096)
+    assert isinstance(format, Scaled)
+    return {
+        "name": name, "low": format.codes.low, "high": format.codes.high,
+        "default": str(format), "bits/weight": _bits(format),
+    }  # fmt: skip
+
+
+def _bits(format: Format) -> float:
+    return format.bits((SIDE, SIDE)) / SIDE**2
+
+
+def _described(name: str) -> dict[str, str | float | dict[str, str]]:
+    format = named(name)
+    found: dict[str, str | float | dict[str, str]] = {"format": str(format)}
+    found["value"] = str(format.value)
+    found["bits/weight"] = _bits(format)
     found["components"] = {
-        c.name or "elements": f"{c.dtype}{list(map(str, c.shape))}"
-        for c in format.components(shape)
+        c.name or "elements": f"{c.dtype}[{', '.join(map(str, c.shape))}]"
+        for c in format.components((Sym("N"), Sym("K")))
     }
     if isinstance(format, Scaled):
         found["codes"] = f"{format.codes.low} to {format.codes.high}"
+        found["scale"] = f"{format.scale}, one for each {_block(format)}"
+        found["zero"] = format.zero
     return found
 
 
+def _block(format: Scaled) -> str:
+    channel = {"channel": "row", "tensor": "tensor"}
+    return channel.get(str(format.block), f"{format.block} elements of a row")
+
+
 def _table(title: str, rows: Sequence[Mapping[str, object]]) -> None:
-    table = Table(title=title, title_justify="left")
+    typer.echo(f"{title}:")
+    table = Table()
     for heading in rows[0]:
-        table.add_column(heading, justify="left" if heading == "name" else "right")
+        justify = "left" if isinstance(rows[0][heading], str) else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(*(f"{v:.6g}" if isinstance(v, float) else str(v) for v in row.values()))
     Console().print(table)

@@ -67,9 +67,10 @@ def _packages() -> list[Finding]:
 
 
 def _machine() -> list[Finding]:
+    runs = "pip install llvmlite, and see the findings below"
     checks: tuple[tuple[str, Callable[[], str], str], ...] = (
-        ("processor", lambda: engine().machine.cpu, ""),
-        ("vector units", _vectors, ""),
+        ("processor", lambda: engine().machine.cpu, runs),
+        ("vector units", _vectors, runs),
         ("threads", lambda: str(engine().pool.threads), "set TILEC_THREADS to a whole number"),
         ("cache", _cache, "set TILEC_CACHE_DIR to a folder that can be written"),
         ("a kernel", _kernel, "report this with the output of tilec doctor --json"),
@@ -82,7 +83,7 @@ def _machine() -> list[Finding]:
 def _checked(what: str, look: Callable[[], str], fix: str) -> Finding:
     try:
         return Finding(what, look())
-    except (TileError, OSError, AssertionError) as e:
+    except (TileError, OSError, ImportError) as e:
         return Finding(what, str(e), False, fix)
 
 
