@@ -121,7 +121,7 @@ class Outcome:
     def __str__(self) -> str:
         sizes = ", ".join(f"{n} = {size}" for n, size in self.dims.items())
         lines = [
-            f"{self.kernel} with {sizes}",
+            f"{self.kernel} with {sizes or 'no named dimensions'}",
             f"  first call  {self.first_call_seconds * 1e3:.1f} ms",
             f"  median      {self.median_seconds * 1e6:.1f} us",
         ]
