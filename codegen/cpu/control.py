@@ -239,7 +239,7 @@ class Walker:
             tile if full else self.w.f.least(tile, self.w.f.binary("sub", self.w.f.number(end), at))
         )
         self.w.sizes[size.text], self.w.most[size.text] = n, tile
-        return Coordinates(at, n, tile)
+        return Coordinates(at, n, tile, end != self.w.extent(dim))
 
     def _carry(self, init: tuple[Value, ...]) -> list[Buffer]:
         buffers: list[Buffer] = []

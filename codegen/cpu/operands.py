@@ -95,7 +95,13 @@ def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: 
         source, cast = made.get(source.a), source
     if isinstance(source, mem.Load) and len(source.indices) == 2:
         tensor, m, k = (env[v] for v in (source.mem, *source.indices))
-        if isinstance(tensor, Tensor) and isinstance(m, Coordinates) and isinstance(k, Coordinates):
+        if (
+            isinstance(tensor, Tensor)
+            and isinstance(m, Coordinates)
+            and isinstance(k, Coordinates)
+            # Beyond the end of a step there must be zeros, not what a longer step would read.
+            and not k.stopped
+        ):
             found = None if cast else _in_place(w, atom, tensor, m, k, multiple)
             step = min(k.multiple, tensor.shape[1])
             copy = Copy(tensor, cast, atom, step, multiple, copies.used)

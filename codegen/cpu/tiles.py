@@ -57,11 +57,15 @@ class Lazy:
 
 @dataclass(frozen=True)
 class Coordinates:
-    """A span: its first coordinate, how many there are, and what the first is a multiple of."""
+    """A span: its first coordinate, how many there are, and what the first is a multiple of.
+
+    `stopped` says that it may end before its dimension does.
+    """
 
     start: Number
     size: Number
     multiple: int
+    stopped: bool = False
 
 
 @dataclass(frozen=True)

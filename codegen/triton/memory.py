@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -9,10 +10,12 @@ from math import prod
 from tilec.codegen.triton.printer import Printer, dtype_of, spread
 from tilec.ir.core import Value
 from tilec.ir.dtype import DType
+from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
 from tilec.ir.types import Memory, Span, Tile
 
 LARGEST = 1 << 31
+GROUPS = re.compile(r"ceiling\((\w+)/(\d+)\)")  # the groups of a dimension, as an extent says it
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,18 @@ def places(
             joint, axis = axis, axis + rank
         axes = tuple(range(joint, joint + rank)) if rank else ()
         own = [spread(m, (i,), rank) for i, d in enumerate(v.type.shape) if (m := p.axis(d).mask)]
-        checks = () if sure else (f"({text} >= 0)", f"({text} < {dim})")
+        checks = () if sure else (f"({text} >= 0)", f"({text} < {_number(dim)})")
         found.append(Place(text, axes, (*checks, *own)))
     return found, axis
+
+
+def _number(e: Extent) -> str:
+    """An extent as Triton computes it."""
+    if isinstance(e, int) or e.is_name:
+        return str(e)
+    if groups := GROUPS.fullmatch(e.text):
+        return f"tl.cdiv({groups[1]}, {groups[2]})"
+    raise TileError(f"triton: no code for the extent {e}", hint="give its dimensions numbers")
 
 
 def _mask(found: list[Place], rank: int) -> str:
@@ -62,7 +74,7 @@ def _offset(t: Memory, found: list[Place], rank: int, last: str = "") -> str:
     for i, f in enumerate(found[: -1 if last else None]):
         text = spread(f.text, f.axes, rank)
         rest = dims[i + 1 : -1] if last else dims[i + 1 :]
-        stride = " * ".join([*map(str, rest), *([last] if last else [])])
+        stride = " * ".join([*map(_number, rest), *([last] if last else [])])
         wider = f"{text}.to(tl.int64)" if wide and stride and "tl.arange" not in text else text
         terms.append(f"{wider} * {stride}" if stride else text)
     return " + ".join(terms)

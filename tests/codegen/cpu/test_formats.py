@@ -124,6 +124,31 @@ def test_gathers_and_coordinates_outside(name, layout):
             assert np.array_equal(z, np.where(within, dense[rows], 0)), w
 
 
+@tc.kernel
+def partial_linear(x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], y: tc.Tensor["M", "N"],
+                   length: tc.i32):  # fmt: skip
+    for m, n in tc.tiles("M", "N"):
+        acc = tc.zeros((m, n), tc.f32)
+        for k in tc.tiles("K", to=length):
+            acc += tc.dot(x[m, k], w[n, k].T)
+        y[m, n] = acc
+
+
+@pytest.mark.parametrize("rows", [2, 20])
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float32], ids=["bf16", "f32"])
+def test_what_lies_beyond_a_stop_takes_no_part(dtype, rows):
+    """Infinities from the stop on, in the middle of a unit, of a pair and of a group."""
+    w = random_tensor("int3<group=32>", 70, 96, None, exact=True)
+    for stop in (1, 31, 33, 64, 77, 96):
+        x = np.random.default_rng(stop).integers(-4, 5, (rows, 96)).astype(dtype)
+        x[:, stop:] = np.inf
+        for weight in (w, w.dequantize(), w.dequantize().astype(dtype)):
+            y = np.full((rows, 70), np.nan, np.float32)
+            partial_linear(x, weight, y, stop)
+            want = x[:, :stop].astype(float) @ w.dequantize()[:, :stop].T
+            assert np.array_equal(y, want), (stop, type(weight))
+
+
 def expected(kernel: Kernel, x: Array, w: PackedTensor, dtype: DType) -> Array:
     """The interpreter's result, in f32."""
     m, k = x.shape
