@@ -70,6 +70,14 @@ def test_compile_for_a_gpu_that_is_not_there(emit, holds):
     assert holds in done.stdout
 
 
+def test_compile_for_a_gpu_with_groups_of_a_dimension_without_a_number():
+    pytest.importorskip("triton")
+    given = ("--backend", "triton", "--types", "w=int4<group=32>", "--emit", "source,ttir")
+    done = tilec("compile", LINEAR, *given)
+    assert done.exit_code == 0, done.stderr
+    assert "* tl.cdiv(K, 32)" in done.stdout
+
+
 def test_compile_writes_files(quantised, tmp_path):
     out = tmp_path / "out"
     done = tilec("compile", quantised, *DIMS, "--emit", "ir,source", "-o", str(out), "--json")
