@@ -90,6 +90,8 @@ BOTH = [
     ("q += 1", "", "`q` is not defined", "", "q"),
     ("a = s(1)", "", "`s` can't be called in a kernel", "@tc.fn", "s(1)"),
     ("a = m.size", "", "has no attribute .size; it has .index, .start", "", "m.size"),
+    ("a = x[m]", "", "`x` has 2 dimensions, but 1 indices are given", "", "x[m]"),
+    ("a = x[m, n, n]", "", "`x` has 2 dimensions, but 3 indices are given", "", "x[m, n, n]"),
 ]  # fmt: skip
 PYTHON_ONLY = [
     ("a = other", "`other` is a Other, which a kernel can't use", "numbers, dtypes", "other"),
@@ -241,6 +243,26 @@ def test_dims_are_unified_by_name(shapes: tuple, message: str, hint: str):
         BOUND.signature.bind(shapes)
     assert message in caught.value.message
     assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("format", "message"),
+    [
+        ("int9", "no format is called `int9`"),
+        ("int4<group=0>", "int4: a group has at least 1 element, not 0"),
+        ("int4<grop=32>", "int4 has no option `grop`"),
+        ("uint4<group=32, zero=maybe>", "uint4: no zero is called 'maybe'"),
+        ("f16<group=32>", "`f16` takes no options"),
+    ],
+)
+def test_formats_that_are_none(format: str, message: str):
+    line = f"kernel k(x: f32[M, K], w: {format}[N, K]) {{ }}"
+    with pytest.raises(TileError) as caught:
+        parse(line)
+    assert message in caught.value.message
+    loc = caught.value.loc
+    assert loc is not None
+    assert loc.text[loc.column : loc.end_column] == format
 
 
 def test_dims_that_fit_are_bound():
