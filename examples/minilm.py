@@ -256,7 +256,11 @@ def measure(contenders: list[Row], reference: Array, batch: Batch) -> None:
 
 def table(contenders: list[Row], elements: int) -> Table:
     """The measurements, with times relative to torch in float32."""
-    out = Table(title=f"all-MiniLM-L6-v2, {len(SENTENCES)} sentences: linear layers in each format")
+    out = Table(
+        title=f"all-MiniLM-L6-v2, {len(SENTENCES)} sentences: linear layers in each format",
+        caption="tilec's int5 and below are rounded with calibration sentences (GPTQ); "
+        "all others, torch's int4 too, to nearest",
+    )
     for heading in ("linear layers", "bits/weight", "MB", "cosine mean", "least", "ms", "x fp32"):
         out.add_column(heading, justify="left" if heading == "linear layers" else "right")
     base = float(np.median(contenders[0].seconds))
