@@ -30,7 +30,7 @@ def emit(func: Func) -> KernelSource:
         if op is not grid:
             walker.op(op)
     walker.grid(grid)
-    names = [_argument(v) for v in func.params]
+    names = [walker.text[v] for v in func.params]
     dims = p.dims(func)
     head = [*names, *dims, *(f"{b}: tl.constexpr" for b in p.constants)]
     lines = [
@@ -38,35 +38,31 @@ def emit(func: Func) -> KernelSource:
         "import triton", "import triton.language as tl", "", "",
         "@triton.jit", f"def {func.name}_kernel({', '.join(head)}):",
         *p.top, *p.lines, "", "",
-        *_launcher(func, grid, p, dims), "",
+        *_launcher(func, grid, p, names), "",
     ]  # fmt: skip
     text = "\n".join(lines)
-    params = tuple(_param(v, i) for i, v in enumerate(func.params))
+    params = tuple(_param(v, n, i) for i, (v, n) in enumerate(zip(func.params, names, strict=True)))
     return KernelSource("triton", text, f"{func.name}_kernel", params, 0, func.remarks)
 
 
-def _argument(v: Value) -> str:
-    return v.hint.replace(".", "_")
-
-
-def _param(v: Value, place: int) -> Param:
+def _param(v: Value, name: str, place: int) -> Param:
     match v.type:
         case Memory(shape=shape):
             known = tuple(d if isinstance(d, int) else str(d) for d in shape)
-            return Param(_argument(v), str(v.type.dtype), known, "tensor", place)
+            return Param(name, str(v.type.dtype), known, "tensor", place)
         case Tile(dtype=dtype):
-            return Param(_argument(v), str(dtype), (), "scalar", place)
+            return Param(name, str(dtype), (), "scalar", place)
         case _:
             raise TileError(f"triton: a parameter cannot be {v.type}")
 
 
-def _launcher(func: Func, grid: control.Grid, p: Printer, dims: list[str]) -> list[str]:
+def _launcher(func: Func, grid: control.Grid, p: Printer, names: list[str]) -> list[str]:
     """A plain function that reads the dimensions off the tensors and launches the kernel."""
-    names = [_argument(v) for v in func.params]
+    dims = p.dims(func)
     lines = [f"def {func.name}({', '.join(names)}):"]
     lines.append('    """Launch on tensors that are contiguous; the results are written."""')
     for d in dims:
-        lines.append(f"    {d} = {_source(func, d)}")
+        lines.append(f"    {d} = {_source(func, names, d)}")
     for b in p.constants:
         lines.append(f"    {b} = {p.constants[b]}")
     counts = [f"triton.cdiv({d}, {t})" for d, t in zip(grid.dims, grid.tiles, strict=True)]
@@ -76,12 +72,12 @@ def _launcher(func: Func, grid: control.Grid, p: Printer, dims: list[str]) -> li
     return lines
 
 
-def _source(func: Func, dim: str) -> str:
-    for v in func.params:
+def _source(func: Func, names: list[str], dim: str) -> str:
+    for v, name in zip(func.params, names, strict=True):
         if isinstance(v.type, Memory) and v.type.dtype.bits >= 8:
             for axis, d in enumerate(v.type.shape):
                 if isinstance(d, Sym) and d.text == dim:
-                    return f"{_argument(v)}.shape[{axis}]"
+                    return f"{name}.shape[{axis}]"
     raise TileError(f"triton: no tensor says what {dim} is", hint="give the dimension a number")
 
 

@@ -361,12 +361,20 @@ class Walker:
 
 
 def _last_reader(body: Block, result: Value, param: Value) -> bool:
-    """Whether nothing in a body reads a carried value after the op that makes its next value."""
+    """Whether nothing in a body reads a carried value after the op that makes its next value.
+
+    What is made from it may be written where it is used, so a use of that is a use of it.
+    """
     made = [i for i, op in enumerate(body.ops) if result in op.results and not op.blocks]
-    later = body.ops[made[0] + 1 :] if made else ()
-    inner = (o for op in later for o in (op, *(x for b in op.blocks for x in b.walk())))
-    others = [r for r in body.results if r is not result]
-    return bool(made) and param not in others and not any(param in o.operands for o in inner)
+    if not made:
+        return False
+    old = {param}
+    for op in body.ops[: made[0]]:
+        old.update(op.results if old & set(op.operands) else ())
+    later = Block((), body.ops[made[0] + 1 :])
+    read = {v for op in later.walk() for v in op.operands}
+    read |= {v for op in later.walk() for b in op.blocks for v in b.results}
+    return not old & (read | {r for r in body.results if r is not result})
 
 
 def _tile(v: Value) -> Tile:

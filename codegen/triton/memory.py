@@ -75,8 +75,11 @@ def _offset(t: Memory, found: list[Place], rank: int, last: str = "") -> str:
         text = spread(f.text, f.axes, rank)
         rest = dims[i + 1 : -1] if last else dims[i + 1 :]
         stride = " * ".join([*map(_number, rest), *([last] if last else [])])
-        wider = f"{text}.to(tl.int64)" if wide and stride and "tl.arange" not in text else text
-        terms.append(f"{wider} * {stride}" if stride else text)
+        if wide and stride and not f.axes:  # a number may be one of Python's, which has no methods
+            text = f"tl.cast({text}, tl.int64)"
+        elif wide and stride and "tl.arange" not in text:
+            text = f"{text}.to(tl.int64)"
+        terms.append(f"{text} * {stride}" if stride else text)
     return " + ".join(terms)
 
 

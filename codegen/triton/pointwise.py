@@ -119,4 +119,6 @@ def _cast(op: Cast, a: str) -> str:
         raise TileError(f"triton: no code for a cast to {to} that wraps", op.loc)
     if op.rounding == "toward_zero" and to.is_float:
         raise TileError("triton: floats become narrower floats by nearest rounding only", op.loc)
+    if not isinstance(op.a.type, Tile) or not op.a.type.rank:  # may be a number of Python's
+        return f"tl.cast({bare(a)}, {dtype_of(to)})"
     return f"{a}.to({dtype_of(to)})"

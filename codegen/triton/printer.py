@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ ASSIGNED = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:[-+*/|&^%]|//|\*\*)?=(?!=)")
 NAMES = {"sum": "total", "max": "most", "min": "least", "dot": "product", "if": "chosen"}
 WIDTH = 96
 LEAST_DOT = 16  # the least extent of any side of a product
+TAKEN = frozenset({*keyword.kwlist, "tl", "triton", "pid", "range"})  # what the text itself says
 
 
 def dtype_of(t: DType) -> str:
@@ -54,7 +56,7 @@ class Printer:
     axes: dict[str, Axis] = field(default_factory=dict[str, Axis])
     constants: dict[str, str] = field(default_factory=dict[str, str])
     large: set[str] = field(default_factory=set[str])  # extents that take part in a product
-    taken: set[str] = field(default_factory=lambda: {"tl", "triton", "pid"})
+    taken: set[str] = field(default_factory=lambda: set(TAKEN))
     said: tuple[str, int] | None = None
 
     def line(self, text: str) -> None:
@@ -64,15 +66,18 @@ class Printer:
             self.lines.append(indent + text)
             return
         head, arguments = _call(text)
+        comma = "," if head[-1:].isidentifier() else ""  # (x,) is no longer x
         self.lines.append(f"{indent}{head}(")
-        self.lines += [f"{indent}    {a}," for a in arguments]
+        self.lines += [f"{indent}    {a}{comma}" for a in arguments]
         self.lines.append(f"{indent})")
 
     def at(self, op: Op) -> None:
         """The user's line as a comment, once for all that is made from it."""
         if op.loc is not None and (op.loc.file, op.loc.line) != self.said:
             self.said = (op.loc.file, op.loc.line)
-            self.line(f"# {op.loc.text.strip()}")
+            comment, room = f"# {op.loc.text.strip()}", WIDTH - 4 * self.depth
+            cut = comment if len(comment) <= room else f"{comment[: room - 4]} ..."
+            self.lines.append("    " * self.depth + cut)
 
     def fresh(self, name: str) -> str:
         """The name, with a number if it is taken."""
