@@ -1,0 +1,1 @@
+"""Measurements of compiled kernels against other libraries: `python -m tilec.bench cpu`."""

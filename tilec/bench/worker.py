@@ -1,0 +1,113 @@
+"""One contender in a process of its own: bursts of calls, those that were disturbed left out."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from tilec.bench.contenders import Case, Contender, make
+from tilec.ir.errors import TileError
+
+DISTURBED = 0.01  # of a group's time, waiting for a processor
+GROUP = 0.002  # seconds of calls between two looks at /proc, which let threads fall asleep
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Times of undisturbed calls in seconds, and how many calls were timed."""
+
+    kept: list[float]
+    timed: int
+
+
+def waited() -> int:
+    """Nanoseconds that the threads of this process have waited for a processor."""
+    total = 0
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            total += int((task / "schedstat").read_text().split()[1])
+        except OSError:  # the thread has ended
+            continue
+    return total
+
+
+def burst(contender: Contender, seconds: float, first: int) -> Burst:
+    """Groups of calls for some time, at least three; `first` says where in the rotation to begin.
+
+    The first call of a group wakes threads up and is not counted; a disturbed group is dropped.
+    """
+    kept: list[float] = []
+    timed, groups, at = 0, 0, first
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or groups < 3:
+        before, began, times = waited(), time.perf_counter(), list[float]()
+        while len(times) < 2 or time.perf_counter() - began < GROUP:
+            call = contender.calls[at % len(contender.calls)]
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+            at += 1
+        took = time.perf_counter() - began
+        groups, timed = groups + 1, timed + len(times) - 1
+        if waited() - before < DISTURBED * took * 1e9:
+            kept += times[1:]
+    return Burst(kept, timed)
+
+
+def _serve(name: str, case: Case, threads: int, pipe: Connection) -> None:
+    if name.startswith("torch"):
+        import torch
+
+        torch.set_num_threads(threads)
+    try:
+        contender = make(name, case)
+    except TileError as e:
+        pipe.send(str(e))
+        return
+    for call in contender.calls:
+        call()
+    pipe.send((contender.nbytes, contender.operations))
+    first = 0
+    while (seconds := pipe.recv()) is not None:
+        found = burst(contender, seconds, first)
+        first += found.timed
+        pipe.send(found)
+
+
+class Worker:
+    """The process of a contender. Raises TileError where its result is wrong or it dies."""
+
+    def __init__(self, name: str, case: Case, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.name, self.bursts = name, list[Burst]()
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(name, case, threads, other), daemon=True
+        )
+        self._process.start()
+        other.close()  # so that the end of the process ends a wait for it
+        ready = self._received()
+        if isinstance(ready, str):
+            raise TileError(ready)
+        self.nbytes, self.operations = ready
+
+    def burst(self, seconds: float) -> None:
+        """One more burst."""
+        self._pipe.send(seconds)
+        self.bursts.append(self._received())
+
+    def _received(self) -> Any:
+        try:
+            return self._pipe.recv()
+        except EOFError:
+            raise TileError(f"the process of {self.name} has died") from None
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._process.is_alive():
+            self._pipe.send(None)
+        self._process.join(10)
