@@ -22,6 +22,8 @@ from tilec.ir.errors import TileError
 CASES = [Case(n, k, m) for n, k in ((4096, 4096), (14336, 4096), (4096, 14336))
          for m in (1, 16, 256)]  # fmt: skip
 SECONDS = 0.15  # of a burst
+LEAST = 3  # undisturbed bursts of every contender
+PATIENCE = 4  # times as many rounds as asked for, until there are that many
 PAIRS = (("tilec int4", "torch int4"), ("tilec int8", "torch int8"), ("tilec int4", "torch bf16"))
 
 
@@ -37,9 +39,11 @@ def _case(case: Case, rounds: int, threads: int) -> dict[str, Any]:
     names = [n for n in MAKERS if n not in ("read", "arithmetic") or n == ceiling]
     workers = [Worker(n, case, threads) for n in names]
     try:
-        for _ in range(rounds):
+        for done in range(PATIENCE * rounds):
             for w in workers:
                 w.burst(SECONDS)
+            if done + 1 >= rounds and min(w.undisturbed for w in workers) >= LEAST:
+                break
     finally:
         for w in workers:
             w.stop()

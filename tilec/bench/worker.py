@@ -12,7 +12,7 @@ from typing import Any
 from tilec.bench.contenders import Case, Contender, make
 from tilec.ir.errors import TileError
 
-DISTURBED = 0.01  # of a group's time, waiting for a processor
+DISTURBED = 0.02  # of a group's time, waiting for a processor
 GROUP = 0.002  # seconds of calls between two looks at /proc, which let threads fall asleep
 
 
@@ -94,6 +94,11 @@ class Worker:
         if isinstance(ready, str):
             raise TileError(ready)
         self.nbytes, self.operations = ready
+
+    @property
+    def undisturbed(self) -> int:
+        """Bursts of which some calls count."""
+        return sum(bool(b.kept) for b in self.bursts)
 
     def burst(self, seconds: float) -> None:
         """One more burst."""
