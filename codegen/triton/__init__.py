@@ -9,6 +9,7 @@ also gives a `BLOCK_<name>` constant.
 from __future__ import annotations
 
 from tilec.codegen.triton.control import Walker, check
+from tilec.codegen.triton.prelude import prelude
 from tilec.codegen.triton.printer import DTYPES, Printer, block_of
 from tilec.ir.core import Func, Value
 from tilec.ir.errors import TileError
@@ -35,7 +36,7 @@ def emit(func: Func) -> KernelSource:
     head = [*names, *dims, *(f"{b}: tl.constexpr" for b in p.constants)]
     lines = [
         f'"""`{func.name}`, compiled by tilec for Triton."""', "",
-        "import triton", "import triton.language as tl", "", "",
+        "import triton", "import triton.language as tl", "", "", *prelude([*p.top, *p.lines]),
         "@triton.jit", f"def {func.name}_kernel({', '.join(head)}):",
         *p.top, *p.lines, "", "",
         *_launcher(func, grid, p, names), "",

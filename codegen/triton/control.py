@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tilec.codegen.triton import memory, pointwise, tiles
-from tilec.codegen.triton.printer import Axis, Printer, bare, block_of, dtype_of
+from tilec.codegen.triton.printer import LEAST_DOT, Axis, Printer, bare, block_of, dtype_of
 from tilec.ir.core import Block, Func, Op, Trait, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym, ceil_div
@@ -16,7 +16,7 @@ from tilec.ir.types import Memory, Span, Tile
 UNSUPPORTED: dict[type[Op], str] = {
     shape.Slice: "Triton can't take a part of a tile in registers",
     shape.Join: "Triton joins tiles of equal powers of two only",
-} | pointwise.UNSUPPORTED
+}
 LONGEST = 60  # characters of an expression that is written where it is used
 
 
@@ -26,6 +26,9 @@ def check(func: Func) -> control.Grid:
         if type(op) in UNSUPPORTED:
             raise TileError(f"triton: no code for {op.name}: {UNSUPPORTED[type(op)]}", op.loc)
     acting = [op for op in func.body.ops if Trait.WRITES in op.traits]
+    if len(acting) == 1 and not isinstance(acting[0], control.Grid):
+        raise TileError(f"triton: the outermost loop of {func.name} is none over tiles",
+                        acting[0].loc, hint="for m in tiles(M) { ... }")  # fmt: skip
     if len(acting) != 1 or not isinstance(acting[0], control.Grid):
         raise TileError(f"triton: {func.name} has {len(acting)} loops over tiles, expected one")
     return acting[0]
@@ -72,8 +75,9 @@ class Walker:
         for op in func.walk():
             if isinstance(op, reduce.Dot):
                 for v in (op.a, op.b):
-                    assert isinstance(v.type, Tile)
-                    p.large.update(map(str, v.type.shape))
+                    p.large |= {str(d): LEAST_DOT for d in _tile(v).shape}
+                if tiles.common(op).bits == 8:
+                    p.large[str(_tile(op.a).shape[1])] = 2 * LEAST_DOT
 
     def operand(self, v: Value) -> str:
         """A value as a whole tile."""
@@ -174,7 +178,7 @@ class Walker:
             if mask and not self._zero_outside(v):
                 text = f"tl.where({mask}[{'None, :' if axis else ':, None'}], {text}, 0)"
             sides.append(text)
-        common = tiles.common(_tile(op.a).dtype, _tile(op.b).dtype)
+        common = tiles.common(op)
         sides = [s if _tile(v).dtype == common else f"{s}.to({dtype_of(common)})"
                  for s, v in zip(sides, (op.a, op.b), strict=True)]  # fmt: skip
         exact = ', input_precision="ieee"' if common.is_float and common.bits == 32 else ""
@@ -226,7 +230,7 @@ class Walker:
             raise TileError(f"triton: the tile size `{size}` is not chosen",
                             hint="run the pass `tile` first")  # fmt: skip
         p = self.p
-        least = 16 if size.text in p.large else 1
+        least = p.large.get(size.text, 1)
         block = block_of(tile, least)
         offsets = p.fresh(f"offs_{size}")
         p.line(f"{offsets} = {start} + tl.arange(0, {block})")

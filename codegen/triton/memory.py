@@ -89,7 +89,8 @@ def load(p: Printer, mem: str, t: Memory, found: list[Place], rank: int) -> str:
     if t.dtype.is_integer and t.dtype.bits < 8:
         return _codes(mem, t, found, rank, mask)
     pointer = f"{mem} + {_offset(t, found, rank)}" if found else mem
-    text = f"tl.load({pointer}, mask={mask}, other=0)" if mask else f"tl.load({pointer})"
+    zero = "0.0" if t.dtype.is_float else "0"
+    text = f"tl.load({pointer}, mask={mask}, other={zero})" if mask else f"tl.load({pointer})"
     return f"({text} != 0)" if t.dtype.kind == "bool" else text
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tilec.codegen.triton.printer import bare, dtype_of
 from tilec.ir.core import Op
-from tilec.ir.dtype import DType
+from tilec.ir.dtype import DType, f32, i64, promote
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith
 from tilec.ir.ops.cast import Bitcast, Cast
@@ -23,17 +23,14 @@ CALLS: dict[type[Op], str] = {
     arith.Log2: "tl.log2({})", arith.Sqrt: "tl.sqrt({})", arith.Rsqrt: "tl.rsqrt({})",
     arith.Sin: "tl.sin({})", arith.Cos: "tl.cos({})", arith.Erf: "tl.erf({})",
     arith.Floor: "tl.floor({})", arith.Ceil: "tl.ceil({})",
-    arith.Tanh: "(1.0 - 2.0 / (tl.exp(2.0 * {}) + 1.0))",
+    arith.Tanh: "tanh({})", arith.Rint: "rint({})",
 }  # fmt: skip
 PLAIN: dict[type[Op], str] = {
     arith.Div: "{} / {}", arith.Fma: "tl.fma({}, {}, {})", arith.Neg: "-{}",
     arith.Abs: "tl.abs({})", arith.Where: "tl.where({}, {}, {})",
 }  # fmt: skip
 # Ops whose operands stand beside operators or methods; those of others stand between commas.
-_BESIDE = (arith.Div, arith.FloorDiv, arith.Mod, arith.Neg, arith.Not, arith.Tanh, Cast, Bitcast)
-UNSUPPORTED: dict[type[Op], str] = {
-    arith.Rint: "Triton has no rounding to whole numbers outside libdevice",
-}
+_BESIDE = (arith.Div, arith.FloorDiv, arith.Mod, arith.Neg, arith.Not, Cast, Bitcast)
 
 
 def dtype(op: Op) -> DType:
@@ -53,8 +50,9 @@ def emit(op: Op, args: list[str]) -> str:
     """The expression of an elementwise op; `args` are atoms. Raises TileError if there is none."""
     if type(op) not in INFIX and not isinstance(op, _BESIDE):
         args = [bare(a) for a in args]
-    if type(op) in UNSUPPORTED:
-        raise TileError(f"triton: no code for {op.name}: {UNSUPPORTED[type(op)]}", op.loc)
+    t = source_dtype(op)
+    if t.is_float and t.bits == 8 and type(op) not in (Cast, Bitcast, arith.Where, *CALLS):
+        raise TileError(f"triton: no arithmetic on {t}", op.loc, hint="cast to f32 first")
     if type(op) in INFIX:
         return f"{args[0]} {INFIX[type(op)]} {args[1]}"
     if type(op) in CALLS:
@@ -104,21 +102,55 @@ def _floor(op: Op, a: str, b: str) -> str:
 
 def _cast(op: Cast, a: str) -> str:
     source, to = source_dtype(op), op.dtype
-    if op.rounding == "stochastic":
-        raise TileError("triton: no code for stochastic rounding", op.loc)
-    if source.is_float and not to.is_float and to.kind != "bool" and op.rounding == "nearest":
-        raise TileError("triton: floats become integers toward zero only", op.loc,
-                        hint='cast(x, i32, rounding="toward_zero")')  # fmt: skip
-    if op.saturate and not (source.is_float and to.is_float and to.bits == 8):
-        high, low = to.high, to.low
-        a = f"tl.minimum(tl.maximum({a}, {low}), {high})"
     if to.kind == "bool":
         return f"{a} != 0"
-    narrow = to.is_integer and to.bits < 8
-    if narrow and not op.saturate and not (source.is_integer and source.bits <= to.bits):
+    if op.rounding == "stochastic":
+        raise TileError("triton: no code for stochastic rounding", op.loc)
+    if source.is_float and to.is_float:
+        return _float(op, a)
+    if source.is_float:
+        return _integer(op, a)
+    if op.saturate and source.kind != "bool":
+        a = f"tl.maximum({a}, {int(to.low)})" if source.low < to.low else a
+        a = f"tl.minimum({a}, {int(to.high)})" if source.high > to.high else a
+    elif to.is_integer and to.bits < 8 and not to.low <= source.low <= source.high <= to.high:
         raise TileError(f"triton: no code for a cast to {to} that wraps", op.loc)
-    if op.rounding == "toward_zero" and to.is_float:
+    return _to(op, a, to)
+
+
+def _float(op: Cast, a: str) -> str:
+    """A float as another one. Saturation clips where all values of both can be told apart."""
+    source, to = source_dtype(op), op.dtype
+    exact = source.exponent <= to.exponent and source.mantissa <= to.mantissa
+    if op.rounding == "toward_zero" and not exact:
         raise TileError("triton: floats become narrower floats by nearest rounding only", op.loc)
-    if not isinstance(op.a.type, Tile) or not op.a.type.rank:  # may be a number of Python's
-        return f"tl.cast({bare(a)}, {dtype_of(to)})"
-    return f"{a}.to({dtype_of(to)})"
+    if not op.saturate or to.bits == 64:
+        return _to(op, a, to)
+    a = _to(op, a, promote(promote(source, to), f32))
+    for name, bound in (("maximum", to.low), ("minimum", to.high)):
+        a = f"tl.{name}({a}, {bound}, propagate_nan=tl.PropagateNan.ALL)"
+    return _to(op, a, to)
+
+
+def _integer(op: Cast, a: str) -> str:
+    """A float as an integer, by way of one that holds it: what lies beyond that is undefined."""
+    source, to = source_dtype(op), op.dtype
+    a = _to(op, a, f32) if source.bits < 32 else a
+    a = f"rint({bare(a)})" if op.rounding == "nearest" else a
+    if not op.saturate:
+        if to.bits < 8:
+            raise TileError(f"triton: no code for a cast to {to} that wraps", op.loc)
+        return _to(op, _to(op, a, i64), to)
+    if to.bits <= 16:
+        return _to(op, f"clip({bare(a)}, {to.low}, {to.high})", to)
+    if to.bits == 64:
+        raise TileError(f"triton: no code for casts that saturate to {to}", op.loc)
+    a = _to(op, f"clip({bare(a)}, {-(2.0**62)}, {2.0**62})", i64)
+    return _to(op, f"tl.minimum(tl.maximum({a}, {to.low}), {to.high})", to)
+
+
+def _to(op: Cast, a: str, t: DType) -> str:
+    assert isinstance(op.a.type, Tile)
+    if not op.a.type.rank:  # it may be a number of Python's
+        return f"tl.cast({bare(a)}, {dtype_of(t)})"
+    return f"{a}.to({dtype_of(t)})"

@@ -6,6 +6,7 @@ import keyword
 import re
 from dataclasses import dataclass, field
 
+from tilec.codegen.triton.prelude import TEXTS
 from tilec.ir.core import Func, Op
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
@@ -22,7 +23,7 @@ ASSIGNED = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:[-+*/|&^%]|//|\*\*)?=(?!=)")
 NAMES = {"sum": "total", "max": "most", "min": "least", "dot": "product", "if": "chosen"}
 WIDTH = 96
 LEAST_DOT = 16  # the least extent of any side of a product
-TAKEN = frozenset({*keyword.kwlist, "tl", "triton", "pid", "range"})  # what the text itself says
+TAKEN = frozenset({*keyword.kwlist, *TEXTS, "tl", "triton", "pid", "range"})  # the text's own names
 
 
 def dtype_of(t: DType) -> str:
@@ -55,7 +56,7 @@ class Printer:
     depth: int = 1
     axes: dict[str, Axis] = field(default_factory=dict[str, Axis])
     constants: dict[str, str] = field(default_factory=dict[str, str])
-    large: set[str] = field(default_factory=set[str])  # extents that take part in a product
+    large: dict[str, int] = field(default_factory=dict[str, int])  # least blocks in a product
     taken: set[str] = field(default_factory=lambda: set(TAKEN))
     said: tuple[str, int] | None = None
 
@@ -105,7 +106,7 @@ class Printer:
 
     def _whole(self, e: Extent) -> Axis:
         """An extent that no loop has cut: all of a dimension."""
-        least = LEAST_DOT if str(e) in self.large else 1
+        least = self.large.get(str(e), 1)
         if isinstance(e, int):
             block = str(block_of(e, least))
             return self._named(f"d{e}", block, "" if block == str(e) else f"< {e}")

@@ -7,9 +7,9 @@ import re
 
 import numpy as np
 
-from tilec.codegen.triton.printer import Printer, dtype_of
+from tilec.codegen.triton.printer import Printer, bare, dtype_of
 from tilec.ir.core import Op
-from tilec.ir.dtype import DType, promote
+from tilec.ir.dtype import DType, i8, promote
 from tilec.ir.errors import TileError
 from tilec.ir.ops import reduce, shape
 from tilec.ir.types import Tile
@@ -65,6 +65,7 @@ def reduction(p: Printer, op: reduce.Reduction, a: str) -> str:
     assert isinstance(t, Tile)
     narrow = t.dtype.is_float and t.dtype.bits < 32
     a = f"{a}.to(tl.float32)" if narrow else a
+    narrow = t.dtype.bits < 32  # Triton's reductions of narrow integers are of 32 bits
     mask = p.axis(t.shape[op.axis]).mask
     if mask:
         at = ", ".join(":" if i == op.axis else "None" for i in range(t.rank))
@@ -72,7 +73,10 @@ def reduction(p: Printer, op: reduce.Reduction, a: str) -> str:
         a = f"tl.where({inside}, {a}, {_neutral(op, t.dtype)})"
     if isinstance(op, reduce.Argmax):
         return f"tl.argmax({a}, {op.axis})"
-    text = f"tl.{op.name}({a}, {op.axis})"
+    if t.dtype.is_float and not isinstance(op, reduce.Sum):  # Triton's own leave NaN out
+        text = f"tl.reduce({bare(a)}, {op.axis}, nan_{op.name})"
+    else:
+        text = f"tl.{op.name}({a}, {op.axis})"
     return f"{text}.to({dtype_of(t.dtype)})" if narrow else text
 
 
@@ -88,9 +92,18 @@ def _neutral(op: reduce.Reduction, t: DType) -> str:
             raise TileError(f"triton: no code for {op.name}")
 
 
-def common(a: DType, b: DType) -> DType:
-    """The dtype in which both operands of a product are exact."""
-    return a if a == b else promote(a, b)
+def common(op: reduce.Dot) -> DType:
+    """The dtype in which both operands of a product are exact, if Triton has products of it."""
+    assert isinstance(op.a.type, Tile)
+    assert isinstance(op.b.type, Tile)
+    a, b = op.a.type.dtype, op.b.type.dtype
+    if all(t.is_integer and i8.low <= t.low and t.high <= i8.high for t in (a, b)):
+        return i8
+    found = promote(a, b)
+    if found.is_integer:
+        raise TileError(f"triton: no code for products of {a} and {b}", op.loc,
+                        hint="cast both to i8, or to f16")  # fmt: skip
+    return found
 
 
 def emit(p: Printer, op: Op, args: list[str]) -> str:

@@ -38,3 +38,37 @@ def test_hard_to_print() -> None:
     want = (total + value * 1.5) * (value + 0.25) + np.maximum(total, 0.5) * (total + value)
     np.testing.assert_allclose(interpreted(source, data)["tl"], want, rtol=1e-5)
     assert "ld.global" in str(compile_for(source, "sm_90")["ptx"])
+
+
+LACKING = """kernel f(x: f32[M, 48], y: i8[M, 48], z: f16[M]) {
+  for m in tiles(M) {
+    v = tanh(x[m, :])
+    y[m, :] = cast(v * 127.0, i8, saturate=true)
+    z[m] = cast(max(v, axis=1) - min(v, axis=1), f16)
+  }
+}"""
+PRODUCT = """kernel f(x: A[M, K], w: A[N, K], y: B[M, N]) {
+  for m, n in tiles(M, N) {
+    acc = zeros([m, n], B)
+    for k in tiles(K, block=16) { acc += dot(x[m, k], w[n, k].T) }
+    y[m, n] = acc
+  }
+}"""
+
+
+def test_functions_that_triton_lacks_compile() -> None:
+    source = triton_source(parse(LACKING)["f"], {})
+    for name in ("tanh", "rint", "clip", "nan_max", "nan_min"):
+        assert source.text.count(f"def {name}(") == 1
+    sass = str(compile_for(source, "sm_90")["sass"])
+    assert "FMNMX.NAN" in sass
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "instruction"), [("e4m3", "f32", "QGMMA"), ("i8", "i32", "IGMMA")]
+)
+def test_products_of_bytes_with_short_tiles(a: str, b: str, instruction: str) -> None:
+    """A step of k is padded to the 32 elements that an instruction takes."""
+    text = PRODUCT.replace("A[", f"{a}[").replace("B", b)
+    sass = str(compile_for(triton_source(parse(text)["f"], {}), "sm_90")["sass"])
+    assert instruction in sass
