@@ -81,8 +81,8 @@ def data_for(shapes: dict[str, tuple[int, ...]], dtype: str, out: str) -> dict[s
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("known", [True, False], ids=["numbers", "arguments"])
 def test_linear(dtype, known):
-    dims = {"M": 65, "N": 130, "K": 100}
-    data = data_for({"x": (65, 100), "w": (130, 100), "y": (65, 130)}, dtype, "y")
+    dims = {"M": 65, "N": 130, "K": 257}
+    data = data_for({"x": (65, 257), "w": (130, 257), "y": (65, 130)}, dtype, "y")
     data["y"] = data["y"].astype(np.float32)
     check(kernels.linear, data, dims, "y", 1e-6, dims if known else {})
 
@@ -127,6 +127,25 @@ def test_codes_of_every_width(name):
     source = triton_source(kernels.linear.definition, {"M": 3, "N": 20, "K": 36}, types)
     got = interpreted(source, data)["y"]
     assert np.array_equal(got, data["x"] @ format.values(parts, (20, 36)).T), source.text
+
+
+def test_loads_of_every_width_signed_and_not():
+    """Fields of 1 to 7 bits, little-endian along rows of whole bytes; some straddle two."""
+    rows, columns = 3, 21
+    types = [f"{sign}{bits}" for sign in "iu" for bits in range(1, 8)]
+    params = "".join(f"{t}: {t}[M, N], " for t in types)
+    stores = "\n".join(f"y[{i}, m, n] = cast({t}[m, n], i32)" for i, t in enumerate(types))
+    text = f"kernel f({params}y: i32[T, M, N]) {{ for m, n in tiles(M, N) {{\n{stores}\n}} }}"
+    rng, data, want = np.random.default_rng(4), dict[str, Array](), list[Array]()
+    for t in types:
+        bits = int(t[1:])
+        codes = rng.integers(0, 1 << bits, (rows, columns))
+        fields = codes[:, :, None] >> np.arange(bits) & 1
+        data[t] = np.packbits(fields.reshape(rows, -1).astype(np.uint8), axis=1, bitorder="little")
+        want.append(codes - (codes >> bits - 1 << bits) if t[0] == "i" else codes)
+    data["y"] = np.full((len(types), rows, columns), 99, np.int32)
+    source = triton_source(parse(text)["f"], {"M": rows, "N": columns, "T": len(types)})
+    assert np.array_equal(interpreted(source, data)["y"], want), source.text
 
 
 @pytest.mark.parametrize("name", ["linear", "softmax", "gelu", "layernorm"])
