@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from tilec.ir.dtype import INTEGERS
 from tilec.ir.errors import TileError
 from tilec.ir.source import Param
 from tilec.runtime.arguments import MAX_ARGUMENTS, Reading, launch_key, read, refusal
@@ -24,11 +25,7 @@ from tilec.runtime.packed import HANDLE_ATTRIBUTE
 
 MAX_SLOTS = 128
 _POINTER, _COMPONENT, _INT, _F64, _F32 = range(5)
-_INTEGERS = {
-    **{f"i{bits}": (-(1 << bits - 1), (1 << bits - 1) - 1) for bits in (8, 16, 32, 64)},
-    **{f"u{bits}": (0, (1 << bits) - 1) for bits in (8, 16, 32)},
-    "bool": (0, 1),
-}
+_INTEGERS = {t.name: (int(t.low), int(t.high)) for t in INTEGERS} | {"bool": (0, 1)}
 
 
 @dataclass(frozen=True)

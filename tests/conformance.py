@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tilec.ir.core import Block, Builder, Func, Op, Value
-from tilec.ir.dtype import FLOATS, INTEGERS, Array, DType, boolean, i32, u32
+from tilec.ir.dtype import FLOATS, INTEGERS, Array, DType, boolean, i8, i32, u8, u32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Sym
 from tilec.ir.format import Dense
@@ -54,8 +54,14 @@ def values(t: DType, shape_: tuple[int, ...], seed: int) -> Array:
 def kernel(
     name: str, inputs: list[Value], out: Tile, body: Callable[[Builder, list[Value]], Value]
 ) -> Func:
-    """Loads every input whole, applies `body(builder, tiles)`, stores the result whole."""
-    y = Value(Memory(out.shape, Dense(out.dtype)), "out")
+    """Loads every input whole, applies `body(builder, tiles)`, stores the result whole.
+
+    Integers of less than a byte are stored as bytes.
+    """
+    stored = out.dtype
+    if stored.is_integer and stored.bits < 8:
+        stored = i8 if stored.kind == "int" else u8
+    y = Value(Memory(out.shape, Dense(stored)), "out")
     b = Builder()
 
     def indices(m: Value) -> tuple[Value, ...]:
@@ -63,6 +69,8 @@ def kernel(
         return tuple(b(memory.Whole(d)) for d in m.type.shape)
 
     result = body(b, [b(memory.Load(m, indices(m))) for m in inputs])
+    if stored != out.dtype:
+        result = b(casts.Cast(result, stored))
     b.add(memory.Store(y, indices(y), result))
     return Func(name, Block((*inputs, y), tuple(b.ops)))
 

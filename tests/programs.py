@@ -15,7 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tilec.ir.core import Block, Builder, Func, Op, Value
-from tilec.ir.dtype import BY_NAME, Array, DType, boolean, i32, u8, u32
+from tilec.ir.dtype import BY_NAME, Array, DType, boolean, i8, i32, u8, u32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym
 from tilec.ir.format import Dense
@@ -32,16 +32,10 @@ DTYPES = [
 M, K, SIZE = Sym("M"), Sym("K"), Sym("m")
 UNARY = [c for c in Op.registry.values() if issubclass(c, arith.Unary | arith.Not)]
 BINARY = [c for c in Op.registry.values() if issubclass(c, arith.Binary)]
-ROUNDED = (
-    arith.Exp,
-    arith.Exp2,
-    arith.Log,
-    arith.Log2,
-    arith.Sin,
-    arith.Cos,
-    arith.Tanh,
-    arith.Erf,
-)
+ROUNDED = {  # functions that back ends compute to a few units in the last place
+    arith.Exp, arith.Exp2, arith.Log, arith.Log2, arith.Sin, arith.Cos, arith.Tanh, arith.Erf,
+    arith.Rsqrt,
+}  # fmt: skip
 REDUCTIONS = [reduce.Sum, reduce.Max, reduce.Min, reduce.Argmax]
 
 
@@ -300,6 +294,7 @@ class Maker:
 
     def store(self, v: Value) -> None:
         """Into an output of its own, by the spans of its axes; axes without one are reduced."""
+        v = self.whole(v)
         t = _tile(v)
         axes = {SIZE: M, K: K, 1: 1}
         while odd := [i for i, d in enumerate(t.shape) if d not in axes]:
@@ -313,9 +308,15 @@ class Maker:
         self.params.append(y)
         self.b.add(memory.Store(y, tuple(self.span(d) for d in t.shape), v))
 
+    def whole(self, v: Value) -> Value:
+        """The tile in whole bytes: elements that share bytes are not written."""
+        t = _tile(v).dtype
+        narrow = t.is_integer and t.bits < 8
+        return self.b(Cast(v, i8 if t.kind == "int" else u8)) if narrow else v
+
     def scatter(self, index: Value) -> None:
         """Rows into places that do not repeat and partly lie outside."""
-        v = self.like(Tile((SIZE, K), self.pick(DTYPES)))
+        v = self.whole(self.like(Tile((SIZE, K), self.pick(DTYPES))))
         y = Value(Memory((M, K), Dense(_tile(v).dtype)), f"y{len(self.params)}")
         self.params.append(y)
         self.b.add(memory.Store(y, (index, self.span(K)), v))

@@ -61,7 +61,7 @@ class _Module:
         for i, (before, op) in enumerate(_parts(self.func.body)):
             had = len(self.copies.made)
             part = self._part(f"{self.func.name}.{i}", before, op)
-            written += [self._copy(c, len(written)) for c in self.copies.made[had:]]
+            written += [self._copy(c, had + j) for j, c in enumerate(self.copies.made[had:])]
             written.append(part)
         size = max((w.scratch.used for w in self.writers), default=0)
         entry = Function(self.func.name, "ptr %args", self.declared)
@@ -128,7 +128,10 @@ def _argument(f: Function, p: Value, slot: V, given: Param) -> Tensor | Lazy:
             if kind == "i1":
                 byte = f.load("i64", 1, slot, 8)
                 return scalar(f, f.compare("icmp ne", byte, constant("i64", 0)), dtype)
-            return scalar(f, f.load(kind, 1, slot, 8), dtype)
+            value = f.load(kind, 1, slot, 8)
+            return scalar(
+                f, numbers.round_float(f, dtype, value) if dtype.is_float else value, dtype
+            )
         case _:
             raise TileError(f"cpu: a parameter cannot be {p.type}")
 

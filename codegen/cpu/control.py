@@ -17,6 +17,7 @@ from tilec.ir.extent import Extent, Sym
 from tilec.ir.ops import control, shape
 from tilec.ir.ops import memory as mem
 from tilec.ir.ops import reduce as reductions
+from tilec.ir.packing import is_packed
 from tilec.ir.types import Tile
 
 Env = dict[Value, Lazy | Coordinates | Tensor]
@@ -210,6 +211,9 @@ class Walker:
     def _store(self, op: mem.Store) -> None:
         tensor = self.env[op.mem]
         assert isinstance(tensor, Tensor)
+        if is_packed(tensor.dtype):
+            raise TileError(f"cpu: elements of {tensor.dtype} share bytes, so they are only read",
+                            hint=f"store them as {tensor.dtype.kind[0]}8")  # fmt: skip
         if op.mem in self.tile(op.value).reads:
             self._settle(op.value)
         self._before_writing({op.mem})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
@@ -119,9 +120,24 @@ class Writer:
         known = substitute(e, {k: v for k, v in self.sizes.items() if isinstance(v, int)})
         if isinstance(known, int):
             return known
-        if known.is_name and known.text in self.sizes:
-            return self.sizes[known.text]
-        raise TileError(f"cpu: the extent {e} is not known when the code is written")
+        return self._evaluated(ast.parse(known.text, mode="eval").body, e)
+
+    def _evaluated(self, node: ast.expr, e: Extent) -> Number:
+        """An extent's expression in the sizes of this iteration: sums and products of them."""
+        match node:
+            case ast.Constant(value=int(value)):
+                return value
+            case ast.Name(id=name) if name in self.sizes:
+                return self.sizes[name]
+            case ast.UnaryOp(op=ast.USub(), operand=a):
+                return self.f.times(self._evaluated(a, e), -1)
+            case ast.BinOp(left=a, op=ast.Add() | ast.Sub() | ast.Mult() as op, right=b):
+                x, y = self._evaluated(a, e), self._evaluated(b, e)
+                if isinstance(op, ast.Mult):
+                    return self.f.times(x, y)
+                return self.f.plus(x, self.f.times(y, -1) if isinstance(op, ast.Sub) else y)
+            case _:
+                raise TileError(f"cpu: the extent {e} is not known when the code is written")
 
     def largest(self, e: Extent) -> int:
         """The most that an extent can be."""

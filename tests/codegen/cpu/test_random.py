@@ -1,5 +1,8 @@
 """Random programs: compiled code and the interpreter leave the same in memory."""
 
+# Hypothesis types its health checks loosely.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 import numpy as np
