@@ -159,9 +159,10 @@ class Scaled(Format):
             return x, np.ones(x.shape[-1:], bool)
         k = x.shape[-1]
         pad = -k % self.group
-        padded = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pad)], mode="edge") if pad else x
+        padded: Array = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pad)], mode="edge")
         shape = (*x.shape[:-1], (k + pad) // self.group, self.group)
-        return padded.reshape(shape), (np.arange(k + pad) < k).reshape(shape[-2:])
+        valid: Array = np.arange(k + pad) < k
+        return padded.reshape(shape), valid.reshape(shape[-2:])
 
     def _fit(self, x: Array, valid: Array, search: bool) -> tuple[Array, Array, Array]:
         """Codes, scales and zeros of the candidate range that is nearest to each block."""

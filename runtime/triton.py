@@ -5,6 +5,7 @@ Needs the packages triton and torch, no driver. The disassembler comes with trit
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -87,10 +88,8 @@ def interpreted(source: KernelSource, arguments: Mapping[str, Array]) -> dict[st
 def _triton() -> Any:
     if importlib.util.find_spec("triton") is None:
         raise TileError("the Triton back end needs triton", hint="pip install tilec[triton]")
-    import triton
-    import triton.backends.compiler
-
-    return triton
+    importlib.import_module("triton.backends.compiler")  # untyped, and heavy
+    return importlib.import_module("triton")
 
 
 def _capability(target: str) -> int:

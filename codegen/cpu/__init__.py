@@ -16,7 +16,8 @@ from tilec.ir.core import Block, Func, Op, Trait, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import ceil_div
 from tilec.ir.format import Dense
-from tilec.ir.ops import control, memory
+from tilec.ir.ops.control import Grid
+from tilec.ir.ops.memory import Store
 from tilec.ir.source import KernelSource, Param
 from tilec.ir.types import Memory, Tile
 
@@ -50,7 +51,7 @@ class _Module:
             f'"prefer-vector-width"="{width}" "min-legal-vector-width"="{width}"'
         )
         self.declared: set[str] = set()
-        stores = (op.mem for op in func.walk() if isinstance(op, memory.Store))
+        stores = (op.mem for op in func.walk() if isinstance(op, Store))
         self.copies = Copies(frozenset(stores))
         self.writers: list[Writer] = []
         self.workspace = 0
@@ -89,7 +90,7 @@ class _Module:
         walker = Walker(w, self._arguments(f), often(self.func.body), self.copies)
         for earlier in before:
             walker.op(earlier)
-        if not isinstance(op, control.Grid):
+        if not isinstance(op, Grid):
             walker.op(op)
             return f, 1
         counts = _spans(walker, op, V("i64", 1, "%chunk"))
@@ -148,7 +149,7 @@ def _parts(body: Block) -> list[tuple[list[Op], Op]]:
     return parts
 
 
-def _spans(walker: Walker, op: control.Grid, chunk: V) -> int:
+def _spans(walker: Walker, op: Grid, chunk: V) -> int:
     """Bind the spans of a chunk, the last dimension fastest; how many chunks there are."""
     counts: list[int] = []
     for dim, tile, size in zip(op.dims, op.tiles, op.sizes, strict=True):

@@ -234,7 +234,12 @@ class Function:
 
     def loop(self, start: Number, stop: Number, step: int, body: Callable[[V], None]) -> None:
         """body(i) for i in range(start, stop, step), step > 0."""
-        self.carry(start, stop, step, [], lambda i, _: (body(i), [])[1])
+
+        def once(i: V, _: list[V]) -> list[V]:
+            body(i)
+            return []
+
+        self.carry(start, stop, step, [], once)
 
     def carry(self, start: Number, stop: Number, step: int, init: Sequence[V],
               body: Callable[[V, list[V]], list[V]]) -> list[V]:  # fmt: skip

@@ -14,7 +14,7 @@ from tilec.codegen.triton.printer import DTYPES, Printer, block_of
 from tilec.ir.core import Func, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Sym
-from tilec.ir.ops import control
+from tilec.ir.ops.control import Grid
 from tilec.ir.source import KernelSource, Param
 from tilec.ir.types import Memory, Tile
 
@@ -57,7 +57,7 @@ def _param(v: Value, name: str, place: int) -> Param:
             raise TileError(f"triton: a parameter cannot be {v.type}")
 
 
-def _launcher(func: Func, grid: control.Grid, p: Printer, names: list[str]) -> list[str]:
+def _launcher(func: Func, grid: Grid, p: Printer, names: list[str]) -> list[str]:
     """A plain function that reads the dimensions off the tensors and launches the kernel."""
     dims = p.dims(func)
     lines = [f"def {func.name}({', '.join(names)}):"]

@@ -260,11 +260,8 @@ class Walker:
             zip(op.body.params, op.sizes, op.dims, op.tiles, strict=True)
         ))):  # fmt: skip
             program = "tl.program_id(0)" if len(op.dims) == 1 else "pid"
-            if i:
-                count = f"tl.cdiv({dim}, {tile})"
-                start = f"pid % {count} * {tile}"
-            else:
-                start = f"{program} * {tile}"
+            count = f"tl.cdiv({dim}, {tile})"
+            start = f"pid % {count} * {tile}" if i else f"{program} * {tile}"
             name = p.fresh(f"start_{size}")
             p.line(f"{name} = {start}")
             self.span(v, size, dim, tile, name)

@@ -33,7 +33,7 @@ def cpu(
     result = measure(cases, rounds, Console(stderr=True))
     Console(width=120).print(table(result))
     if out is not None:
-        out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        out.write_text(json.dumps(result) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

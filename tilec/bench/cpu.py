@@ -76,7 +76,7 @@ def _summary(w: Worker, ceiling: Worker) -> dict[str, Any]:
         "median_seconds": _median(calls, w.name), "kept": len(calls),
         "timed": sum(b.timed for b in w.bursts), "bytes": w.nbytes, "operations": w.operations,
         "share_of_ceiling": _median(shares, w.name), "shares": shares,
-        "samples": [b.kept for b in w.bursts],
+        "microseconds": [[round(1e6 * t, 1) for t in b.kept] for b in w.bursts],
     }  # fmt: skip
 
 
