@@ -160,9 +160,9 @@ class Scaled(Format):
         k = x.shape[-1]
         pad = -k % self.group
         padded: Array = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pad)], mode="edge")
-        shape = (*x.shape[:-1], (k + pad) // self.group, self.group)
-        valid: Array = np.arange(k + pad) < k
-        return padded.reshape(shape), valid.reshape(shape[-2:])
+        groups = (k + pad) // self.group
+        blocks: Array = np.reshape(padded, (*x.shape[:-1], groups, self.group))
+        return blocks, np.reshape(np.arange(k + pad) < k, (groups, self.group))
 
     def _fit(self, x: Array, valid: Array, search: bool) -> tuple[Array, Array, Array]:
         """Codes, scales and zeros of the candidate range that is nearest to each block."""
