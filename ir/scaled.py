@@ -157,8 +157,8 @@ class Scaled(Format):
             return x.reshape(-1), np.ones(x.size, bool)
         if self.group is None:
             return x, np.ones(x.shape[-1:], bool)
-        k = x.shape[-1]
-        pad = -k % self.group
+        k: int = x.shape[-1]
+        pad: int = -k % self.group
         padded: Array = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pad)], mode="edge")
         groups = (k + pad) // self.group
         blocks: Array = np.reshape(padded, (*x.shape[:-1], groups, self.group))
