@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -215,6 +216,39 @@ def gathers() -> Iterator[Case]:
         yield Case(f"gather-{t}", func, data, t, (7, COLUMNS))
 
 
+def carried() -> Iterator[Case]:
+    """A loop's tiles take one another's places: every map of three, as they are and transposed."""
+    side = (ROWS, ROWS)
+    data = {f"x{i}": np.arange(ROWS * ROWS).reshape(side) + 100 * i for i in range(3)}
+    for sources in product(range(3), repeat=3):
+        for turned in product((False, True), repeat=3):
+            body = _moving(sources, turned)
+            func = kernel("k", _inputs([i32] * 3, side), Tile(side, i32), body)
+            yield Case(f"carried-{sources}-{turned}", func, data, i32, side)
+
+
+def _moving(
+    sources: tuple[int, ...], turned: tuple[bool, ...]
+) -> Callable[[Builder, list[Value]], Value]:
+    """Three rounds of `x[i] = x[sources[i]]`, transposed or not; then x[0] + 1000 (x[1] + ...)."""
+
+    def body(b: Builder, tiles: list[Value]) -> Value:
+        old, step = [Value(v.type) for v in tiles], Builder()
+        new = tuple(
+            step(shape.Transpose(old[i], (1, 0))) if t else old[i]
+            for i, t in zip(sources, turned, strict=True)
+        )
+        inside = Block((Value(Tile((), i32)), *old), tuple(step.ops), new)
+        start, stop, by = (b(shape.Full((), n, i32)) for n in (0, 3, 1))
+        x, y, z = b.add(control.Count(start, stop, by, tuple(tiles), inside)).results
+        assert isinstance(x.type, Tile)
+        thousand = b(shape.Full(x.type.shape, 1000, i32))
+        rest = b(arith.Add(y, b(arith.Mul(z, thousand))))
+        return b(arith.Add(x, b(arith.Mul(rest, thousand))))
+
+    return body
+
+
 def random() -> Iterator[Case]:
     """Philox on a tile of counters."""
 
@@ -228,4 +262,4 @@ def random() -> Iterator[Case]:
 
 def all_cases() -> list[Case]:
     """Every case."""
-    return [*elementwise(), *reductions(), *dots(), *gathers(), *random()]
+    return [*elementwise(), *reductions(), *dots(), *gathers(), *carried(), *random()]

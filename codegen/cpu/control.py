@@ -262,19 +262,28 @@ class Walker:
         """One pass through a loop's body: new carried values into the buffers of the old."""
         self._bind(params, buffers)
         results = self.block(body)
-        pending: list[tuple[Buffer, Lazy]] = []
-        for i, (v, x, b) in enumerate(zip(body.results, results, buffers, strict=True)):
-            if x.buffer == b:
-                continue
-            others = frozenset[object]().union(*(r.reads for j, r in enumerate(results) if j != i))
+        moves: list[tuple[Buffer, Lazy, Tile]] = []
+        for v, x, b in zip(body.results, results, buffers, strict=True):
             assert isinstance(v.type, Tile)
-            if x.shape and (b.at.text in x.beside or b.at.text in others):
-                x = self.w.fill(self.w.buffer(v.type), x)
-            elif not x.shape:
-                x = self.w.settled(x, v.type)
-            pending.append((b, x))
-        for b, x in pending:
-            self.w.fill(b, x)
+            if x.buffer != b:
+                moves.append((b, x if x.shape else self.w.settled(x, v.type), v.type))
+        self._move(moves)
+
+    def _move(self, moves: list[tuple[Buffer, Lazy, Tile]]) -> None:
+        """All at once: the buffers that no other move reads first, cycles through copies."""
+
+        def awaited(i: int) -> bool:
+            others = (x for j, (_, x, _) in enumerate(moves) if j != i)
+            return any(moves[i][0].at.text in x.reads for x in others)
+
+        while moves:
+            i = min(range(len(moves)), key=awaited)
+            copied = awaited(i)
+            into, x, t = moves.pop(i)
+            if copied or into.at.text in x.beside:
+                moves.append((into, self.w.fill(self.w.buffer(t), x), t))
+            else:
+                self.w.fill(into, x)
 
     def _for(self, op: control.For) -> None:
         self._enter(op)
