@@ -11,23 +11,11 @@ from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym, extent
 from tilec.ir.format import Format
-from tilec.ir.named import named
+from tilec.ir.named import named, split
 from tilec.ir.types import Memory, Shape, Span, Tile, Type
 
 _SHAPED = re.compile(r"(.*?)(?:\[([^\[\]]*)\])?", re.DOTALL)
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "_": None}
-
-
-def split(text: str) -> list[str]:
-    """The parts between commas that stand outside every bracket."""
-    parts, depth = [""], 0
-    for c in text:
-        depth += (c in "([{<") - (c in ")]}>")
-        if c == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += c
-    return [p.strip() for p in parts] if text.strip() else []
 
 
 def type_of(text: str) -> Type:

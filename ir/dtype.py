@@ -6,7 +6,7 @@ here fits its carrier exactly, so "compute in the carrier, round once" is the me
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilec.ir.errors import TileError
+from tilec.ir.table import Table
 
 Array = NDArray[Any]
 Rounding = Literal["nearest", "toward_zero", "stochastic"]
@@ -22,15 +23,20 @@ Rounding = Literal["nearest", "toward_zero", "stochastic"]
 
 @dataclass(frozen=True)
 class DType:
-    """An element type; `storage` is the numpy type that holds one element in memory."""
+    """An element type; `storage` is the numpy type that holds one element in memory.
+
+    A `code` is a number of at most 8 bits that stands for a value in a table (`ir.codes`): it can
+    be loaded, stored and cast, and is computed with in another type.
+    """
 
     name: str
-    kind: Literal["float", "int", "uint", "bool"]
+    kind: Literal["float", "int", "uint", "bool", "code"]
     bits: int
     storage: str
     exponent: int = 0  # bits of the exponent field
     mantissa: int = 0  # explicit bits of the significand
     infinite: bool = True  # whether the type has infinities (IEEE); else overflow gives NaN
+    table: Table | None = field(default=None, compare=False, repr=False)  # of a code
 
     def __str__(self) -> str:
         return self.name
@@ -51,16 +57,20 @@ class DType:
     @property
     def carrier(self) -> type[Any]:
         """The numpy type in which values are computed before they are rounded."""
-        return np.float64 if self.is_float else np.int64 if self.is_integer else np.bool_
+        return np.int64 if self.is_integer else np.bool_ if self.kind == "bool" else np.float64
 
     @property
     def low(self) -> int | float:
         """The least finite value."""
+        if self.table is not None:
+            return self.table.low
         return -self.high if self.is_float else -(1 << self.bits - 1) if self.kind == "int" else 0
 
     @property
     def high(self) -> int | float:
         """The greatest finite value."""
+        if self.table is not None:
+            return self.table.high
         if not self.is_float:
             return (1 << self.bits - (self.kind == "int")) - 1
         top = 2.0 - 2.0**-self.mantissa if self.infinite else 2.0 - 2.0 ** (1 - self.mantissa)
@@ -71,8 +81,11 @@ class DType:
         """The values of this type for the carrier values `x`.
 
         Floats round to nearest-even unless `mode` says otherwise (`random` holds uniform [0, 1)
-        for stochastic rounding); integers wrap modulo 2**bits, or clip if `saturate`.
+        for stochastic rounding); integers wrap modulo 2**bits, or clip if `saturate`; codes round
+        to the nearest value of their table.
         """
+        if self.table is not None:
+            return self.table.round(np.asarray(x, np.float64), mode, saturate, random)
         if self.is_float:
             return _round_float(self, np.asarray(x, np.float64), mode, saturate, random)
         if not self.is_integer:
@@ -97,10 +110,14 @@ class DType:
 
     def to_storage(self, x: Array) -> Array:
         """Carrier values as elements in memory, one element to a numpy item."""
+        if self.table is not None:
+            return self.table.codes(x)
         return np.asarray(x).astype(self.numpy)
 
     def from_storage(self, x: Array) -> Array:
         """Elements in memory as carrier values."""
+        if self.table is not None:
+            return self.table.values[np.asarray(x).astype(np.uint8)]
         return np.asarray(x).astype(self.carrier)
 
 
@@ -192,6 +209,9 @@ def promote(a: DType, b: DType) -> DType:
     """The type of arithmetic on two different types: the least that holds both, as in torch."""
     if a == b:
         return a
+    for t in (a, b):
+        if t.kind == "code":
+            raise TileError(f"expected numbers, not codes of {t}", hint="cast them to f32 first")
     order = {"bool": 0, "uint": 1, "int": 2, "float": 3}
     low, high = sorted((a, b), key=lambda t: (order[t.kind], t.bits))
     if high.is_float:

@@ -30,6 +30,11 @@ class Format:
         """The dtype that a decoded element has."""
         raise NotImplementedError
 
+    @property
+    def group(self) -> int | None:
+        """Elements along the last axis that share a scale, where that is not all of them."""
+        return None
+
     def components(self, shape: tuple[Extent, ...]) -> tuple[Component, ...]:
         """The arrays that store a tensor of this shape."""
         raise NotImplementedError

@@ -1,63 +1,174 @@
-"""Formats by name: `f16`, `u3`, `int4<group=128, scale=f16, zero=int>`. Knows every format."""
+"""Formats by name: `f16`, `u3`, `int4<group=128, scale=f16, zero=int>`, `mxfp4`.
+
+An element type alone is dense. With options it is a scaled format; integers are then called int4
+and uint4. A published name is an abbreviation for such a text, whose options can be replaced:
+`gptq<group=64>`. Parentheses do for angle brackets.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
-from tilec.ir.dtype import BY_NAME, DType, integer
+from tilec.ir.codes import CODES, element
+from tilec.ir.dtype import BY_NAME, DType, f16, integer
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
-from tilec.ir.scaled import Scaled, constructor
+from tilec.ir.granularity import CHANNEL, TENSOR, Granularity
+from tilec.ir.published import PUBLISHED
+from tilec.ir.scaled import ZEROS, Scaled, Zero, default_zero
 
-QUANTISED: dict[str, Callable[..., Scaled]] = {
-    f"{'' if signed else 'u'}int{bits}": constructor(integer(bits, signed))
-    for signed in (True, False)
-    for bits in range(1, 9)
-}
-OPTIONS = ("group", "scale", "zero", "channel", "tensor")
-_TEXT = re.compile(r"\s*(\w+)\s*(?:<(.*)>)?\s*", re.DOTALL)
+Options = dict[str, str]
+INTEGERS = {f"{'' if signed else 'u'}int{bits}": integer(bits, signed)
+            for signed in (True, False) for bits in range(1, 9)}  # fmt: skip
+OPTIONS = ("group", "scale", "zero", "zeros", "rows", "channel", "tensor")
+_TEXT = re.compile(r"\s*(\w+)\s*(?:[<(](.*)[>)])?\s*", re.DOTALL)
 
 
 def named(text: str) -> Format:
     """The format that a text means. Raises TileError naming what is unknown and what there is."""
+    name, options = _read(text)
+    if options is None and name not in INTEGERS:
+        t = element(name)
+        assert t is not None
+        return Dense(t)
+    t = _codes(name)
+    if t.bits > 8 or t.kind == "bool":
+        raise TileError(f"`{name}` takes no options",
+                        hint="a scaled format has codes of 1 to 8 bits")  # fmt: skip
+    options = options or {}
+    zero = options.get("zero", default_zero(t))
+    zeros = named(options["zeros"]) if "zeros" in options else None
+    scale = _number(name, options.get("scale", "f16"))
+    return Scaled(t, _block(name, options), scale, _kind(name, zero), zeros)
+
+
+def split(text: str) -> list[str]:
+    """The parts between commas that stand outside every bracket."""
+    parts, depth = [""], 0
+    for c in text:
+        depth += (c in "([{<") - (c in ")]}>")
+        if c == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += c
+    return [p.strip() for p in parts] if text.strip() else []
+
+
+def _read(text: str) -> tuple[str, Options | None]:
+    """The element of a format and its options; None where it has no brackets."""
     found = _TEXT.fullmatch(text)
-    name = found[1] if found else text
-    if found is None or (name not in BY_NAME and name not in QUANTISED):
-        close = difflib.get_close_matches(name, [*QUANTISED, *BY_NAME], 1)
+    name = found[1] if found else text.strip()
+    known = element(name) is not None or name in INTEGERS or name in PUBLISHED
+    if found is None or not known:
+        close = difflib.get_close_matches(name, [*INTEGERS, *PUBLISHED, *BY_NAME, *CODES], 1)
         hint = f"did you mean `{close[0]}`?" if close else ""
         raise TileError(f"no format is called `{name}`", hint=hint)
-    if name in BY_NAME:
-        if found[2] is not None:
-            raise TileError(f"`{name}` takes no options", hint="a scaled format is int1..uint8")
-        return Dense(BY_NAME[name])
-    options: dict[str, Any] = {}
-    for word in filter(None, (found[2] or "").split(",")):
-        key, value = _option(name, word.strip())
-        if key in options:
+    given: Options | None = None if found[2] is None else {}
+    for word in split(found[2] or ""):
+        key, value = _option(name, word)
+        if given is None or key in given:
             raise TileError(f"{name}: `{key}` is given twice")
-        options[key] = value
-    return QUANTISED[name](**options)
+        given[key] = value
+    if name not in PUBLISHED:
+        return name, given
+    base, options = _read(PUBLISHED[name].text)
+    if given:
+        block = {"group", "rows", "channel", "tensor"}
+        kept = {k: v for k, v in (options or {}).items() if k not in block or not block & {*given}}
+        options = kept | given
+    return base, options
 
 
-def _option(name: str, word: str) -> tuple[str, Any]:
+def _option(name: str, word: str) -> tuple[str, str]:
     key, _, value = (part.strip() for part in word.partition("="))
-    if key in ("channel", "tensor") and not value:
-        return "block", key
-    if key not in ("group", "scale", "zero"):
+    if key not in OPTIONS or (key in ("channel", "tensor")) == bool(value):
         close = difflib.get_close_matches(key, OPTIONS, 1)
         raise TileError(f"{name} has no option `{key}`; it has {', '.join(OPTIONS)}",
                         hint=f"did you mean `{close[0]}`?" if close else "")  # fmt: skip
-    if key == "group" and not value.isdecimal():
-        raise TileError(f"{name}: group is `{value}`, expected a whole number")
-    if key == "scale":
-        return key, _dtype(name, value)
-    return key, int(value) if key == "group" else value
+    return key, value
 
 
-def _dtype(name: str, text: str) -> DType:
-    if text not in BY_NAME:
-        raise TileError(f"{name}: scale is `{text}`, expected f16, bf16 or f32")
-    return BY_NAME[text]
+def _codes(name: str) -> DType:
+    t = INTEGERS.get(name) or element(name)
+    assert t is not None
+    return t
+
+
+def _block(name: str, options: Options) -> Granularity:
+    sizes: dict[str, int] = {}
+    for key in ("group", "rows"):
+        value = options.get(key, "1")
+        if not value.isdecimal():
+            raise TileError(f"{name}: {key} is `{value}`, expected a whole number")
+        if int(value) < 1:
+            raise TileError(f"{name}: a {key} has at least 1 element, not {value}")
+        sizes[key] = int(value)
+    chosen = [k for k in ("group", "channel", "tensor") if k in options]
+    if len(chosen) > 1 or ("tensor" in chosen and "rows" in options):
+        raise TileError(f"{name}: expected a group or a block, not both")
+    if "tensor" in options:
+        return TENSOR
+    if "group" in options or "rows" in options:
+        return Granularity(sizes["group"] if "group" in options else None, sizes["rows"])
+    return CHANNEL
+
+
+def _number(name: str, text: str) -> Format:
+    try:
+        return named(text)
+    except TileError as e:
+        if _TEXT.fullmatch(text) and "<" not in text:
+            raise TileError(f"{name}: scale is `{text}`, expected f16, bf16, f32, e8m0 or a "
+                            "scaled format") from e  # fmt: skip
+        raise
+
+
+def _kind(name: str, text: str) -> Zero:
+    for kind in ZEROS:
+        if text == kind:
+            return kind
+    raise TileError(f"{name}: no zero is called {text!r}; there are {', '.join(ZEROS)}")
+
+
+def scaled(
+    codes: DType,
+    group: int | None = None,
+    *,
+    rows: int = 1,
+    block: Literal["channel", "tensor"] | None = None,
+    scale: DType | Format | None = None,
+    zero: Zero | None = None,
+    zeros: DType | Format | None = None,
+) -> Scaled:
+    """The format of codes with a scale for each group of a row (or of `rows` rows), for each
+    channel (a row, the default), or for the tensor. Raises TileError for what is no format."""
+    if group is not None and block is not None:
+        raise TileError(f"{codes}: expected a group or a block, not both")
+    chosen = TENSOR if block == "tensor" else Granularity(group, rows)
+    stored = _format(scale) if scale is not None else Dense(f16)
+    return Scaled(codes, chosen, stored, zero or default_zero(codes),
+                  None if zeros is None else _format(zeros))  # fmt: skip
+
+
+def _format(of: DType | Format) -> Format:
+    return Dense(of) if isinstance(of, DType) else of
+
+
+def constructor(codes: DType) -> Callable[..., Scaled]:
+    """The function `int4(group=128, scale=f16, zero="none")` for codes of a dtype."""
+
+    def make(group: int | None = None, *, rows: int = 1,
+             block: Literal["channel", "tensor"] | None = None,
+             scale: DType | Format | None = None, zero: Zero | None = None,
+             zeros: DType | Format | None = None) -> Scaled:  # fmt: skip
+        return scaled(codes, group, rows=rows, block=block, scale=scale, zero=zero, zeros=zeros)
+
+    make.__doc__ = scaled.__doc__
+    make.__name__ = make.__qualname__ = f"{codes.kind}{codes.bits}"
+    return make
+
+
+QUANTISED = {name: constructor(t) for name, t in INTEGERS.items()}

@@ -8,10 +8,9 @@ import numpy as np
 
 from tilec.ir.dtype import Array, DType
 from tilec.ir.format import Component, Format
-from tilec.ir.scaled import Scaled
+from tilec.ir.scaled import Parts, Scaled
 
 LINE = 64  # bytes of a cache line, the alignment of everything stored
-Parts = dict[str, Array]
 
 
 def aligned(size: int) -> Array:
@@ -21,26 +20,40 @@ def aligned(size: int) -> Array:
     return whole[start : start + size]
 
 
+def raw(t: DType, x: Array) -> Array:
+    """The bits of elements of at most 8, in bytes."""
+    if t.is_integer:
+        return (np.asarray(x).astype(np.int64) & (1 << t.bits) - 1).astype(np.uint8)
+    return t.to_storage(x).view(np.uint8)
+
+
+def from_raw(t: DType, codes: Array) -> Array:
+    """The carriers of elements that have these bits."""
+    if t.is_integer:
+        return t.round(codes.astype(np.int64))
+    return t.from_storage(np.ascontiguousarray(codes, np.uint8).view(t.numpy))
+
+
 def pack_rows(t: DType, x: Array) -> Array:
     """Elements x[..., K] of less than a byte as bytes[..., ceil(K * bits / 8)].
 
     Little-endian: element 0 has the lowest bits of byte 0. Each row starts at a byte.
     """
-    raw = (np.asarray(x).astype(np.int64) & (1 << t.bits) - 1).astype(np.uint8)
-    bits = np.unpackbits(raw[..., None], axis=-1, count=t.bits, bitorder="little")
-    return np.packbits(bits.reshape(*raw.shape[:-1], -1), axis=-1, bitorder="little")
+    codes = raw(t, x)
+    bits = np.unpackbits(codes[..., None], axis=-1, count=t.bits, bitorder="little")
+    return np.packbits(bits.reshape(*codes.shape[:-1], -1), axis=-1, bitorder="little")
 
 
 def unpack_rows(t: DType, packed: Array, k: int) -> Array:
     """The carriers of elements that `pack_rows` packed, K of them a row."""
     bits = np.unpackbits(packed, axis=-1, count=k * t.bits, bitorder="little")
     fields = bits.reshape(*packed.shape[:-1], k, t.bits).astype(np.int64)
-    return t.round((fields << np.arange(t.bits)).sum(-1))
+    return from_raw(t, (fields << np.arange(t.bits)).sum(-1))
 
 
 def is_packed(t: DType) -> bool:
     """Whether elements share bytes in memory."""
-    return t.is_integer and t.bits < 8
+    return t.bits < 8 and (t.is_integer or t.kind == "code")
 
 
 @dataclass(frozen=True)
@@ -67,18 +80,18 @@ class Plain:
 
 def _stored(c: Component, x: Array) -> Array:
     data = pack_rows(c.dtype, np.atleast_1d(x)) if is_packed(c.dtype) else c.dtype.to_storage(x)
-    raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-    out = aligned(raw.size)
-    out[:] = raw
+    flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+    out = aligned(flat.size)
+    out[:] = flat
     return out
 
 
-def _restored(c: Component, raw: Array) -> Array:
+def _restored(c: Component, stored: Array) -> Array:
     shape = tuple(int(str(d)) for d in c.shape)
     if is_packed(c.dtype):
         rows = shape or (1,)
-        return unpack_rows(c.dtype, raw.reshape(*rows[:-1], -1), rows[-1]).reshape(shape)
-    return c.dtype.from_storage(raw.view(c.dtype.numpy).reshape(shape))
+        return unpack_rows(c.dtype, stored.reshape(*rows[:-1], -1), rows[-1]).reshape(shape)
+    return c.dtype.from_storage(stored.view(c.dtype.numpy).reshape(shape))
 
 
 COLUMNS, LANES = 64, 16  # outputs of a block; of a vector of 32-bit lanes
@@ -127,34 +140,42 @@ class Stream:
         """The numbers of the layout for one tensor."""
         assert isinstance(format, Scaled)
         n, k = shape
-        depth = format.group or k
-        inline = tuple((c.name, c.dtype) for c in format.components(shape)[1:]) \
-            if format.group else ()  # fmt: skip
-        return Records(format.codes, n, k, depth, inline)
+        inline = tuple((c.name, c.dtype) for c in format.components(shape) if _inline(format, c))
+        return Records(format.codes, n, k, format.block.group or k, inline)
+
+    def _apart(self, format: Format, shape: tuple[int, ...]) -> list[Component]:
+        """The components that are arrays of their own."""
+        assert isinstance(format, Scaled)
+        return [c for c in format.components(shape)[1:] if not _inline(format, c)]
 
     def arrays(self, format: Format, shape: tuple[int, ...]) -> int:
         """How many arrays there are."""
-        return 1 if self.of(format, shape).inline else len(format.components(shape))
+        return 1 + len(self._apart(format, shape))
 
     def place(self, format: Format, component: str) -> int:
         """Which array a component is in."""
-        assert isinstance(format, Scaled)
-        return 0 if format.group else Plain().place(format, component)
+        apart = [c.name for c in self._apart(format, (1, 1))]
+        return apart.index(component) + 1 if component in apart else 0
 
     def pack(self, format: Format, parts: Parts, shape: tuple[int, ...]) -> list[Array]:
         """Components in their carriers as bytes."""
-        records = self.of(format, shape)
-        out = [records.pack(parts)]
-        if not records.inline:
-            out += [_stored(c, parts[c.name]) for c in format.components(shape)[1:]]
-        return out
+        stream = self.of(format, shape).pack(parts)
+        return [stream, *(_stored(c, parts[c.name]) for c in self._apart(format, shape))]
 
     def unpack(self, format: Format, arrays: list[Array], shape: tuple[int, ...]) -> Parts:
         """The components again."""
-        records, components = self.of(format, shape), format.components(shape)
-        parts = records.unpack(arrays[0])
-        return parts | {c.name: _restored(c, a)
-                        for c, a in zip(components[1:], arrays[1:], strict=False)}  # fmt: skip
+        parts = self.of(format, shape).unpack(arrays[0])
+        return parts | {
+            c.name: _restored(c, a)
+            for c, a in zip(self._apart(format, shape), arrays[1:], strict=True)
+        }
+
+
+def _inline(format: Scaled, c: Component) -> bool:
+    """Whether a component has one element for each record and column: it then lies beside them."""
+    names = [f"{name}.codes" if isinstance(inner, Scaled) else name
+             for name, inner in format.numbers().items()]  # fmt: skip
+    return format.block.group is not None and c.name in names
 
 
 @dataclass(frozen=True)
@@ -236,18 +257,18 @@ class Records:
             per = np.zeros((self.blocks * COLUMNS, self.groups), t.numpy)
             per[: self.n] = t.to_storage(parts[name])
             turned = per.reshape(self.blocks, COLUMNS, self.groups).swapaxes(1, 2)
-            raw = np.ascontiguousarray(turned).view(np.uint8)
+            data = np.ascontiguousarray(turned).view(np.uint8)
             at = self.inline_offset(name)
-            records[..., at : at + raw.shape[-1]] = raw
+            records[..., at : at + data.shape[-1]] = data
         return out
 
     def _padded(self, codes: Array) -> Array:
         """Raw codes [blocks, vector, lane, group, unit, pair, half]."""
         deep = self.units * self.unit
-        raw = np.zeros((self.blocks * COLUMNS, self.groups * self.depth), np.uint8)
-        raw[: self.n, : self.k] = codes.astype(np.int64) & (1 << self.codes.bits) - 1
+        codes_ = np.zeros((self.blocks * COLUMNS, self.groups * self.depth), np.uint8)
+        codes_[: self.n, : self.k] = raw(self.codes, codes)
         padded = np.zeros((self.blocks * COLUMNS, self.groups, deep), np.uint8)
-        padded[..., : self.depth] = raw.reshape(-1, self.groups, self.depth)
+        padded[..., : self.depth] = codes_.reshape(-1, self.groups, self.depth)
         vectors = COLUMNS // LANES
         return padded.reshape(
             self.blocks, vectors, LANES, self.groups, self.units, self.unit // 2, 2
@@ -268,8 +289,8 @@ class Records:
         records = stream.reshape(self.blocks, self.groups, self.record_bytes)
         units = records[..., : self.units * self.unit_bytes]
         units = units.reshape(self.blocks, self.groups, self.units, self.unit_bytes)
-        raw = sum(self._fields(units, plane) << plane.low for plane in planes(self.codes.bits))
-        parts = {"codes": self.codes.round(np.asarray(raw)[: self.n, : self.k])}
+        codes = sum(self._fields(units, plane) << plane.low for plane in planes(self.codes.bits))
+        parts = {"codes": from_raw(self.codes, np.asarray(codes)[: self.n, : self.k])}
         for name, t in self.inline:
             at = self.inline_offset(name)
             width = COLUMNS * t.numpy.itemsize
@@ -281,8 +302,8 @@ class Records:
     def _fields(self, units: Array, plane: Plane) -> Array:
         """The bits of a plane [rows, k], padding between groups removed."""
         at, words = self.plane_offset(plane), self.words(plane)
-        raw = np.ascontiguousarray(units[..., at : at + words * 4 * COLUMNS]).view(np.uint16)
-        word = raw.reshape(*units.shape[:3], words, COLUMNS, 2)
+        halves = np.ascontiguousarray(units[..., at : at + words * 4 * COLUMNS]).view(np.uint16)
+        word = halves.reshape(*units.shape[:3], words, COLUMNS, 2)
         split = np.stack([word >> plane.bits * j & (1 << plane.bits) - 1
                           for j in range(plane.codes)], axis=4)  # fmt: skip
         ordered = split.transpose(0, 5, 1, 2, 3, 4, 6).astype(np.int64)

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tilec.ir.core import Block, Builder, Func, Op, Value, rebuild
 from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f16, f32, i32, i64
 from tilec.ir.extent import divides
-from tilec.ir.format import Dense
+from tilec.ir.format import Dense, Format
+from tilec.ir.granularity import Granularity
 from tilec.ir.ops import arith, control, memory, reduce, shape
 from tilec.ir.ops.cast import Cast
+from tilec.ir.packing import from_raw
 from tilec.ir.remark import Remark
-from tilec.ir.scaled import Scaled
+from tilec.ir.scaled import ADDED, Scaled
 from tilec.ir.types import Memory, Shape, Span, Tile
 from tilec.passes.pipeline import register
 
 
 @register("lower-formats")
 def lower_formats(func: Func) -> Func:
-    """Replace each scaled parameter `w` by `w.codes`, `w.scale` and `w.zero`, and decode loads.
+    """Replace each scaled parameter `w` by its components `w.codes`, `w.scale`, ..., decode loads.
 
     Before: tile sizes are chosen. After: every memory is dense. The value of an element is the
     same to the bit, but for products: there sum_k a * ((q - z) * s) becomes s * sum_k a * (q - mid)
@@ -72,6 +76,14 @@ def _tiles(func: Func) -> dict[Value, int | None]:
 
 
 @dataclass(frozen=True)
+class _Along:
+    """A value whose axes are these of the tile that is decoded; a scalar has none."""
+
+    value: Value
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class _Decoded:
     """A load of scaled memory: where, and its codes."""
 
@@ -79,6 +91,21 @@ class _Decoded:
     format: Scaled
     indices: tuple[Value, ...]
     codes: Value
+
+    def along(self) -> list[_Along]:
+        """Which axes of the tile each index spans; index tiles have their axes in common."""
+        out: list[_Along] = []
+        axis, joint = 0, ()
+        for v in self.indices:
+            rank = 1 if isinstance(v.type, Span) else _tile(v).rank
+            if isinstance(v.type, Span) or (rank and not joint):
+                axes = tuple(range(axis, axis + rank))
+                axis += rank
+                joint = joint if isinstance(v.type, Span) else axes
+            else:
+                axes = joint if rank else ()
+            out.append(_Along(v, axes))
+        return out
 
 
 class _Lowering:
@@ -96,7 +123,7 @@ class _Lowering:
         if isinstance(op, memory.Load) and format is not None:
             codes = b(memory.Load(self.parameters[op.mem]["codes"], op.indices))
             load = _Decoded(op.mem, format, op.indices, codes)
-            to[op.result] = self._values(load, _tile(op.result), b)
+            to[op.result] = self._values(load, b)
             self.decoded[to[op.result]] = load
             return True
         if isinstance(op, reduce.Dot):
@@ -109,72 +136,103 @@ class _Lowering:
 
     # -- decoding an element --
 
-    def _values(self, load: _Decoded, out: Tile, b: Builder) -> Value:
+    def _values(self, load: _Decoded, b: Builder) -> Value:
         """(codes - zero) * scale, as the format says, for every element of a tile."""
-        format = load.format
-        value = b(Cast(load.codes, f32))
-        if format.zero in ("mid", "shift") and format.mid:
-            value = b(arith.Sub(value, b(shape.Full(out.shape, format.mid, f32))))
+        out = _tile(load.codes).shape
+        indices = load.along()
+        codes = _Along(load.codes, tuple(range(len(out))))
+        value = self._decode(load, load.format, "", codes, indices, b).value
+        outside = [i for i in indices if not isinstance(i.value.type, Span)]
+        return value if load.format.zero == "none" or not outside else self._inside(load, value, b)
+
+    def _decode(self, load: _Decoded, format: Scaled, name: str, codes: _Along,
+                indices: list[_Along], b: Builder) -> _Along:  # fmt: skip
+        """The values of codes that were read at these indices of a scaled tensor."""
+        out = _tile(load.codes).shape
+
+        def number(which: str, beside: _Along) -> tuple[Value, Value, tuple[int, ...]]:
+            """A number of every block and a value, both for all the axes of either."""
+            inner = format.numbers()[which]
+            found = self._number(load, inner, f"{name}{which}", format.block, indices, b)
+            axes = tuple(sorted({*found.axes, *beside.axes}))
+            return _spread(beside, axes, out, b), _spread(found, axes, out, b), axes
+
+        value = _Along(_as_f32(b, codes.value), codes.axes)
+        if format.centre:
+            middle = b(shape.Full(_tile(value.value).shape, format.centre, f32))
+            value = _Along(b(arith.Sub(value.value, middle)), value.axes)
         if format.zero in ("int", "float"):
-            value = b(arith.Sub(value, self._block(load, "zero", out, b)))
-        value = b(arith.Mul(value, self._block(load, "scale", out, b)))
-        if format.zero == "shift":
-            value = b(arith.Add(value, self._block(load, "zero", out, b)))
-        outside = [i for i in load.indices if not isinstance(i.type, Span)]
-        return value if format.zero == "none" or not outside else self._inside(load, value, b)
+            left, right, axes = number("zero", value)
+            value = _Along(b(arith.Sub(left, right)), axes)
+        left, right, axes = number("scale", value)
+        value = _Along(b(arith.Mul(left, right)), axes)
+        if format.zero in ADDED:
+            left, right, axes = number("zero", value)
+            value = _Along(b(arith.Add(left, right)), axes)
+        return value
 
-    def _block(self, load: _Decoded, name: str, out: Tile, b: Builder) -> Value:
-        """A component of every element's block, as f32 of the shape of the tile."""
-        mem = self.parameters[load.mem][name]
-        if load.format.block == "tensor":
-            return b(shape.Broadcast(_as_f32(b, b(memory.Load(mem, ()))), out.shape))
-        *rows, k = load.indices
-        if load.format.block == "channel":
-            return self._along(b(memory.Load(mem, tuple(rows))), load, out, b)
-        group = self._group(load, b)
-        if isinstance(group.type, Tile) and group.type.shape and isinstance(k.type, Span):
-            if any(_is_tile(i) for i in rows):  # one joint shape for all index tiles: the result's
-                every = tuple(_spread(i, load.indices, out, b) for i in (*rows, group))
-                return _as_f32(b, b(memory.Load(mem, every)))
-            return _as_f32(b, b(memory.Load(mem, (*rows, group))))
-        value = b(memory.Load(mem, (*rows, group)))
-        if value.type == Tile(out.shape, mem.type.dtype):  # type: ignore[union-attr]
-            return _as_f32(b, value)
-        return self._along(value, load, out, b)
+    def _number(self, load: _Decoded, format: Format, name: str, block: Granularity,
+                indices: list[_Along], b: Builder) -> _Along:  # fmt: skip
+        """The scale or zero of each block that elements at these indices are in, as f32."""
+        coarse = self._coarse(block, indices, b)
+        mems = self.parameters[load.mem]
+        if isinstance(format, Scaled):
+            codes = self._load(load, mems[f"{name}.codes"], coarse, b)
+            return self._decode(load, format, f"{name}.", codes, coarse, b)
+        found = self._load(load, mems[name], coarse, b)
+        return _Along(_as_f32(b, found.value), found.axes)
 
-    def _along(self, value: Value, load: _Decoded, out: Tile, b: Builder) -> Value:
-        """A number for each row, for every element of the row."""
-        rank = len(out.shape) - _tile(value).rank
-        one = b(shape.Reshape(_as_f32(b, value), (*_tile(value).shape, *[1] * rank)))
-        return b(shape.Broadcast(one, out.shape))
+    def _coarse(self, block: Granularity, indices: list[_Along], b: Builder) -> list[_Along]:
+        """The indices of blocks, from those of elements."""
+        if block.rows is None:
+            return []
+        rows = indices[:-1]
+        if block.rows > 1:
+            rows = [*rows[:-1], self._divided(rows[-1], block.rows, b)]
+        if block.columns is None:
+            return rows
+        return [*rows, self._divided(indices[-1], block.columns, b)]
 
-    def _group(self, load: _Decoded, b: Builder) -> Value:
-        """The number of the group of each k, or of all of them."""
-        assert load.format.group is not None
-        k = load.indices[-1]
-        if self._steady(load):
-            return _divided(b, b(shape.Start(k)), load.format.group)
-        if isinstance(k.type, Span):
-            return _divided(b, b(shape.Coordinates(k)), load.format.group)
-        return _divided(b, k, load.format.group)
+    def _divided(self, index: _Along, by: int, b: Builder) -> _Along:
+        """The number of the block of each coordinate, or of all of them."""
+        v = index.value
+        if self._steady(v, by):
+            return _Along(_divided(b, b(shape.Start(v)), by), ())
+        if isinstance(v.type, Span):
+            return _Along(_divided(b, b(shape.Coordinates(v)), by), index.axes)
+        return _Along(_divided(b, v, by), index.axes)
 
-    def _steady(self, load: _Decoded) -> bool:
-        """Whether all elements of a row of the tile share one scale."""
-        k, group = load.indices[-1], load.format.group
-        if group is None:
+    def _steady(self, index: Value, block: int | None) -> bool:
+        """Whether all coordinates of a span are in one block."""
+        if not isinstance(index.type, Span):
+            return False
+        tile, dim = self.tiles.get(index), index.type.dim
+        if block is None or (isinstance(dim, int) and dim <= block):
             return True
-        tile = self.tiles.get(k)
-        whole = isinstance(k.type, Span) and isinstance(k.type.dim, int) and k.type.dim <= group
-        return whole or (tile is not None and divides(tile, group))
+        return tile is not None and divides(tile, block)
+
+    def _load(self, load: _Decoded, mem: Value, indices: list[_Along], b: Builder) -> _Along:
+        """A component at these indices, which are spread to their common axes where those of two
+        index tiles differ."""
+        out = _tile(load.codes).shape
+        joint = {i.axes for i in indices if _is_tile(i.value)}
+        axes = tuple(a for i in indices if isinstance(i.value.type, Span) for a in i.axes)
+        if len(joint) > 1:
+            axes = tuple(sorted({*axes, *(a for one in joint for a in one)}))
+            values = [_spread(_coordinates(i, b), axes, out, b) for i in indices]
+            return _Along(b(memory.Load(mem, tuple(values))), axes)
+        found = b(memory.Load(mem, tuple(i.value for i in indices)))
+        return _Along(found, tuple(sorted({*axes, *(a for one in joint for a in one)})))
 
     def _inside(self, load: _Decoded, value: Value, b: Builder) -> Value:
         """A coordinate outside the memory reads 0, whatever code 0 means."""
         assert isinstance(load.mem.type, Memory)
         out = _tile(value)
-        for index, dim in zip(load.indices, load.mem.type.shape, strict=True):
-            if isinstance(index.type, Span):
+        every = tuple(range(out.rank))
+        for index, dim in zip(load.along(), load.mem.type.shape, strict=True):
+            if isinstance(index.value.type, Span):
                 continue
-            wide = b(Cast(_spread(index, load.indices, out, b), i64))
+            wide = b(Cast(_spread(index, every, out.shape, b), i64))
             least = b(shape.Full(out.shape, 0, i64))
             most = b(shape.Broadcast(b(Cast(b(shape.Size(dim)), i64)), out.shape))
             within = b(arith.And(b(arith.Le(least, wide)), b(arith.Lt(wide, most))))
@@ -193,10 +251,10 @@ class _Lowering:
         if problem:
             self._remark(op, f"{what} is decoded element by element", problem)
             return None
-        a, dtype = _exact_operand(op.a, b)
+        a, dtype = _exact_operand(op.a, load.format, b)
         columns = (_tile(op.acc).shape[1],)
         codes = b(Cast(load.codes, dtype))
-        if load.format.zero != "none" and load.format.mid:
+        if _centred(load.format):
             mid = b(shape.Full(_tile(codes).shape, load.format.mid, dtype))
             codes = b(arith.Sub(codes, mid))
         scale = self._columns(load, "scale", columns, b)
@@ -229,35 +287,30 @@ class _Lowering:
                 return f"an operand in which codes are exact, beside {small}"
         if not all(isinstance(i.type, Span) for i in load.indices):
             return "spans as indices; gathered rows have scales of their own"
-        if not self._steady(load):
+        if not self._steady(load.indices[-1], load.format.group):
             tile = self.tiles.get(load.indices[-1])
             step = "all of k" if tile is None else f"{tile}"
-            return f"a step of k that divides the group of {load.format.group}; it is {step}"
+            group = load.format.group
+            return f"a step of k that divides the group of {group}; it is {step}"
         return ""
 
     def _columns(self, load: _Decoded, name: str, out: Shape, b: Builder) -> Value:
-        """A component for each column of the product, as f32."""
-        mem = self.parameters[load.mem][name]
-        if load.format.block == "tensor":
-            return b(shape.Broadcast(_as_f32(b, b(memory.Load(mem, ()))), out))
-        rows = load.indices[:-1]
-        if load.format.block == "channel":
-            return _as_f32(b, b(memory.Load(mem, rows)))
-        return _as_f32(b, b(memory.Load(mem, (*rows, self._group(load, b)))))
+        """A number for each column of the product, as f32."""
+        format = load.format
+        found = self._number(load, format.numbers()[name], name, format.block, load.along(), b)
+        return _spread(found, (0,), out, b)
 
     def _corrected(
         self, op: reduce.Dot, load: _Decoded, out: Value, scale: Value, b: Builder
     ) -> Value:
         """out + sum_k a[i, k] * offset[j], for zeros other than the middle."""
-        if load.format.zero not in ("int", "float", "shift"):
+        if load.format.zeros is None:
             return out
         t = _tile(out)
-        zero = self._columns(load, "zero", t.shape[1:], b)
-        if load.format.zero == "shift":
-            offset = zero
-        else:
+        offset = self._columns(load, "zero", t.shape[1:], b)
+        if load.format.zero not in ADDED:
             mid = b(shape.Full(t.shape[1:], load.format.mid, f32))
-            offset = b(arith.Mul(b(arith.Sub(mid, zero)), scale))
+            offset = b(arith.Mul(b(arith.Sub(mid, offset)), scale))
         total = b(reduce.Sum(_as_f32(b, op.a), 1))
         left = b(shape.Broadcast(b(shape.Reshape(total, (t.shape[0], 1))), t.shape))
         return b(arith.Add(out, b(arith.Mul(left, b(shape.Broadcast(offset, t.shape))))))
@@ -269,12 +322,24 @@ class _Lowering:
 _EXACT = (bf16, e4m3, e5m2)  # beside these, codes are bf16: whole numbers up to 256 are exact
 
 
-def _exact_operand(a: Value, b: Builder) -> tuple[Value, DType]:
-    """The other operand, and the dtype in which codes stand beside it."""
+def _exact_operand(a: Value, format: Scaled, b: Builder) -> tuple[Value, DType]:
+    """The other operand, and the dtype in which codes stand beside it, each exact."""
     t = _tile(a).dtype
-    if t.is_integer:
-        return b(Cast(a, bf16)), bf16
-    return a, bf16 if t in _EXACT else t
+    wanted = bf16 if t.is_integer or t in _EXACT else t
+    dtype = wanted if _exact(format, wanted) else f32
+    return (a if dtype == wanted and not t.is_integer else b(Cast(a, dtype))), dtype
+
+
+def _centred(format: Scaled) -> bool:
+    """Whether codes are centred on their middle in a product, which keeps sums small."""
+    return bool(format.mid) and format.zero not in ("none", "min")
+
+
+def _exact(format: Scaled, t: DType) -> bool:
+    """Whether a dtype has the values of all codes of a format, less their middle."""
+    values = from_raw(format.codes, np.arange(1 << format.codes.bits)).astype(np.float64)
+    centred = values - (format.mid if _centred(format) else 0)
+    return bool(np.array_equal(t.round(centred), centred, equal_nan=True))
 
 
 def _tile(v: Value) -> Tile:
@@ -298,21 +363,17 @@ def _divided(b: Builder, v: Value, by: int) -> Value:
     return b(arith.FloorDiv(wide, b(shape.Full(t.shape, by, dtype))))
 
 
-def _spread(index: Value, indices: tuple[Value, ...], out: Tile, b: Builder) -> Value:
-    """An index (or what was made of the last one) for every element of the tile it picks."""
-    source = index if index in indices else indices[-1]
-    value = b(shape.Coordinates(index)) if isinstance(index.type, Span) else index
-    own = _tile(value).shape
-    after = _axes_after(source, indices)
-    return b(shape.Broadcast(b(shape.Reshape(value, (*own, *[1] * after))), out.shape))
+def _coordinates(i: _Along, b: Builder) -> _Along:
+    """An index as numbers."""
+    return _Along(b(shape.Coordinates(i.value)), i.axes) if isinstance(i.value.type, Span) else i
 
 
-def _axes_after(source: Value, indices: tuple[Value, ...]) -> int:
-    """How many axes of the picked tile come after an index's own."""
-    at = indices.index(source)
-    tiles = [i for i, v in enumerate(indices) if _is_tile(v)]
-    if _is_tile(source):
-        at = tiles[0]
-    rest = [v for i, v in enumerate(indices) if i > at and isinstance(v.type, Span)]
-    joint = [indices[tiles[0]]] if tiles and tiles[0] > at else []
-    return len(rest) + sum(_tile(v).rank for v in joint)
+def _spread(x: _Along, axes: tuple[int, ...], out: Shape, b: Builder) -> Value:
+    """A value for every place along these axes of a tile of shape `out`."""
+    if x.axes == axes:
+        return x.value
+    own, full = _tile(x.value).shape, tuple(out[a] for a in axes)
+    if not own:
+        return b(shape.Broadcast(x.value, full))
+    sizes = dict(zip(x.axes, own, strict=True))
+    return b(shape.Broadcast(b(shape.Reshape(x.value, tuple(sizes.get(a, 1) for a in axes))), full))

@@ -12,7 +12,7 @@ from tilec.ir.ops import control
 from tilec.ir.ops.memory import Load
 from tilec.ir.ops.reduce import Dot
 from tilec.ir.ops.shape import Transpose
-from tilec.ir.types import Span, Tile
+from tilec.ir.types import Memory, Span, Tile
 from tilec.passes.pipeline import register
 
 
@@ -70,7 +70,7 @@ def _group(made: dict[Value, Op], v: Value) -> int | None:
     op = made.get(v)
     if isinstance(op, Transpose):
         op = made.get(op.a)
-    return getattr(getattr(op.mem.type, "format", None), "group", None) if isinstance(op, Load) \
+    return op.mem.type.format.group if isinstance(op, Load) and isinstance(op.mem.type, Memory) \
         else None  # fmt: skip
 
 

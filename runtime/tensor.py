@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from tilec.ir import calibrated
+from tilec.ir import calibrated, fit
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
+from tilec.ir.fit import Fit, Rule
 from tilec.ir.format import Dense, Format
-from tilec.ir.packing import Layout, Parts, Stream, default_layout
-from tilec.ir.scaled import Scaled
+from tilec.ir.packing import Layout, Stream, default_layout
+from tilec.ir.scaled import Parts, Scaled
 from tilec.runtime.packed import PackedHandle
 
 _numbers = count(1)
@@ -77,11 +78,12 @@ def packed(format: Format, parts: Parts, shape: tuple[int, ...], layout: Layout 
 
 
 def quantize(weight: Any, format: Format, *, inputs: Any = None, search: bool = True,
-             layout: Layout | None = None) -> PackedTensor:  # fmt: skip
+             rule: Rule = "range", layout: Layout | None = None) -> PackedTensor:  # fmt: skip
     """Round a tensor [..., K] (numpy, torch, or what numpy can read) to a format.
 
     Every block is rounded to nearest, with the scale that covers its range or, with `search`, the
-    one of a few narrower ranges that gives the least squared error. With `inputs` [samples, K], of
+    one of a few narrower ranges that gives the least squared error; `rule` is how scales that are
+    powers of two are chosen (`ir.fit.Fit`). With `inputs` [samples, K], of
     a weight [N, K], later columns make up for the rounding of earlier ones (GPTQ). Raises TileError
     for elements that are not finite, and for blocks whose scale is out of its dtype's range.
     """
@@ -90,12 +92,11 @@ def quantize(weight: Any, format: Format, *, inputs: Any = None, search: bool = 
     x = _array(weight)
     if not x.shape or 0 in x.shape:
         raise TileError(f"quantize: expected a tensor with elements, not shape {list(x.shape)}")
-    if not isinstance(format, Scaled):
-        parts = format.encode(x)
-    elif inputs is None:
-        parts = format.encode(x, search)
+    how = Fit(search, rule)
+    if inputs is None or not isinstance(format, Scaled):
+        parts = fit.encode(format, x, how)
     else:
-        parts = calibrated.encode(format, x, _array(inputs), search)
+        parts = calibrated.encode(format, x, _array(inputs), how)
     return packed(format, parts, x.shape, layout)
 
 

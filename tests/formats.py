@@ -6,6 +6,7 @@ import numpy as np
 
 from tilec.ir.dtype import Array, DType
 from tilec.ir.named import named
+from tilec.ir.packing import from_raw
 from tilec.ir.scaled import ZEROS, Scaled
 
 
@@ -22,8 +23,9 @@ def zeros_of(name: str) -> list[str]:
 
 
 def codes(t: DType, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Random codes over the whole range."""
-    return rng.integers(int(t.low), int(t.high) + 1, shape)
+    """Random codes, all of the type's but NaN and infinities."""
+    every = from_raw(t, np.arange(1 << t.bits))
+    return rng.choice(every[np.isfinite(every)], shape)
 
 
 def random_parts(format: Scaled, shape: tuple[int, ...], exact: bool = False) -> dict[str, Array]:
@@ -32,11 +34,11 @@ def random_parts(format: Scaled, shape: tuple[int, ...], exact: bool = False) ->
     parts: dict[str, Array] = {}
     for c in format.components(shape):
         size = tuple(int(str(d)) for d in c.shape)
-        if c.dtype.is_integer:
+        if c.dtype.bits <= 8:
             parts[c.name] = codes(c.dtype, size, rng)
         elif not exact:
             parts[c.name] = c.dtype.round(rng.standard_normal(size))
-        elif c.name == "zero":
+        elif c.name.startswith("zero"):
             parts[c.name] = rng.integers(-3, 4, size).astype(float)
         else:
             parts[c.name] = np.ldexp(1.0, rng.integers(-2, 3, size))

@@ -44,9 +44,11 @@ def constant(type: str, value: float | int, lanes: int = 1) -> V:
     return V(type, lanes, text if lanes == 1 else f"splat ({type} {text})")
 
 
-def vector(type: str, values: Sequence[int]) -> V:
-    """A constant vector of integers."""
-    return V(type, len(values), f"<{', '.join(f'{type} {v}' for v in values)}>")
+def vector(type: str, values: Sequence[float]) -> V:
+    """A constant vector."""
+    return V(
+        type, len(values), f"<{', '.join(f'{type} {constant(type, v).text}' for v in values)}>"
+    )
 
 
 class Function:
@@ -112,6 +114,22 @@ class Function:
         )
         given = ", ".join(f"{a.spelled} {a.text}" for a in args)
         return self.op(type, lanes, f"call {spell(type, lanes)} @{name}({given})")
+
+    def lookup(self, name: str, values: Sequence[float], index: V) -> V:
+        """The floats at an i32's places in a constant table."""
+        entries = ", ".join(f"float {constant('float', v).text}" for v in values)
+        kind = f"[{len(values)} x float]"
+        self.declared.add(f"@{name} = private unnamed_addr constant {kind} [{entries}]")
+        found: V | None = None
+        for i in range(index.lanes):
+            lane = self.convert("zext", self.lane(index, i), "i64")
+            at = self.op("ptr", 1, f"getelementptr float, ptr @{name}, i64 {lane.text}")
+            value = self.load("float", 1, at, 4)
+            if index.lanes == 1:
+                return value
+            found = self.insert(found or constant("float", 0.0, index.lanes), value, i)
+        assert found is not None
+        return found
 
     def intrinsic(self, name: str, *args: V) -> V:
         """`llvm.NAME.v16f32`: an intrinsic overloaded on its first operand."""

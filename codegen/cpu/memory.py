@@ -9,7 +9,6 @@ from tilec.codegen.cpu import numbers, stream
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
 from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
 from tilec.codegen.cpu.views import gathered
-from tilec.ir.dtype import DType
 
 Place = Coordinates | Lazy
 
@@ -133,14 +132,9 @@ def _unpacked(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     if lanes == 1:
         pair = f.convert("zext", f.load("i16", 1, first), "i32")
         away = f.convert("trunc", f.binary("and", bit, constant("i64", 7)), "i32")
-        return _field(w, mem.dtype, f.binary("lshr", pair, away))
+        return numbers.from_bits(f, mem.dtype, f.binary("lshr", pair, away))
     data = f.load("i8", lanes * bits // 8, first)
     spread = [min((i * bits >> 3) + j, lanes * bits // 8 - 1) for i in range(lanes) for j in (0, 1)]
     pairs = f.recast(f.shuffle(data, data, spread), "i16", lanes)
     shifted = f.binary("lshr", pairs, vector("i16", [i * bits & 7 for i in range(lanes)]))
-    return _field(w, mem.dtype, f.convert("zext", shifted, "i32"))
-
-
-def _field(w: Writer, t: DType, v: V) -> V:
-    """The low bits of an i32 as an integer of that dtype."""
-    return numbers.wrap(w.f, t, v)
+    return numbers.from_bits(f, mem.dtype, f.convert("zext", shifted, "i32"))

@@ -1,18 +1,21 @@
 """How the values of each dtype live in registers and in memory, and how they round.
 
 Floats of at most 32 bits are computed as `float` and rounded to their dtype after every op;
-integers of at most 32 bits live in `i32`, wrapped to their width; bool is `i1`.
+integers of at most 32 bits live in `i32`, wrapped to their width; bool is `i1`. A code lives as
+the float that it stands for.
 """
 
 from __future__ import annotations
 
 from tilec.codegen.cpu.llvm import Function, V, constant
+from tilec.codegen.cpu.recipes import Affine, recipe_of
 from tilec.ir.dtype import DType, Rounding, bf16, f32, f64
+from tilec.ir.errors import TileError
 
 
 def register(t: DType) -> str:
     """The LLVM type in which a value of this dtype is computed."""
-    if t.is_float:
+    if t.is_float or t.kind == "code":
         return "double" if t.bits == 64 else "float"
     return "i1" if t.kind == "bool" else "i64" if t.bits == 64 else "i32"
 
@@ -31,6 +34,8 @@ def load(f: Function, t: DType, at: V, lanes: int) -> V:
     """Elements in memory as values."""
     if t.kind == "bool":
         return f.compare("icmp ne", f.load("i8", lanes, at), constant("i8", 0, lanes))
+    if t.kind == "code":
+        return decode(f, t, f.convert("zext", f.load("i8", lanes, at), "i32"))
     if not t.is_float:
         raw = f.load(f"i{8 * item(t)}", lanes, at)
         return f.convert("sext" if t.kind == "int" else "zext", raw, register(t))
@@ -44,12 +49,50 @@ def store(f: Function, t: DType, v: V, at: V) -> None:
     """Values that are of the dtype already, to memory."""
     if t.kind == "bool":
         f.store(f.convert("zext", v, "i8"), at)
+    elif t.kind == "code":
+        raise TileError(f"cpu: no code for stores of {t}")
     elif not t.is_float:
         f.store(f.convert("trunc", v, f"i{8 * item(t)}"), at)
     elif t.bits >= 32:
         f.store(v, at)
     else:
         f.store(f.convert("trunc", narrow(f, t, v), f"i{t.bits}"), at)
+
+
+def from_bits(f: Function, t: DType, bits: V) -> V:
+    """The value of an integer, code or narrow float whose bits are the low ones of an i32."""
+    if t.is_integer:
+        return wrap(f, t, bits)
+    low = f.binary("and", bits, constant("i32", (1 << t.bits) - 1, bits.lanes))
+    return decode(f, t, low) if t.kind == "code" else widen(f, t, low)
+
+
+def decode(f: Function, t: DType, code: V) -> V:
+    """The float that a code in an i32, without other bits, stands for."""
+    n, recipe = code.lanes, recipe_of(t)
+    if recipe is None:
+        assert t.table is not None
+        return f.lookup(f"table.{t}", t.table.values.tolist(), code)
+    if isinstance(recipe, Affine):
+        value = f.convert("uitofp", code, "float")
+        for op, by, idle in (("fmul", recipe.scale, 1.0), ("fadd", recipe.offset, 0.0)):
+            value = value if by == idle else f.binary(op, value, constant("float", by, n))
+        return value
+    body = f.binary("shl", code, constant("i32", recipe.left, n))
+    if recipe.sign is not None:
+        body = f.binary("and", body, constant("i32", 0x7FFFFFFF >> 8 - recipe.exponents, n))
+    value = f.convert("bitcast", body, "float")
+    if recipe.scale != 1.0:
+        value = f.binary("fmul", value, constant("float", recipe.scale, n))
+    if recipe.sign is not None:
+        sign = f.binary("shl", code, constant("i32", 31 - recipe.sign, n))
+        sign = f.binary("and", sign, constant("i32", -(1 << 31), n))
+        both = f.binary("or", f.convert("bitcast", value, "i32"), sign)
+        value = f.convert("bitcast", both, "float")
+    for raw, right in recipe.patches:
+        hit = f.compare("icmp eq", code, constant("i32", raw, n))
+        value = f.select(hit, constant("float", right, n), value)
+    return value
 
 
 def widen(f: Function, t: DType, bits: V) -> V:

@@ -154,8 +154,12 @@ def cast(f: Function, v: V, source: DType, op: casts.Cast, random: V | None) -> 
         raise TileError("cpu: no code for stochastic rounding yet", op.loc)
     if out.kind == "bool":
         zero = constant(v.type, 0, n)
-        return f.compare("fcmp une" if source.is_float else "icmp ne", v, zero)
-    if source.is_float:
+        return f.compare(
+            "icmp ne" if source.is_integer or source.kind == "bool" else "fcmp une", v, zero
+        )
+    if out.kind == "code":
+        raise TileError(f"cpu: no code rounds to {out} yet", op.loc)
+    if source.is_float or source.kind == "code":
         if out.is_float:
             return numbers.round_float(f, out, v, op.rounding, op.saturate)
         return _to_whole(f, v, out, op)

@@ -1,19 +1,19 @@
 """Codes of a scaled matrix from its stream: one element, or whole vectors for a product.
 
-The values of codes are whole numbers of at most 9 bits, which bf16 holds exactly. A pair of k's of
-a column is a 32-bit lane of the stream and of the decoded vector.
+A pair of k's of a column is a 32-bit lane of the stream and of the decoded vector.
 """
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
+
+import numpy as np
 
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
 from tilec.codegen.cpu.tiles import Coordinates, Index, Tensor, Writer
-from tilec.ir.dtype import DType
-from tilec.ir.packing import COLUMNS, LANES, Plane, Records, planes
+from tilec.ir.dtype import DType, bf16
+from tilec.ir.packing import COLUMNS, LANES, Plane, Records, from_raw, planes
 
 AHEAD = 8192  # bytes between what is read and what is fetched; nearer stalls, measured on Zen 5
 LINE = 64
@@ -46,7 +46,7 @@ def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
         field = f.binary("shl", field, constant("i32", plane.low))
         code = field if code is None else f.binary("or", code, field)
     assert code is not None
-    return numbers.wrap(f, mem.dtype, code)
+    return numbers.from_bits(f, mem.dtype, code)
 
 
 def in_rows(mem: Tensor, places: tuple[object, ...]) -> bool:
@@ -118,8 +118,12 @@ class Decoder:
 
     def __init__(self, w: Writer, p: Panel, pack: int) -> None:
         self.w, self.records, self.mid, self.pack = w, p.records, p.mid, pack
-        self.planes = planes(p.records.codes.bits)
-        self.table = "avx512bw" in w.features and w.lanes == LANES and p.records.codes.bits <= 6
+        codes = p.records.codes
+        self.planes, self.values = planes(codes.bits), values(codes, p.mid)
+        small = codes.bits <= 6 or not codes.is_integer  # larger integers convert as fast
+        wide = "avx512bw" in w.features and w.lanes == LANES
+        self.table = wide and small and exact_in_bf16(self.values)
+        self.floats = wide and codes.bits <= 5 and not codes.is_integer
 
     def words(self, unit: V, first: int) -> dict[Plane, list[V]]:
         """The words of every plane of a unit, for the columns from `first` on."""
@@ -167,18 +171,31 @@ class Decoder:
             high = f.binary("and", field, constant("i16", ~mask, 2 * LANES))
             index = f.binary("or", low, high)
         assert index is not None
-        values = [_bf16(value(self.records.codes, self.mid, i)) for i in range(1 << bits)]
+        return self._permuted(_bf16(self.values), bits, index)
+
+    def _permuted(self, table: list[int], bits: int, index: V) -> V:
+        """The entries at the low bits of every 16-bit lane."""
+        f = self.w.f
         if bits <= 5:
-            table = vector("i16", values * (32 >> bits))
-            return f.call("llvm.x86.avx512.permvar.hi.512", "i16", 2 * LANES, table, index)
-        low_half, high_half = vector("i16", values[:32]), vector("i16", values[32:])
-        name = "llvm.x86.avx512.vpermi2var.hi.512"
-        return f.call(name, "i16", 2 * LANES, low_half, index, high_half)
+            entries = vector("i16", table * (32 >> bits))
+            return f.call("llvm.x86.avx512.permvar.hi.512", "i16", 2 * LANES, entries, index)
+        half = len(table) // 2
+        if bits == 6:
+            low, high = vector("i16", table[:half]), vector("i16", table[half:])
+            name = "llvm.x86.avx512.vpermi2var.hi.512"
+            return f.call(name, "i16", 2 * LANES, low, index, high)
+        low = self._permuted(table[:half], bits - 1, index)
+        top = f.binary("and", index, constant("i16", 1 << bits - 1, 2 * LANES))
+        if all(a ^ b == -0x8000 for a, b in zip(table[:half], table[half:], strict=True)):
+            sign = f.binary("shl", top, constant("i16", 16 - bits, 2 * LANES))
+            return f.binary("xor", low, sign)
+        high = self._permuted(table[half:], bits - 1, index)
+        zero = constant("i16", 0, 2 * LANES)
+        return f.select(f.compare("icmp eq", top, zero), low, high)
 
     def _converted(self, words: dict[Plane, list[V]], t: int, half: int) -> V:
-        """One half of every lane by shifts and a conversion."""
-        w, f = self.w, self.w.f
-        bits, signed = self.records.codes.bits, self.records.codes.kind == "int"
+        """One half of every lane as floats: by shifts, and what turns a code into a float."""
+        w, f, codes = self.w, self.w.f, self.records.codes
         code: V | None = None
         for plane in self.planes:
             word, j = divmod(t, plane.codes)
@@ -188,25 +205,37 @@ class Decoder:
             field = f.binary("shl", field, _splat(w, plane.low)) if plane.low else field
             code = field if code is None else f.binary("or", code, field)
         assert code is not None
-        if signed:
-            code = f.binary("shl", code, _splat(w, 32 - bits))
-            code = f.binary("ashr", code, _splat(w, 32 - bits))
+        if not codes.is_integer:
+            return self._floats(code) if self.floats else numbers.from_bits(f, codes, code)
+        whole = numbers.wrap(f, codes, code) if codes.kind == "int" else code
         if self.mid:
-            code = f.binary("sub", code, _splat(w, self.mid))
-        return f.convert("sitofp", code, "float")
+            whole = f.binary("sub", whole, _splat(w, self.mid))
+        return f.convert("sitofp", whole, "float")
+
+    def _floats(self, code: V) -> V:
+        """Codes of at most 5 bits in i32 lanes through a table of floats."""
+        f = self.w.f
+        table = [*self.values, *self.values] if len(self.values) <= 16 else list(self.values)
+        table = table * (32 // len(table))
+        low, high = vector("float", table[:LANES]), vector("float", table[LANES:])
+        return f.call("llvm.x86.avx512.vpermi2var.ps.512", "float", LANES, low, code, high)
 
 
 def _splat(w: Writer, value: int) -> V:
     return constant("i32", value, w.lanes)
 
 
-def value(t: DType, mid: int, raw: int) -> int:
-    """The whole number that the bits of a code stand for."""
-    signed = raw - (1 << t.bits) if t.kind == "int" and raw >> t.bits - 1 else raw
-    return signed - mid
+def values(t: DType, mid: int) -> list[float]:
+    """What every code stands for in a product: its value less the middle."""
+    found = from_raw(t, np.arange(1 << t.bits)).astype(np.float64)
+    return (found - mid).tolist()
 
 
-def _bf16(x: int) -> int:
-    """The bits of a whole number that is a bf16, as a signed i16."""
-    (bits,) = struct.unpack("<i", struct.pack("<f", x))
-    return bits >> 16
+def exact_in_bf16(x: list[float]) -> bool:
+    """Whether all these numbers are bf16s."""
+    return bool(np.array_equal(bf16.round(np.asarray(x)), x, equal_nan=True))
+
+
+def _bf16(x: list[float]) -> list[int]:
+    """The bits of numbers that are bf16s, as signed i16s."""
+    return (np.asarray(x, np.float32).view(np.int32) >> 16).tolist()

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from tilec.ir.core import Op, Trait, Value
-from tilec.ir.dtype import Array, boolean
+from tilec.ir.dtype import Array, DType, boolean
 from tilec.ir.errors import TileError
 from tilec.ir.types import Tile, Type
 
@@ -27,7 +27,14 @@ def number(op: str, value: Value) -> Tile:
     t = tile(op, value)
     if t.dtype == boolean:
         raise TileError(f"{op}: expected numbers, not {t}")
+    computed(op, t.dtype)
     return t
+
+
+def computed(op: str, t: DType) -> None:
+    """Refuse codes: they are loaded, stored and cast, and computed with in another type."""
+    if t.kind == "code":
+        raise TileError(f"{op}: expected numbers, not codes of {t}", hint="cast them to f32 first")
 
 
 class Binary(Op):
@@ -54,6 +61,7 @@ class Integral(Binary):
     def accept(self, a: Tile) -> Tile:
         if a.dtype.is_float:
             raise TileError(f"{self.name}: expected integers, not {a}")
+        computed(self.name, a.dtype)
         return a
 
 
@@ -61,6 +69,7 @@ class Comparison(Binary):
     """out = a . b as bool"""
 
     def accept(self, a: Tile) -> Tile:
+        computed(self.name, a.dtype)
         return Tile(a.shape, boolean)
 
 
@@ -271,6 +280,7 @@ class Not(Op, name="not", traits=EACH):
         a = tile("not", self.a)
         if a.dtype.is_float:
             raise TileError(f"not: expected integers or bools, not {a}")
+        computed("not", a.dtype)
         return a
 
     def evaluate(self, a: Array) -> Array:

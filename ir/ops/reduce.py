@@ -7,7 +7,7 @@ import numpy as np
 from tilec.ir.core import Op, Value
 from tilec.ir.dtype import Array, DType, boolean, f32, i32, i64
 from tilec.ir.errors import TileError
-from tilec.ir.ops.arith import tile
+from tilec.ir.ops.arith import computed, tile
 from tilec.ir.types import Tile, Type
 
 
@@ -21,6 +21,7 @@ class Reduction(Op):
         a = tile(self.name, self.a)
         if not 0 <= self.axis < a.rank:
             raise TileError(f"{self.name}: {a} has no axis {self.axis}")
+        computed(self.name, a.dtype)
         return self.accept(Tile((*a.shape[: self.axis], *a.shape[self.axis + 1 :]), a.dtype))
 
     def accept(self, out: Tile) -> Tile:
@@ -105,6 +106,8 @@ def accumulator(a: DType, b: DType) -> DType:
     """The dtype in which products of `a` and `b` are summed."""
     if boolean in (a, b):
         raise TileError("dot: expected numbers, not bool")
+    computed("dot", a)
+    computed("dot", b)
     if a.is_float or b.is_float:
         return max(f32, a, b, key=lambda t: t.bits if t.is_float else 0)
     return i64 if i64 in (a, b) else i32

@@ -129,7 +129,10 @@ def test_read_only_arrays_are_not_written():
         (lambda: tc.quantize(3.0, tc.int4()), "expected a tensor with elements"),
         (lambda: tc.quantize(weight() * np.nan, tc.int4()), "not finite"),
         (lambda: tc.int4(group=-1), "a group has at least 1 element, not -1"),
-        (lambda: tc.int4(scale=tc.e4m3), "a scale is f16, bf16 or f32, not e4m3"),
+        (
+            lambda: tc.int4(scale=tc.i8),
+            "a scale is f16, bf16, f32, e8m0 or a scaled format, not i8",
+        ),
     ],
 )
 def test_bad_requests(bad, message):

@@ -18,7 +18,6 @@ from tilec.compile import Kernel
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.named import named
-from tilec.ir.scaled import Scaled
 from tilec.lang.text import parse
 from tilec.runtime.tensor import packed
 
@@ -80,7 +79,6 @@ def _check(name: str, got: Array, want: Array) -> None:
 
 def _ours(text: str, case: Case) -> Contender:
     format = named(text)
-    assert isinstance(format, Scaled)
     rng, shape = np.random.default_rng(2), (case.n, case.k)
     parts: dict[str, Array] = {}
     for c in format.components(shape):

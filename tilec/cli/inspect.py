@@ -142,14 +142,9 @@ def _described(name: str) -> dict[str, str | float | dict[str, str]]:
     }
     if isinstance(format, Scaled):
         found["codes"] = f"{format.codes.low} to {format.codes.high}"
-        found["scale"] = f"{format.scale}, one for each {_block(format)}"
+        found["scale"] = f"{format.scale}, one for each block: {format.block}"
         found["zero"] = format.zero
     return found
-
-
-def _block(format: Scaled) -> str:
-    channel = {"channel": "row", "tensor": "tensor"}
-    return channel.get(str(format.block), f"{format.block} elements of a row")
 
 
 def _table(title: str, rows: Sequence[Mapping[str, object]]) -> None:
