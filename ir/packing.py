@@ -157,18 +157,28 @@ class Stream:
         apart = [c.name for c in self._apart(format, (1, 1))]
         return apart.index(component) + 1 if component in apart else 0
 
+    def records(self, format: Format, shape: tuple[int, ...], component: str) -> Records | None:
+        """How a component lies in its array, if that is not plain."""
+        for c in self._apart(format, shape):
+            if c.name == component:
+                return _beside(c, shape)
+        return self.of(format, shape)
+
     def pack(self, format: Format, parts: Parts, shape: tuple[int, ...]) -> list[Array]:
         """Components in their carriers as bytes."""
-        stream = self.of(format, shape).pack(parts)
-        return [stream, *(_stored(c, parts[c.name]) for c in self._apart(format, shape))]
+        out = [self.of(format, shape).pack(parts)]
+        for c in self._apart(format, shape):
+            records = _beside(c, shape)
+            out.append(_stored(c, parts[c.name]) if records is None else records.pack(parts))
+        return out
 
     def unpack(self, format: Format, arrays: list[Array], shape: tuple[int, ...]) -> Parts:
         """The components again."""
         parts = self.of(format, shape).unpack(arrays[0])
-        return parts | {
-            c.name: _restored(c, a)
-            for c, a in zip(self._apart(format, shape), arrays[1:], strict=True)
-        }
+        for c, a in zip(self._apart(format, shape), arrays[1:], strict=True):
+            records = _beside(c, shape)
+            parts |= {c.name: _restored(c, a)} if records is None else records.unpack(a)
+        return parts
 
 
 def _inline(format: Scaled, c: Component) -> bool:
@@ -178,30 +188,43 @@ def _inline(format: Scaled, c: Component) -> bool:
     return format.block.group is not None and c.name in names
 
 
+def _beside(c: Component, shape: tuple[int, ...]) -> Records | None:
+    """A component [N, blocks] as records without codes: the columns of a vector are neighbours."""
+    if len(c.shape) != 2 or c.shape[0] != shape[0]:
+        return None
+    return Records(None, shape[0], int(str(c.shape[1])), 1, ((c.name, c.dtype),))
+
+
 @dataclass(frozen=True)
 class Records:
-    """A stream's numbers: `depth` k's a record, and the components that follow its codes."""
+    """A stream's numbers: `depth` k's a record, and the components that follow its codes if it has
+    any."""
 
-    codes: DType
+    codes: DType | None
     n: int
     k: int
     depth: int
     inline: tuple[tuple[str, DType], ...]
 
     @property
+    def planes(self) -> tuple[Plane, ...]:
+        """The planes of its codes."""
+        return planes(self.codes.bits) if self.codes else ()
+
+    @property
     def unit(self) -> int:
         """k's of a unit: whole 16-bit halves in every plane."""
-        return 2 * max(p.codes for p in planes(self.codes.bits))
+        return 2 * max((p.codes for p in self.planes), default=0)
 
     @property
     def units(self) -> int:
         """Units of a record; the last may end in codes of 0."""
-        return -(-self.depth // self.unit)
+        return -(-self.depth // self.unit) if self.planes else 0
 
     @property
     def unit_bytes(self) -> int:
         """Bytes of a unit of codes, 64 columns wide."""
-        return self.unit * COLUMNS * self.codes.bits // 8
+        return self.unit * COLUMNS * sum(p.bits for p in self.planes) // 8
 
     def words(self, plane: Plane) -> int:
         """Lanes of a plane one after the other in k, of a unit and a column."""
@@ -245,14 +268,8 @@ class Records:
         """The stream: bytes[blocks * groups * record_bytes]."""
         out = aligned(self.blocks * self.block_bytes)
         records = out.reshape(self.blocks, self.groups, self.record_bytes)
-        codes = self._padded(parts["codes"])
-        units = records[..., : self.units * self.unit_bytes]
-        units = units.reshape(self.blocks, self.groups, self.units, self.unit_bytes)
-        for plane in planes(self.codes.bits):
-            words = self._words(codes, plane)
-            at = self.plane_offset(plane)
-            units[..., at : at + words.shape[-1]] = words
-        records[..., : self.units * self.unit_bytes] = units.reshape(*records.shape[:2], -1)
+        if self.codes is not None:
+            self._pack_codes(records, raw(self.codes, parts["codes"]))
         for name, t in self.inline:
             per = np.zeros((self.blocks * COLUMNS, self.groups), t.numpy)
             per[: self.n] = t.to_storage(parts[name])
@@ -262,13 +279,23 @@ class Records:
             records[..., at : at + data.shape[-1]] = data
         return out
 
+    def _pack_codes(self, records: Array, codes: Array) -> None:
+        padded = self._padded(codes)
+        units = records[..., : self.units * self.unit_bytes]
+        units = units.reshape(self.blocks, self.groups, self.units, self.unit_bytes)
+        for plane in self.planes:
+            words = self._words(padded, plane)
+            at = self.plane_offset(plane)
+            units[..., at : at + words.shape[-1]] = words
+        records[..., : self.units * self.unit_bytes] = units.reshape(*records.shape[:2], -1)
+
     def _padded(self, codes: Array) -> Array:
         """Raw codes [blocks, vector, lane, group, unit, pair, half]."""
         deep = self.units * self.unit
-        codes_ = np.zeros((self.blocks * COLUMNS, self.groups * self.depth), np.uint8)
-        codes_[: self.n, : self.k] = raw(self.codes, codes)
+        whole = np.zeros((self.blocks * COLUMNS, self.groups * self.depth), np.uint8)
+        whole[: self.n, : self.k] = codes
         padded = np.zeros((self.blocks * COLUMNS, self.groups, deep), np.uint8)
-        padded[..., : self.depth] = codes_.reshape(-1, self.groups, self.depth)
+        padded[..., : self.depth] = whole.reshape(-1, self.groups, self.depth)
         vectors = COLUMNS // LANES
         return padded.reshape(
             self.blocks, vectors, LANES, self.groups, self.units, self.unit // 2, 2
@@ -287,10 +314,12 @@ class Records:
     def unpack(self, stream: Array) -> Parts:
         """The codes and inline components, in their carriers."""
         records = stream.reshape(self.blocks, self.groups, self.record_bytes)
-        units = records[..., : self.units * self.unit_bytes]
-        units = units.reshape(self.blocks, self.groups, self.units, self.unit_bytes)
-        codes = sum(self._fields(units, plane) << plane.low for plane in planes(self.codes.bits))
-        parts = {"codes": from_raw(self.codes, np.asarray(codes)[: self.n, : self.k])}
+        parts: Parts = {}
+        if self.codes is not None:
+            units = records[..., : self.units * self.unit_bytes]
+            units = units.reshape(self.blocks, self.groups, self.units, self.unit_bytes)
+            codes = sum(self._fields(units, plane) << plane.low for plane in self.planes)
+            parts["codes"] = from_raw(self.codes, np.asarray(codes)[: self.n, : self.k])
         for name, t in self.inline:
             at = self.inline_offset(name)
             width = COLUMNS * t.numpy.itemsize
@@ -324,6 +353,6 @@ def place(
 ) -> tuple[int, Records | None]:
     """Which array a component is in, and how it lies there if that is a stream."""
     index = layout.place(format, component)
-    if isinstance(layout, Plain) or index:
+    if isinstance(layout, Plain):
         return index, None
-    return index, layout.of(format, shape)
+    return index, layout.records(format, shape, component)

@@ -13,7 +13,7 @@ from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
 from tilec.codegen.cpu.tiles import Coordinates, Index, Tensor, Writer
 from tilec.ir.dtype import DType, bf16
-from tilec.ir.packing import COLUMNS, LANES, Plane, Records, from_raw, planes
+from tilec.ir.packing import COLUMNS, LANES, Plane, Records, from_raw
 
 AHEAD = 8192  # bytes between what is read and what is fetched; nearer stalls, measured on Zen 5
 LINE = 64
@@ -37,7 +37,7 @@ def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     sizes = (records.block_bytes, records.record_bytes, records.unit_bytes, 4, 2)
     start = w.address(mem.at, (block, record, unit, column, half), sizes)
     code: V | None = None
-    for plane in planes(records.codes.bits):
+    for plane in records.planes:
         word, j = f.divided(pair, plane.codes)
         place = w.address(start, (word, 1), (4 * COLUMNS, records.plane_offset(plane)))
         away = f.convert("trunc", f.number(f.times(j, plane.bits)), "i32")
@@ -119,7 +119,9 @@ class Decoder:
     def __init__(self, w: Writer, p: Panel, pack: int) -> None:
         self.w, self.records, self.mid, self.pack = w, p.records, p.mid, pack
         codes = p.records.codes
-        self.planes, self.values = planes(codes.bits), values(codes, p.mid)
+        assert codes is not None
+        self.codes = codes
+        self.planes, self.values = p.records.planes, values(codes, p.mid)
         small = codes.bits <= 6 or not codes.is_integer  # larger integers convert as fast
         wide = "avx512bw" in w.features and w.lanes == LANES
         self.table = wide and small and exact_in_bf16(self.values)
@@ -154,7 +156,7 @@ class Decoder:
 
     def _looked_up(self, words: dict[Plane, list[V]], t: int) -> V:
         """Both halves of every lane through a table; it repeats, so that higher bits may be set."""
-        f, bits = self.w.f, self.records.codes.bits
+        f, bits = self.w.f, self.codes.bits
         index: V | None = None
         for plane in self.planes:
             word, j = divmod(t, plane.codes)
@@ -195,7 +197,7 @@ class Decoder:
 
     def _converted(self, words: dict[Plane, list[V]], t: int, half: int) -> V:
         """One half of every lane as floats: by shifts, and what turns a code into a float."""
-        w, f, codes = self.w, self.w.f, self.records.codes
+        w, f, codes = self.w, self.w.f, self.codes
         code: V | None = None
         for plane in self.planes:
             word, j = divmod(t, plane.codes)

@@ -66,9 +66,8 @@ def test_rounding_is_that_of_ml_dtypes(name):
 def test_floats_are_sign_exponent_and_mantissa(name):
     """The formula in fractions, on every code that is no infinity or NaN."""
     t = CODES[name]
-    bias = {"e4m3_fnuz": 8, "e5m2_fnuz": 16, "e4m3_b11fnuz": 11}.get(
-        name, 2 ** (t.exponent - 1) - 1
-    )
+    biases = {"e4m3_fnuz": 8, "e5m2_fnuz": 16, "e4m3_b11fnuz": 11}
+    bias: int = biases.get(name) or 2 ** (t.exponent - 1) - 1
     finite = 0
     for code, value in enumerate(t.from_storage(np.arange(1 << t.bits))):
         if not math.isfinite(value):
