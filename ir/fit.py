@@ -15,7 +15,8 @@ from tilec.ir.scaled import ADDED, Parts, Scaled
 
 Rule = Literal["range", "floor", "ceil", "rceil", "even"]
 RULES = ("range", "floor", "ceil", "rceil", "even")
-REFINEMENTS = 3
+REFINEMENTS = 3  # of a scale by least squares
+FEW = 3  # bits of codes for which that is worth its time
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.5)  # of the range of a block, tried in a search
 
 
@@ -84,7 +85,8 @@ def _best(format: Scaled, x: Array, valid: Array, fit: Fit) -> tuple[Array, Arra
         best = np.where(better, scale, best[0]), np.where(better, zero, best[1])
     assert best is not None
     _refuse_lost(format, x, best[0])
-    return _refined(format, x, valid, best[0]) if fit.search and format.zeros is None else best
+    few = format.codes.bits <= FEW and format.zeros is None
+    return _refined(format, x, valid, best[0]) if fit.search and few else best
 
 
 def _refined(format: Scaled, x: Array, valid: Array, scale: Array) -> tuple[Array, Array]:

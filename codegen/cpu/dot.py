@@ -22,6 +22,7 @@ _PAIRS = {  # sums of two products of i16, modulo 2**32
     4: "llvm.x86.sse2.pmadd.wd",
 }
 CHAINS = 16  # accumulators that hide the latency of a multiply-add
+SHORT = 8  # pairs of k to an accumulator; steps of fewer overlap anyway
 
 
 @dataclass(frozen=True)
@@ -168,17 +169,18 @@ def _direct(w: Writer, atom: Atom, left: Rows, p: Panel, rows: Number, to: Targe
 def _direct_tile(w: Writer, atom: Atom, left: Rows, p: Panel, decoder: Decoder, at: _Corner,
                  to: Target) -> None:  # fmt: skip
     f, n = w.f, at.height * at.vectors
-    chains = max(1, CHAINS // n)
+    pairs = p.k // 2 if isinstance(p.k, int) else CHAINS * SHORT
+    chains = max(1, min(CHAINS // n, pairs // SHORT))
     rows = [left.row(w, f.plus(at.m, r)) for r in range(at.height)]
 
     def unit(u: V, c: list[V]) -> list[V]:
         start = w.address(p.at, (u,), (p.records.unit_bytes,))
-        if at.first == 0:
-            fetch(w, p, start)
         xs = [w.address(row, (u,), (p.deep * atom.item,)) for row in rows]
         words = [decoder.words(start, (at.first + v) * w.lanes) for v in range(at.vectors)]
         out = list(c)
         for t in range(p.deep // 2):
+            if at.first == 0:
+                fetch(w, p, start, t, p.deep // 2)
             chain = t % chains * n
             for v in range(at.vectors):
                 for half, b in enumerate(decoder.pair(words[v], t)):
@@ -210,7 +212,7 @@ def _decode(w: Writer, atom: Atom, p: Panel, to: V, pitch: int) -> None:
 
     def unit(u: V) -> None:
         start = w.address(p.at, (u,), (p.records.unit_bytes,))
-        fetch(w, p, start)
+        fetch(w, p, start, 0, 1)
         for v in range(0, pitch, w.lanes):
             words = decoder.words(start, v)
             row = w.address(to, (u, v), (p.deep // atom.pack * pitch * atom.size, atom.size))

@@ -107,10 +107,29 @@ def units(w: Writer, p: Panel) -> Number:
     return quotient
 
 
-def fetch(w: Writer, p: Panel, unit: V) -> None:
-    """Ask for the lines of a unit further on in the stream."""
-    for offset in range(0, p.records.unit_bytes, LINE):
-        w.f.prefetch(w.f.pointer(unit, AHEAD + offset))
+def fetch(w: Writer, p: Panel, unit: V, part: int, parts: int) -> None:
+    """Ask for some of the lines of a unit further on in the stream: one part of several.
+
+    Spread over a unit's work, so that no more lines are awaited at once than there are buffers.
+    """
+    lines = p.records.unit_bytes // LINE
+    for line in range(part * lines // parts, (part + 1) * lines // parts):
+        w.f.prefetch(w.f.pointer(unit, AHEAD + LINE * line))
+
+
+class Words:
+    """The words of a unit for one vector of columns, each loaded when it is first used."""
+
+    def __init__(self, w: Writer, records: Records, unit: V, first: int) -> None:
+        self.w, self.records, self.unit, self.first = w, records, unit, first
+        self.loaded: dict[tuple[Plane, int], V] = {}
+
+    def __call__(self, plane: Plane, i: int) -> V:
+        if (plane, i) not in self.loaded:
+            offset = self.records.plane_offset(plane) + (i * COLUMNS + self.first) * 4
+            at = self.w.f.pointer(self.unit, offset)
+            self.loaded[plane, i] = self.w.f.load("i32", self.w.lanes, at, 4)
+        return self.loaded[plane, i]
 
 
 class Decoder:
@@ -122,23 +141,16 @@ class Decoder:
         assert codes is not None
         self.codes = codes
         self.planes, self.values = p.records.planes, values(codes, p.mid)
-        small = codes.bits <= 6 or not codes.is_integer  # larger integers convert as fast
+        small = codes.bits <= 7 or not codes.is_integer  # bytes convert as fast
         wide = "avx512bw" in w.features and w.lanes == LANES
         self.table = wide and small and exact_in_bf16(self.values)
         self.floats = wide and codes.bits <= 5 and not codes.is_integer
 
-    def words(self, unit: V, first: int) -> dict[Plane, list[V]]:
-        """The words of every plane of a unit, for the columns from `first` on."""
-        return {
-            plane: [
-                self.w.f.load("i32", self.w.lanes, self.w.f.pointer(
-                    unit, self.records.plane_offset(plane) + (i * COLUMNS + first) * 4), 4)
-                for i in range(self.records.words(plane))
-            ]
-            for plane in self.planes
-        }  # fmt: skip
+    def words(self, unit: V, first: int) -> Words:
+        """The words of a unit, for the columns from `first` on."""
+        return Words(self.w, self.records, unit, first)
 
-    def pair(self, words: dict[Plane, list[V]], t: int) -> tuple[V, ...]:
+    def pair(self, words: Words, t: int) -> tuple[V, ...]:
         """The t-th pair of k: (bf16 pairs as i32,) or (floats of even k, floats of odd k)."""
         f = self.w.f
         if not self.table:
@@ -154,14 +166,14 @@ class Decoder:
         odd = f.binary("and", both, _splat(self.w, -65536))
         return f.recast(even, "float", self.w.lanes), f.recast(odd, "float", self.w.lanes)
 
-    def _looked_up(self, words: dict[Plane, list[V]], t: int) -> V:
+    def _looked_up(self, words: Words, t: int) -> V:
         """Both halves of every lane through a table; it repeats, so that higher bits may be set."""
         f, bits = self.w.f, self.codes.bits
         index: V | None = None
         for plane in self.planes:
             word, j = divmod(t, plane.codes)
             away = plane.bits * j - plane.low
-            field = f.recast(words[plane][word], "i16", 2 * LANES)
+            field = f.recast(words(plane, word), "i16", 2 * LANES)
             if away:
                 amount = constant("i16", abs(away), 2 * LANES)
                 field = f.binary("lshr" if away > 0 else "shl", field, amount)
@@ -195,14 +207,14 @@ class Decoder:
         zero = constant("i16", 0, 2 * LANES)
         return f.select(f.compare("icmp eq", top, zero), low, high)
 
-    def _converted(self, words: dict[Plane, list[V]], t: int, half: int) -> V:
+    def _converted(self, words: Words, t: int, half: int) -> V:
         """One half of every lane as floats: by shifts, and what turns a code into a float."""
         w, f, codes = self.w, self.w.f, self.codes
         code: V | None = None
         for plane in self.planes:
             word, j = divmod(t, plane.codes)
             at = 16 * half + plane.bits * j
-            field = f.binary("lshr", words[plane][word], _splat(w, at))
+            field = f.binary("lshr", words(plane, word), _splat(w, at))
             field = f.binary("and", field, _splat(w, (1 << plane.bits) - 1))
             field = f.binary("shl", field, _splat(w, plane.low)) if plane.low else field
             code = field if code is None else f.binary("or", code, field)

@@ -165,6 +165,12 @@ def test_op_and_formats():
     assert described["bits/weight"] == 4 + (16 + 4) / 64
     listed = json.loads(tilec("formats", "--json").stdout)
     assert {f["name"] for f in listed["scaled"]} >= {"int1", "int4", "uint8"}
+    assert {f["name"] for f in listed["published"]} >= {"mxfp4", "nvfp4", "q4_k"}
+    assert {e["name"] for e in listed["elements"]} >= {"f16", "u3", "e2m1", "nf4"}
+    four = json.loads(tilec("formats", "mxfp4", "--json").stdout)
+    assert four["runs"]["sm_100a"] == "e2m1 with its scales"
+    assert four["runs"]["sm_90a"] == "codes decoded"
+    assert 0.05 < four["error"] < 0.15
     assert "bf16" in tilec("formats").stdout
 
 

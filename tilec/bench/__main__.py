@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import track
 
-from tilec.bench.cpu import CASES, Case, measure, table
+from tilec.bench import formats as suite
+from tilec.bench.cpu import CASES, Case, machine, measure, table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -34,6 +36,31 @@ def cpu(
     Console(width=120).print(table(result))
     if out is not None:
         out.write_text(json.dumps(result) + "\n", "utf-8")
+
+
+@app.command()
+def formats(
+    out: Annotated[Path | None, typer.Option("-o", help="Write the results as JSON.")] = None,
+    only: Annotated[str, typer.Option(help="Formats, separated by semicolons.")] = "",
+    speed: Annotated[bool, typer.Option(help="Also time a linear layer at M = 1.")] = True,
+    shape: Annotated[str, typer.Option(help="N,K of the layer that is timed.")] = "4096,4096",
+    rounds: Annotated[int, typer.Option(min=1, help="Bursts of each format.")] = 5,
+) -> None:
+    """Every named format: size, decoding of every code, rounding error, linear layer, speed, peers.
+
+    Example: python -m tilec.bench formats --only 'nvfp4;q4_k' --shape 4096,14336
+    """
+    console = Console(stderr=True)
+    chosen = [n.strip() for n in only.split(";")] if only else suite.names()
+    rows = [suite.checked(n) for n in track(chosen, "checking", console=console)]
+    if speed:
+        n, k = map(int, shape.split(","))
+        timed = suite.timed(rows, Case(n, k, 1), rounds)
+        rows = list(track(timed, "timing", len(rows), console=console))
+    Console(width=140).print(suite.table(rows))
+    if out is not None:
+        found = {"machine": machine(), "shape": shape, "formats": suite.data(rows)}
+        out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from tilec.compile import Kernel
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.named import named
+from tilec.ir.packing import from_raw
 from tilec.lang.text import parse
 from tilec.runtime.tensor import packed
 
@@ -66,6 +67,8 @@ class Contender:
 
 def make(name: str, case: Case) -> Contender:
     """A contender by name, its result checked. Raises TileError where it is wrong or unknown."""
+    if name.startswith("tilec ") and name not in MAKERS:
+        return _ours(name.removeprefix("tilec "), case)
     if name not in MAKERS:
         raise TileError(f"no contender is called {name!r}; there are {', '.join(MAKERS)}")
     return MAKERS[name](case)
@@ -83,10 +86,10 @@ def _ours(text: str, case: Case) -> Contender:
     parts: dict[str, Array] = {}
     for c in format.components(shape):
         size = tuple(int(str(d)) for d in c.shape)
-        if c.dtype.is_integer:
-            parts[c.name] = rng.integers(int(c.dtype.low), int(c.dtype.high) + 1, size)
-        else:
-            parts[c.name] = c.dtype.round(rng.uniform(0.5, 1.5, size))
+        parts[c.name] = c.dtype.round(rng.uniform(0.5, 1.5, size))
+        if c.name.endswith("codes"):
+            every = from_raw(c.dtype, np.arange(1 << c.dtype.bits))
+            parts[c.name] = rng.choice(every[np.isfinite(every)], size)
     first = packed(format, parts, shape)
     weights = [first, *(packed(format, parts, shape) for _ in range(case.copies(first.nbytes) - 1))]
     x, y = case.activations(), np.full((case.m, case.n), np.nan, ml_dtypes.bfloat16)

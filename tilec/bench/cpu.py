@@ -31,7 +31,7 @@ def measure(cases: list[Case], rounds: int, console: Console) -> dict[str, Any]:
     """Raw samples and what follows from them, for every case."""
     threads = engine().pool.threads
     found = [_case(c, rounds, threads) for c in track(cases, "measuring", console=console)]
-    return {"machine": _machine(), "threads": threads, "rounds": rounds, "cases": found}
+    return {"machine": machine(), "threads": threads, "rounds": rounds, "cases": found}
 
 
 def _case(case: Case, rounds: int, threads: int) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _case(case: Case, rounds: int, threads: int) -> dict[str, Any]:
     return {
         "n": case.n, "k": case.k, "m": case.m, "ceiling": ceiling,
         "contenders": {w.name: _summary(w, workers[0]) for w in workers},
-        "ratios": {f"{a} / {b}": _ratio(workers, a, b) for a, b in PAIRS},
+        "ratios": {f"{a} / {b}": _between(workers, a, b) for a, b in PAIRS},
     }  # fmt: skip
 
 
@@ -80,13 +80,19 @@ def _summary(w: Worker, ceiling: Worker) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _ratio(workers: list[Worker], ours: str, theirs: str) -> float:
-    """How many times as fast ours is: the median over rounds."""
+def _between(workers: list[Worker], ours: str, theirs: str) -> float:
     a, b = (next(w for w in workers if w.name == n) for n in (ours, theirs))
-    return _median([y / x for x, y in _rounds(a, b)], f"{ours} / {theirs}")
+    return ratio(a, b)
 
 
-def _machine() -> dict[str, Any]:
+def ratio(ours: Worker, theirs: Worker) -> float:
+    """How many times as fast ours is: the median over rounds. Raises TileError if none counts."""
+    found = [y / x for x, y in _rounds(ours, theirs)]
+    return _median(found, f"{ours.name} / {theirs.name}")
+
+
+def machine() -> dict[str, Any]:
+    """What was measured on, with what, and when."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
     packages = ("tilec", "numpy", "llvmlite", "torch")

@@ -8,19 +8,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from tilec.cli.report import Json, answer, progress, reported
 from tilec.compile import optimize
+from tilec.ir.codes import CODES
 from tilec.ir.core import Func
 from tilec.ir.dtype import FLOATS, INTEGERS
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Sym
+from tilec.ir.fit import Fit, encode
 from tilec.ir.format import Format
 from tilec.ir.named import QUANTISED, named
+from tilec.ir.published import PUBLISHED
 from tilec.ir.scaled import ZEROS, Scaled
+from tilec.ir.target import NATIVE, native
 from tilec.ir.text import show
 from tilec.opcard import card, names
 from tilec.passes import PASSES, Step
@@ -106,15 +111,22 @@ def formats(
                 typer.echo(f"{key:12} {text}")
         return
     elements = [
-        {"name": str(t), "bits": t.bits, "low": t.low, "high": t.high} for t in (*FLOATS, *INTEGERS)
+        {"name": str(t), "bits": t.bits, "low": t.low, "high": t.high}
+        for t in (*FLOATS, *INTEGERS, *CODES.values())
     ]
     scaled = [_row(n) for n in QUANTISED]
+    published = [{"name": n, "bits/weight": _bits(named(n)), "format": p.text, "source": p.source}
+                 for n, p in PUBLISHED.items()]  # fmt: skip
     if json_:
-        answer({"elements": elements, "scaled": scaled, "zeros": ZEROS})
+        answer({"elements": elements, "scaled": scaled, "published": published, "zeros": ZEROS})
         return
     _table("element types, each also a format", elements)
-    _table("scaled formats, NAME<group=N | channel | tensor, scale=f16, zero=KIND>", scaled)
-    typer.echo(f"kinds of zero: {', '.join(ZEROS)}; bits/weight of a {SIDE} x {SIDE} tensor")
+    _table("scaled formats, ELEMENT<group=N | channel | tensor, scale=FORMAT, zero=KIND>", scaled)
+    _table("published formats; their options can be replaced: gptq<group=64>", published)
+    typer.echo(
+        f"any element of at most 8 bits can be scaled: e2m1<group=32, scale=e8m0>\n"
+        f"kinds of zero: {', '.join(ZEROS)}; bits/weight of a {SIDE} x {SIDE} tensor"
+    )
 
 
 def _row(name: str) -> dict[str, object]:
@@ -144,6 +156,10 @@ def _described(name: str) -> dict[str, str | float | dict[str, str]]:
         found["codes"] = f"{format.codes.low} to {format.codes.high}"
         found["scale"] = f"{format.scale}, one for each block: {format.block}"
         found["zero"] = format.zero
+        x = np.random.default_rng(0).standard_normal((256, 1024))
+        got = format.values(encode(format, x, Fit(search=True)), x.shape)
+        found["error"] = float(np.linalg.norm(got - x) / np.linalg.norm(x))
+    found["runs"] = {t: native(format, t) for t in NATIVE}
     return found
 
 
@@ -152,7 +168,8 @@ def _table(title: str, rows: Sequence[Mapping[str, object]]) -> None:
     table = Table()
     for heading in rows[0]:
         justify = "left" if isinstance(rows[0][heading], str) else "right"
-        table.add_column(heading, justify=justify, no_wrap=True)
+        short = max(len(str(row[heading])) for row in rows) <= 28
+        table.add_column(heading, justify=justify, no_wrap=short, overflow="fold")
     for row in rows:
         table.add_row(*(f"{v:.6g}" if isinstance(v, float) else str(v) for v in row.values()))
     Console().print(table)

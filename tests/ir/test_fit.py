@@ -1,0 +1,147 @@
+"""Rounding to scaled formats: the published rules for scales, two levels, and what has no code."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tilec.ir.codes import CODES
+from tilec.ir.dtype import e4m3
+from tilec.ir.errors import TileError
+from tilec.ir.fit import Fit, Rule, encode
+from tilec.ir.named import named
+from tilec.ir.published import PUBLISHED
+from tilec.ir.scaled import Scaled
+
+
+def fitted(text: str, x, search: bool = False, rule: Rule = "range"):
+    format = named(text)
+    parts = encode(format, np.asarray(x, float), Fit(search, rule))
+    return parts, format.values(parts, np.shape(x))
+
+
+def power(rule: str, most: float, high: float, emax: int, digits: int) -> float:
+    """The four rules as they are written down, in doubles far from their edges."""
+    match rule:
+        case "floor":
+            return 2.0 ** (math.floor(math.log2(most)) - emax)
+        case "ceil":
+            return 2.0 ** (math.ceil(math.log2(most)) - emax)
+        case "rceil":
+            return 2.0 ** math.ceil(math.log2(most / high))
+        case _:
+            exponent = math.floor(math.log2(most))
+            rounded = math.floor(most / 2.0**exponent * 2**digits + 0.5) / 2**digits
+            return 2.0 ** (exponent + (rounded >= 2) - emax)
+
+
+@pytest.mark.parametrize("rule", ["floor", "ceil", "rceil", "even"])
+@pytest.mark.parametrize(
+    ("name", "emax", "digits"),
+    [("e2m1", 2, 1), ("e3m2", 4, 2), ("e2m3", 2, 3), ("e4m3", 8, 3), ("e5m2", 15, 2)],
+)
+def test_microscaling_rules(name, emax, digits, rule):
+    high = float({"e4m3": e4m3.high, "e5m2": 57344.0}.get(name) or CODES[name].high)
+    tops = np.random.default_rng(0).uniform(1e-6, 1e6, 300)
+    parts, _ = fitted(f"{name}<group=2, scale=e8m0>", np.stack([tops, -tops / 3], 1), False, rule)
+    want = [power(rule, float(t), high, emax, digits) for t in tops]
+    np.testing.assert_array_equal(parts["scale"][:, 0], want)
+
+
+def test_microscaling_rules_differ_where_the_mantissa_is_large():
+    rules: list[Rule] = ["floor", "ceil", "rceil", "even"]
+    sevens = np.full((1, 32), 7.0)
+    scales = [float(fitted("mxfp4", sevens, False, r)[0]["scale"][0, 0]) for r in rules]
+    assert scales == [1, 2, 2, 2]
+    assert float(fitted("mxfp4", np.full((1, 32), 4.0), False, "ceil")[0]["scale"][0, 0]) == 1
+    parts, values = fitted("mxfp4", np.zeros((1, 32)))
+    assert parts["scale"][0, 0] == 2.0**-127
+    assert not values.any()
+
+
+def test_nvfp4_has_a_scale_for_the_tensor():
+    x = np.random.default_rng(1).standard_normal((8, 64)) * 3
+    parts, values = fitted("nvfp4", x)
+    top = np.float32(np.abs(x).max() / 6 / 448)
+    assert parts["scale.scale"] == top
+    blocks = np.abs(x.reshape(8, 4, 16)).max(-1) / 6
+    np.testing.assert_array_equal(parts["scale.codes"], e4m3.round(blocks / top, saturate=True))
+    assert np.linalg.norm(values - x) < 0.1 * np.linalg.norm(x)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_published_formats(name):
+    """The text reads back, and rounding is about as good as the bits allow."""
+    format = named(name)
+    assert isinstance(format, Scaled)
+    assert named(str(format)) == format
+    assert PUBLISHED[name].source
+    x = np.random.default_rng(2).standard_normal((64, 512))
+    plain, best = (
+        np.linalg.norm(fitted(name, x, s)[1] - x) / np.linalg.norm(x) for s in (False, True)
+    )
+    assert best <= plain * 1.01  # a search is over scales before they are rounded themselves
+    assert best < 2.2 * 2.0 ** (0.35 - format.codes.bits) or best < 0.06
+
+
+def test_options_replace_those_of_a_published_name():
+    assert named("gptq<group=64>") == named("uint4<group=64, scale=f16, zero=int>")
+    assert named("gptq(channel)") == named("uint4<channel, scale=f16, zero=int>")
+    assert named("mxfp4<scale=f32>") == named("e2m1<group=32, scale=f32>")
+
+
+@pytest.mark.parametrize(
+    "name", ["onebit", "int1<group=64, scale=f32>", "int2<group=64, scale=f32>"]
+)
+def test_a_search_ends_at_least_squares(name):
+    """No scale that is a little larger or smaller would be nearer, given the codes."""
+    x = np.random.default_rng(3).standard_normal((16, 256))
+    format = named(name)
+    assert isinstance(format, Scaled)
+    parts, values = fitted(name, x, True)
+    error = np.square(values - x).sum()
+    for factor in (0.99, 1.01):
+        other = format.values(parts | {"scale": parts["scale"] * factor}, x.shape)
+        assert np.square(other - x).sum() > error * 0.9999
+
+
+def test_scales_that_are_too_small_or_large():
+    for text, value in (("int4<group=4, scale=f16>", 1e-9), ("int4<group=4, scale=f16>", 1e9),
+                        ("e4m3<channel, scale=f16>", 1e9)):  # fmt: skip
+        with pytest.raises(TileError, match="out of the range of"):
+            fitted(text, np.full((1, 4), value) * [1, 2, 3, 4])
+    _, values = fitted("int4<group=4, scale=e8m0>", np.full((1, 4), 1e38) * [1, -1, 0.5, 0])
+    assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("e8m0<group=32>", "it is for scales, not codes"),
+        ("f16<group=32>", "takes no options"),
+        ("int4<group=32, scale=i8>", "a scale is f16, bf16, f32, e8m0 or a scaled format, not i8"),
+        ("int4<group=32, zeros=f16>", "int4: zero=none stores no zeros"),
+        ("e2m1<zero=int>", "codes that are no integers have no integer zero"),
+        ("int4<tensor, scale=int8<tensor>>", "one scale for the whole tensor can't be scaled"),
+        ("int4<tensor, rows=4>", "expected a group or a block, not both"),
+        ("int4<rows=0, group=4>", "int4: a rows has at least 1 element, not 0"),
+        ("int4<group=32, scale=int8<grup=4>>", "int8 has no option `grup`"),
+        ("nvpf4", "did you mean `nvfp4`"),
+    ],
+)
+def test_bad_formats(text, message):
+    with pytest.raises(TileError) as e:
+        named(text).components((8, 8))
+    assert message in str(e.value)
+
+
+def test_an_unknown_rule():
+    with pytest.raises(
+        TileError, match="no rule for scales is called 'up'; there are range, floor"
+    ):
+        Fit(rule="up")  # type: ignore[arg-type]
+
+
+def test_blocks_of_rows_need_a_matrix():
+    with pytest.raises(TileError, match="blocks of 128 rows need a matrix"):
+        named("fp8_block").components((8,))

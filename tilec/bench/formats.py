@@ -1,0 +1,166 @@
+"""Every named format: size, rounding error, decoding of every code, linear layers, speed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import ml_dtypes
+import numpy as np
+from rich.table import Table
+
+from tilec.bench.contenders import Case
+from tilec.bench.cpu import LEAST, PATIENCE, SECONDS, ratio
+from tilec.bench.peers import takes
+from tilec.bench.worker import Worker
+from tilec.compile import Kernel, engine
+from tilec.ir.dtype import Array, DType
+from tilec.ir.named import QUANTISED, named
+from tilec.ir.packing import from_raw
+from tilec.ir.published import PUBLISHED
+from tilec.ir.scaled import Scaled
+from tilec.lang.text import parse
+from tilec.runtime.tensor import PackedTensor, packed, quantize
+
+N, K = 256, 1024  # of the weights that are rounded and multiplied
+KERNELS = """kernel linear(x: bf16[M, K], w: FORMAT[N, K], y: f32[M, N]) {
+  for m, n in tiles(M, N) {
+    acc = zeros([m, n], f32)
+    for k in tiles(K) { acc += dot(x[m, k], w[n, k].T) }
+    y[m, n] = acc
+  }
+}
+kernel decode(w: FORMAT[N, K], y: f32[N, K]) {
+  for n, k in tiles(N, K) { y[n, k] = w[n, k] }
+}"""
+ORACLES = {
+    "e2m1": "float4_e2m1fn", "e3m2": "float6_e3m2fn", "e2m3": "float6_e2m3fn",
+    "e4m3": "float8_e4m3fn", "e5m2": "float8_e5m2", "e4m3_fnuz": "float8_e4m3fnuz",
+    "e5m2_fnuz": "float8_e5m2fnuz", "e4m3_ieee": "float8_e4m3", "e3m4_ieee": "float8_e3m4",
+}  # fmt: skip
+
+
+@dataclass
+class Row:
+    """What is known of a format. Errors are norms relative to that of the result in float64."""
+
+    name: str
+    text: str
+    bits: float
+    codes: int
+    right: int  # codes that compiled code decodes to the oracle's value, in both positions
+    oracle: str
+    error: float  # of a normal sample that was rounded
+    linear: tuple[float, float]  # of x @ w.T against the decoded weights, for M = 1 and 64
+    peers: list[str]
+    share: float | None = None  # of the bytes a second that this machine reads
+    microseconds: float | None = None
+
+
+def names() -> list[str]:
+    """Every named format."""
+    return [*QUANTISED, *PUBLISHED]
+
+
+def checked(name: str) -> Row:
+    """A format's row without its speed."""
+    format = named(name)
+    assert isinstance(format, Scaled)
+    kernels = {n: Kernel(d) for n, d in parse(KERNELS.replace("FORMAT", str(format))).items()}
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((N, K))
+    w = quantize(x, format)
+    error = float(np.linalg.norm(w.dequantize() - x) / np.linalg.norm(x))
+    right, oracle = _decoded(format, kernels["decode"])
+    return Row(
+        name, str(format), format.bits((4096, 4096)) / 4096**2, 1 << format.codes.bits, right,
+        oracle, error, (_linear(kernels["linear"], w, 1), _linear(kernels["linear"], w, 64)),
+        takes(format.codes),
+    )  # fmt: skip
+
+
+def _linear(kernel: Kernel, w: PackedTensor, rows: int) -> float:
+    x = np.random.default_rng(rows).standard_normal((rows, K)).astype(ml_dtypes.bfloat16)
+    y = np.full((rows, N), np.nan, np.float32)
+    kernel(x, w, y)
+    want = x.astype(np.float64) @ w.dequantize().T.astype(np.float64)
+    return float(np.linalg.norm(y - want) / np.linalg.norm(want))
+
+
+def _decoded(format: Scaled, kernel: Kernel) -> tuple[int, str]:
+    """How many codes decode to the oracle's value beside a scale of 1, and which oracle it is."""
+    t = format.codes
+    values, oracle = _values(t)
+    raw = np.tile(np.arange(1 << t.bits), -(-512 // (1 << t.bits)) + 1)[: 512 + t.bits][None]
+    parts: dict[str, Array] = {"codes": from_raw(t, raw)}
+    for c in format.components(raw.shape)[1:]:
+        size = tuple(int(str(d)) for d in c.shape)
+        one = 0.0 if c.name.startswith("zero") else 1.0
+        parts[c.name] = c.dtype.round(np.full(size, one))
+    w = packed(format, parts, raw.shape)
+    y = np.full(raw.shape, np.nan, np.float32)
+    kernel(w, y)
+    numbers = {n: format.block.spread(format.number(n, parts, raw.shape), raw.shape)
+               for n in format.numbers()}  # fmt: skip
+    want = format.decoded(values[raw], numbers["scale"], numbers.get("zero"))
+    same = (y == want) | np.isnan(y) & np.isnan(want)
+    return sum(bool(same[raw == c].all()) for c in range(1 << t.bits)), oracle
+
+
+def _values(t: DType) -> tuple[Array, str]:
+    """What every code means, from somewhere else than this compiler where there is one."""
+    codes = np.arange(1 << t.bits)
+    if t.name in ORACLES:
+        oracle = ORACLES[t.name]
+        return codes.astype(np.uint8).view(getattr(ml_dtypes, oracle)).astype(float), oracle
+    if t.is_integer:
+        half = 1 << t.bits - 1 if t.kind == "int" else 0
+        return ((codes ^ half) - half).astype(float), "two's complement" if half else "binary"
+    return from_raw(t, codes), "stated table"
+
+
+def timed(rows: list[Row], case: Case, rounds: int) -> Iterator[Row]:
+    """The rows with their speed at M = 1: bytes a second beside those that the machine reads."""
+    threads = engine().pool.threads
+    reader = Worker("read", case, threads)
+    try:
+        for row in rows:
+            yield _timed(row, reader, case, rounds, threads)
+    finally:
+        reader.stop()
+
+
+def _timed(row: Row, reader: Worker, case: Case, rounds: int, threads: int) -> Row:
+    ours = Worker(f"tilec {row.text}", case, threads)
+    reader.bursts = []
+    try:
+        for done in range(PATIENCE * rounds):
+            reader.burst(SECONDS)
+            ours.burst(SECONDS)
+            if done + 1 >= rounds and min(w.undisturbed for w in (ours, reader)) >= LEAST:
+                break
+    finally:
+        ours.stop()
+    row.share = ratio(ours, reader) * ours.nbytes / reader.nbytes
+    calls = [t for b in ours.bursts for t in b.kept]
+    row.microseconds = 1e6 * float(np.median(calls))
+    return row
+
+
+def table(rows: list[Row]) -> Table:
+    """A line a format."""
+    out = Table(title=f"{len(rows)} formats; errors are relative norms, N(0, 1) weights rounded")
+    for heading in ("format", "bits", "codes", "error", "M=1", "M=64", "us", "% read", "peers"):
+        out.add_column(heading, justify="left" if heading in ("format", "peers") else "right")
+    for r in rows:
+        share = "" if r.share is None else f"{100 * r.share:.0f}"
+        us = "" if r.microseconds is None else f"{r.microseconds:.0f}"
+        out.add_row(r.name, f"{r.bits:.3f}", f"{r.right}/{r.codes}", f"{r.error:.4f}",
+                    f"{r.linear[0]:.0e}", f"{r.linear[1]:.0e}", us, share,
+                    ", ".join(r.peers) or "none")  # fmt: skip
+    return out
+
+
+def data(rows: list[Row]) -> list[dict[str, object]]:
+    """The rows for JSON."""
+    return [asdict(r) for r in rows]
