@@ -1,9 +1,10 @@
-"""Rounding to a scaled format: the scale and zero of every block, and the nearest codes."""
+"""Rounding to a format: of a scaled one, the scale and zero of every block and nearest codes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Literal
 
 import numpy as np
@@ -41,13 +42,28 @@ class Fit:
                             f"there are {', '.join(RULES)}")  # fmt: skip
 
 
+@singledispatch
 def encode(format: Format, x: Array, fit: Fit) -> Parts:
     """The components of x[..., K]. Raises TileError for elements and blocks that have no code."""
+    raise TileError(f"nothing rounds to {format}")
+
+
+def checked(format: Format, x: Array) -> Array:
+    """The tensor as doubles. Raises TileError where an element is not finite."""
     x = np.asarray(x, np.float64)
     if not np.isfinite(x).all():
         raise TileError(f"{format}: the tensor has elements that are not finite")
-    if not isinstance(format, Scaled):
-        return format.encode(x)
+    return x
+
+
+@encode.register
+def _(format: Dense, x: Array, fit: Fit) -> Parts:
+    return {"": format.dtype.round(checked(format, x), saturate=True)}
+
+
+@encode.register
+def _(format: Scaled, x: Array, fit: Fit) -> Parts:
+    x = checked(format, x)
     blocks, valid = format.block.split(x)
     scale, zero = _best(format, blocks, valid, fit)
     parts: Parts = {}

@@ -1,7 +1,7 @@
 """Formats: how the elements of a tensor argument are stored.
 
-A format names its components (arrays with a dtype and a shape), encodes dense values into them and
-says how they decode: `values` is the meaning, in numpy; `ir.ops.quant` builds the same as IR.
+A format names its components (arrays with a dtype and a shape) and says how they decode: `values`
+is the meaning, in numpy. `ir.fit` rounds dense values to components.
 """
 
 from __future__ import annotations
@@ -39,10 +39,6 @@ class Format:
         """The arrays that store a tensor of this shape."""
         raise NotImplementedError
 
-    def encode(self, x: Array) -> dict[str, Array]:
-        """Dense values [...] as components, each in the carrier of its dtype."""
-        raise NotImplementedError
-
     def values(self, parts: dict[str, Array], shape: tuple[int, ...]) -> Array:
         """The exact dense values that components (in their carriers) stand for."""
         raise NotImplementedError
@@ -73,9 +69,6 @@ class Dense(Format):
 
     def components(self, shape: tuple[Extent, ...]) -> tuple[Component, ...]:
         return (Component("", self.dtype, shape),)
-
-    def encode(self, x: Array) -> dict[str, Array]:
-        return {"": self.dtype.round(x, saturate=True)}
 
     def values(self, parts: dict[str, Array], shape: tuple[int, ...]) -> Array:
         return parts[""]

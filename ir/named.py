@@ -2,7 +2,8 @@
 
 An element type alone is dense. With options it is a scaled format; integers are then called int4
 and uint4. A published name is an abbreviation for such a text, whose options can be replaced:
-`gptq<group=64>`. Parentheses do for angle brackets.
+`gptq<group=64>`. `plus<lowrank<32>, int4<group=64>>` and the like are composed of other formats.
+Parentheses do for angle brackets.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from tilec.ir.codes import CODES, element
+from tilec.ir.composed import LowRank, Mixed, Outliers, Plus
 from tilec.ir.dtype import BY_NAME, DType, f16, integer
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
@@ -24,11 +26,20 @@ Options = dict[str, str]
 INTEGERS = {f"{'' if signed else 'u'}int{bits}": integer(bits, signed)
             for signed in (True, False) for bits in range(1, 9)}  # fmt: skip
 OPTIONS = ("group", "scale", "zero", "zeros", "rows", "channel", "tensor")
+COMPOSED = {
+    "plus": "plus<FORMAT, FORMAT, ...>",
+    "mixed": "mixed<EVERY, FORMAT, FORMAT>",
+    "lowrank": "lowrank<RANK, f16>",
+    "outliers": "outliers<COUNT, f16>",
+}
 _TEXT = re.compile(r"\s*(\w+)\s*(?:[<(](.*)[>)])?\s*", re.DOTALL)
 
 
 def named(text: str) -> Format:
     """The format that a text means. Raises TileError naming what is unknown and what there is."""
+    found = _TEXT.fullmatch(text)
+    if found is not None and found[1] in COMPOSED:
+        return _composed(found[1], split(found[2] or ""))
     name, options = _read(text)
     if options is None and name not in INTEGERS:
         t = element(name)
@@ -43,6 +54,36 @@ def named(text: str) -> Format:
     zeros = named(options["zeros"]) if "zeros" in options else None
     scale = _number(name, options.get("scale", "f16"))
     return Scaled(t, _block(name, options), scale, _kind(name, zero), zeros)
+
+
+def _composed(name: str, words: list[str]) -> Format:
+    """A format of formats, its arguments by their places."""
+    match name, words:
+        case "plus", _:
+            return Plus(tuple(map(named, words)))
+        case "mixed", [every, few, most]:
+            return Mixed(_whole(name, every), named(few), named(most))
+        case "lowrank", [rank, *factors] if len(factors) < 2:
+            return LowRank(_whole(name, rank), *(_float(name, t) for t in factors))
+        case "outliers", [count, *elements] if len(elements) < 2:
+            return Outliers(_whole(name, count), *(_float(name, t) for t in elements))
+        case _:
+            raise TileError(
+                f"{name}: expected {COMPOSED[name]}, not {', '.join(words) or 'nothing'}"
+            )
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise TileError(f"{name}: expected a whole number, not `{text}`")
+    return int(text)
+
+
+def _float(name: str, text: str) -> DType:
+    t = element(text)
+    if t is None:
+        raise TileError(f"{name}: expected f16, bf16 or f32, not `{text}`")
+    return t
 
 
 def split(text: str) -> list[str]:
@@ -63,7 +104,9 @@ def _read(text: str) -> tuple[str, Options | None]:
     name = found[1] if found else text.strip()
     known = element(name) is not None or name in INTEGERS or name in PUBLISHED
     if found is None or not known:
-        close = difflib.get_close_matches(name, [*INTEGERS, *PUBLISHED, *BY_NAME, *CODES], 1)
+        close = difflib.get_close_matches(
+            name, [*INTEGERS, *PUBLISHED, *COMPOSED, *BY_NAME, *CODES], 1
+        )
         hint = f"did you mean `{close[0]}`?" if close else ""
         raise TileError(f"no format is called `{name}`", hint=hint)
     given: Options | None = None if found[2] is None else {}

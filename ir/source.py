@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tilec.ir.packing import Records
 from tilec.ir.remark import Remark
+from tilec.ir.stream import Records
 
 ParamKind = Literal["tensor", "packed", "scalar"]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tilec.ir.bits import from_raw
 from tilec.ir.core import Block, Builder, Func, Op, Value, rebuild
 from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f16, f32, i32, i64
 from tilec.ir.extent import divides
@@ -17,7 +18,6 @@ from tilec.ir.format import Dense, Format
 from tilec.ir.granularity import Granularity
 from tilec.ir.ops import arith, control, memory, reduce, shape
 from tilec.ir.ops.cast import Cast
-from tilec.ir.packing import from_raw
 from tilec.ir.remark import Remark
 from tilec.ir.scaled import ADDED, Scaled
 from tilec.ir.types import Memory, Shape, Span, Tile

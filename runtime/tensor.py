@@ -13,9 +13,11 @@ from tilec.ir import calibrated, fit
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.fit import Fit, Rule
-from tilec.ir.format import Dense, Format
-from tilec.ir.packing import Layout, Stream, default_layout
+from tilec.ir.format import Format
+from tilec.ir.named import named
+from tilec.ir.packing import Each, Layout, default_layout
 from tilec.ir.scaled import Parts, Scaled
+from tilec.ir.stream import Stream
 from tilec.runtime.packed import PackedHandle
 
 _numbers = count(1)
@@ -74,20 +76,24 @@ def packed(format: Format, parts: Parts, shape: tuple[int, ...], layout: Layout 
         layout = default_layout(format, shape)
     elif isinstance(layout, Stream) and not Stream.fits(format, shape):
         raise TileError(f"a stream holds a matrix of a scaled format, not {format}{list(shape)}")
+    elif isinstance(layout, Each) and not isinstance(default_layout(format, shape), Each):
+        raise TileError(f"{format} has no parts to lay out each")
     return PackedTensor(format, shape, layout, layout.pack(format, parts, shape))
 
 
-def quantize(weight: Any, format: Format, *, inputs: Any = None, search: bool = True,
+def quantize(weight: Any, format: Format | str, *, inputs: Any = None, search: bool = True,
              rule: Rule = "range", layout: Layout | None = None) -> PackedTensor:  # fmt: skip
-    """Round a tensor [..., K] (numpy, torch, or what numpy can read) to a format.
+    """Round a tensor [..., K] (numpy, torch, or what numpy can read) to a format or its name.
 
     Every block is rounded to nearest, with the scale that covers its range or, with `search`, the
     one of a few narrower ranges that gives the least squared error; `rule` is how scales that are
-    powers of two are chosen (`ir.fit.Fit`). With `inputs` [samples, K], of
-    a weight [N, K], later columns make up for the rounding of earlier ones (GPTQ). Raises TileError
+    powers of two are chosen (`ir.fit.Fit`). With `inputs` [samples, K], of a weight [N, K] and
+    a scaled format, later columns make up for the rounding of earlier ones (GPTQ). Raises TileError
     for elements that are not finite, and for blocks whose scale is out of its dtype's range.
     """
-    if not isinstance(format, (Scaled, Dense)):
+    if isinstance(format, str):
+        format = named(format)
+    if not isinstance(format, Format):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TileError(f"quantize: expected a format such as int4(group=128), not {format!r}")
     x = _array(weight)
     if not x.shape or 0 in x.shape:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tilec.ir.bits import from_raw
 from tilec.ir.dtype import Array, DType
 from tilec.ir.named import named
-from tilec.ir.packing import from_raw
 from tilec.ir.scaled import ZEROS, Scaled
 
 

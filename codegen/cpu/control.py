@@ -10,6 +10,7 @@ from tilec.codegen.cpu.atoms import choose
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.operands import Copies
 from tilec.codegen.cpu.tiles import Buffer, Coordinates, Lazy, Tensor, Writer, scalar
+from tilec.ir.bits import is_packed
 from tilec.ir.core import Block, Op, Trait, Value
 from tilec.ir.dtype import f16
 from tilec.ir.errors import TileError
@@ -17,7 +18,6 @@ from tilec.ir.extent import Extent, Sym
 from tilec.ir.ops import control, shape
 from tilec.ir.ops import memory as mem
 from tilec.ir.ops import reduce as reductions
-from tilec.ir.packing import is_packed
 from tilec.ir.types import Tile
 
 Env = dict[Value, Lazy | Coordinates | Tensor]

@@ -12,8 +12,9 @@ import numpy as np
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
 from tilec.codegen.cpu.tiles import Coordinates, Index, Tensor, Writer
+from tilec.ir.bits import from_raw
 from tilec.ir.dtype import DType, bf16
-from tilec.ir.packing import COLUMNS, LANES, Plane, Records, from_raw
+from tilec.ir.stream import COLUMNS, LANES, Plane, Records
 
 AHEAD = 8192  # bytes between what is read and what is fetched; nearer stalls, measured on Zen 5
 LINE = 64

@@ -13,8 +13,8 @@ from tilec.ir.core import Op, Value
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, substitute
-from tilec.ir.packing import Records
 from tilec.ir.remark import Remark
+from tilec.ir.stream import Records
 from tilec.ir.types import Tile
 
 Index = tuple[Number, ...]

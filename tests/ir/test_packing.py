@@ -6,9 +6,11 @@ from formats import codes, random_parts, scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tilec.ir.bits import pack_rows, unpack_rows
 from tilec.ir.dtype import integer
 from tilec.ir.named import QUANTISED
-from tilec.ir.packing import Plain, Stream, pack_rows, planes, unpack_rows
+from tilec.ir.packing import Plain
+from tilec.ir.stream import Stream, planes
 
 LAYOUTS = (Plain(), Stream())
 

@@ -9,7 +9,8 @@ from lang import kernels
 
 import tilec as tc
 from tilec.compile import cpu_source
-from tilec.ir.packing import Plain, Stream
+from tilec.ir.packing import Plain
+from tilec.ir.stream import Stream
 
 NOT_A_FORMAT: Any = tc.f16
 torch = pytest.importorskip("torch")

@@ -15,10 +15,10 @@ import numpy as np
 
 from tilec.bench import ceilings
 from tilec.compile import Kernel
+from tilec.ir.bits import from_raw
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.named import named
-from tilec.ir.packing import from_raw
 from tilec.lang.text import parse
 from tilec.runtime.tensor import packed
 

@@ -14,9 +14,9 @@ from tilec.bench.cpu import LEAST, PATIENCE, SECONDS, ratio
 from tilec.bench.peers import takes
 from tilec.bench.worker import Worker
 from tilec.compile import Kernel, engine
+from tilec.ir.bits import from_raw
 from tilec.ir.dtype import Array, DType
 from tilec.ir.named import QUANTISED, named
-from tilec.ir.packing import from_raw
 from tilec.ir.published import PUBLISHED
 from tilec.ir.scaled import Scaled
 from tilec.lang.text import parse

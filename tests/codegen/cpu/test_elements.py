@@ -11,10 +11,12 @@ from lang import kernels
 import tilec as tc
 from tilec.codegen.cpu.recipes import recipe_of
 from tilec.compile import cpu_source
+from tilec.ir.bits import from_raw
 from tilec.ir.codes import CODES
 from tilec.ir.dtype import Array, DType, e4m3, e5m2
-from tilec.ir.packing import Layout, Plain, Stream, from_raw
+from tilec.ir.packing import Layout, Plain
 from tilec.ir.published import PUBLISHED
+from tilec.ir.stream import Stream
 from tilec.runtime.cache import Cache
 from tilec.runtime.engine import Engine
 from tilec.runtime.jit import host_machine

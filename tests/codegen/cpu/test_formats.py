@@ -13,7 +13,8 @@ from tilec.compile import Kernel, cpu_source
 from tilec.ir.dtype import Array, DType
 from tilec.ir.interpret import interpret
 from tilec.ir.named import QUANTISED
-from tilec.ir.packing import Layout, Plain, Stream
+from tilec.ir.packing import Layout, Plain
+from tilec.ir.stream import Stream
 from tilec.lang.text import parse
 from tilec.runtime.cache import Cache
 from tilec.runtime.engine import Engine

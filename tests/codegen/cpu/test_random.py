@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, seed, settings
 from programs import Program, programs
 
 from tilec.codegen.cpu import emit
+from tilec.ir.bits import is_packed, pack_rows, unpack_rows
 from tilec.ir.core import Func
 from tilec.ir.dtype import Array
-from tilec.ir.packing import is_packed, pack_rows, unpack_rows
 from tilec.ir.source import Param
 from tilec.ir.types import Memory, Tile
 from tilec.passes import parse_pipeline, run

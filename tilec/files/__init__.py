@@ -1,0 +1,1 @@
+"""Files of weights: reading and writing tensors as other programs store them."""
