@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tilec.ir.bits import restored, stored
 from tilec.ir.composed import Mixed, Plus, part
@@ -11,6 +11,15 @@ from tilec.ir.dtype import Array
 from tilec.ir.format import Component, Format
 from tilec.ir.scaled import Parts
 from tilec.ir.stream import Records, Stream
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a component is: in which array, and by what name in which records if in a stream."""
+
+    array: int
+    name: str
+    records: Records | None = None
 
 
 @dataclass(frozen=True)
@@ -49,19 +58,17 @@ class Each:
         parts = sum(p.layout.arrays(p.format, p.shape) for p in self._parts(format, shape))
         return parts + len(_own(format, shape))
 
-    def place(
-        self, format: Format, shape: tuple[int, ...], component: str
-    ) -> tuple[int, Records | None]:
-        """Which array a component is in, and how it lies there if that is a stream."""
+    def place(self, format: Format, shape: tuple[int, ...], component: str) -> Place:
+        """Where a component is, and how it lies there if in a stream."""
         own = [c.name for c in _own(format, shape)]
         if component in own:
-            return own.index(component), None
+            return Place(own.index(component), component)
         prefix, _, name = component.partition(".")
         at = len(own)
         for p in self._parts(format, shape):
             if p.prefix == prefix:
-                index, records = place(p.layout, p.format, p.shape, name)
-                return at + index, records
+                found = place(p.layout, p.format, p.shape, name)
+                return replace(found, array=at + found.array)
             at += p.layout.arrays(p.format, p.shape)
         raise KeyError(component)
 
@@ -120,13 +127,10 @@ def default_layout(format: Format, shape: tuple[int, ...]) -> Layout:
     return Stream() if Stream.fits(format, shape) else Plain()
 
 
-def place(
-    layout: Layout, format: Format, shape: tuple[int, ...], component: str
-) -> tuple[int, Records | None]:
-    """Which array a component is in, and how it lies there if that is a stream."""
+def place(layout: Layout, format: Format, shape: tuple[int, ...], component: str) -> Place:
+    """Where a component is, and how it lies there if that is a stream."""
     if isinstance(layout, Each):
         return layout.place(format, shape, component)
     index = layout.place(format, component)
-    if isinstance(layout, Plain):
-        return index, None
-    return index, layout.records(format, shape, component)
+    records = None if isinstance(layout, Plain) else layout.records(format, shape, component)
+    return Place(index, component, records)

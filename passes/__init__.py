@@ -1,12 +1,13 @@
 """Func -> Func. Importing this package fills the registry of passes."""
 
-from tilec.passes import canonicalize, lower_formats, specialise, tile
+from tilec.passes import canonicalize, compose, lower_formats, specialise, tile
 from tilec.passes.pipeline import PASSES, Step, parse_pipeline, register, run
 
 __all__ = [
     "PASSES",
     "Step",
     "canonicalize",
+    "compose",
     "lower_formats",
     "parse_pipeline",
     "register",

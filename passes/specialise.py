@@ -39,15 +39,16 @@ def _op(op: Op, known: Mapping[str, Extent], to: dict[Value, Value]) -> Op:
         if inner is not None:
             changed[name] = _block(inner, known, to)
     for name, value in op.attributes.items():
-        changed[name] = _attribute(value, known)
+        changed[name] = attribute(value, known)
     new = op.rebuilt(to, **changed)
     to.update(zip(op.results, new.results, strict=True))
     return new
 
 
-def _attribute(value: Any, known: Mapping[str, Extent]) -> Any:
+def attribute(value: Any, known: Mapping[str, Extent]) -> Any:
+    """An attribute with symbols replaced by what is known of them."""
     if isinstance(value, Sym):
         return substitute(value, known)
     if isinstance(value, tuple):
-        return tuple(_attribute(v, known) for v in cast(tuple[Any, ...], value))
+        return tuple(attribute(v, known) for v in cast(tuple[Any, ...], value))
     return value

@@ -40,6 +40,7 @@ def pipeline(dims: Mapping[str, int], threads: int) -> tuple[Step, ...]:
     """The passes that make a kernel ready for the code of a CPU."""
     return (
         Step("specialise", dict(dims)),  # first: every later choice depends on the extents
+        Step("compose"),  # before tile: it makes grids of its own
         Step("tile", {"threads": threads}),  # before formats: a step of k divides a scale's group
         Step("lower-formats"),
         Step("canonicalize"),  # last: drops the decoding that a product did not need
@@ -79,8 +80,17 @@ def cpu_source(
     whole = specialise(definition.ir(types), **dims)
     func = run(pipeline(dims, host.pool.threads), whole)
     given = {p.hint: p.type for p in whole.params}
-    params = tuple(_param(p, given, layouts or {}) for p in func.params)
+    params = tuple(_param(p, given, layouts or {}) for p in func.params if _passed(p, given))
     return emit(func, params, host.machine.cpu, host.machine.features, host.pool.threads)
+
+
+def _passed(p: Value, given: Mapping[str, Type]) -> bool:
+    """Whether a parameter is the user's, not memory that a pass made for the kernel."""
+    name, _, component = p.hint.partition(".")
+    whole = given[name]
+    return not component or not isinstance(whole, Memory) or any(
+        c.name == component for c in whole.format.components(whole.shape)
+    )  # fmt: skip
 
 
 def _param(p: Value, given: Mapping[str, Type], layouts: Mapping[str, Layout]) -> Param:
@@ -95,8 +105,8 @@ def _param(p: Value, given: Mapping[str, Type], layouts: Mapping[str, Layout]) -
     if not component:
         return Param(name, dtype, shape, "tensor", argument)
     layout = layouts.get(name) or default_layout(whole.format, _known(whole.shape))
-    index, records = place(layout, whole.format, _known(whole.shape), component)
-    return Param(p.hint, dtype, shape, "packed", argument, component, index, records)
+    at = place(layout, whole.format, _known(whole.shape), component)
+    return Param(p.hint, dtype, shape, "packed", argument, at.name, at.array, at.records)
 
 
 def _known(shape: Shape) -> tuple[int, ...]:

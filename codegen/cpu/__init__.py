@@ -29,6 +29,8 @@ def emit(
 ) -> KernelSource:
     """LLVM IR for a function whose parameters fill the slots that `params` describes.
 
+    Parameters beyond those are memory of the kernel's own, between one grid and the next.
+
     Raises TileError where a size is unknown or an op has no code.
     """
     has = frozenset(word[1:] for word in features.split(",") if word.startswith("+"))
@@ -52,7 +54,12 @@ class _Module:
         )
         self.declared: set[str] = set()
         stores = (op.mem for op in func.walk() if isinstance(op, Store))
-        self.copies = Copies(frozenset(stores))
+        self.own: dict[Value, int] = {}  # bytes into the shared memory
+        used = 0
+        for p in func.params[len(params) :]:
+            self.own[p] = used
+            used += -(-_size(p) // 64) * 64
+        self.copies = Copies(frozenset(stores), used)
         self.writers: list[Writer] = []
         self.workspace = 0
 
@@ -79,7 +86,7 @@ class _Module:
     def _copy(self, c: Copy, number: int) -> tuple[Function, int]:
         f = Function(f"{self.func.name}.copy{number}", CHUNK, self.declared)
         w = self._writer(f)
-        tensor = self._arguments(f)[c.tensor.param]
+        tensor = self._arguments(w)[c.tensor.param]
         assert isinstance(tensor, Tensor)
         write_copy(w, c, tensor, V("i64", 1, "%chunk"))
         return f, c.chunks
@@ -87,7 +94,7 @@ class _Module:
     def _part(self, name: str, before: list[Op], op: Op) -> tuple[Function, int]:
         f = Function(name, CHUNK, self.declared)
         w = self._writer(f)
-        walker = Walker(w, self._arguments(f), often(self.func.body), self.copies)
+        walker = Walker(w, self._arguments(w), often(self.func.body), self.copies)
         for earlier in before:
             walker.op(earlier)
         if not isinstance(op, Grid):
@@ -99,7 +106,7 @@ class _Module:
         return f, counts
 
     def _writer(self, f: Function) -> Writer:
-        space = f.op("ptr", 1, f"getelementptr ptr, ptr %args, i64 {len(self.func.params)}")
+        space = f.op("ptr", 1, f"getelementptr ptr, ptr %args, i64 {len(self.params)}")
         wide = f.op("i64", 1, "zext i32 %tid to i64")
         own = f.op("i64", 1, f"mul i64 {wide.text}, @SCRATCH@")
         whole = f.load("ptr", 1, space, 8)
@@ -108,22 +115,22 @@ class _Module:
         self.writers.append(w)
         return w
 
-    def _arguments(self, f: Function) -> Env:
+    def _arguments(self, w: Writer) -> Env:
         env: Env = {}
-        for i, p in enumerate(self.func.params):
-            slot = f.op("ptr", 1, f"getelementptr ptr, ptr %args, i64 {i}")
-            env[p] = _argument(f, p, slot, self.params[i])
+        for i, (p, given) in enumerate(zip(self.func.params, self.params, strict=False)):
+            slot = w.f.op("ptr", 1, f"getelementptr ptr, ptr %args, i64 {i}")
+            env[p] = _argument(w.f, p, slot, given)
+        for p, offset in self.own.items():
+            assert isinstance(p.type, Memory)
+            env[p] = Tensor(p, w.f.pointer(w.shared, offset), _known(p.type), p.type.dtype)
         return env
 
 
 def _argument(f: Function, p: Value, slot: V, given: Param) -> Tensor | Lazy:
     match p.type:
-        case Memory(shape=shape, format=format):
-            known = tuple(d for d in shape if isinstance(d, int))
-            if len(known) != len(shape) or not isinstance(format, Dense):
-                raise TileError(f"cpu: {p.type} is not dense memory of known extents")
+        case Memory():
             at = f.load("ptr", 1, slot, 8)
-            return Tensor(p, at, known, p.type.dtype, given.records, given.component)
+            return Tensor(p, at, _known(p.type), p.type.dtype, given.records, given.component)
         case Tile(dtype=dtype):
             kind = numbers.register(dtype)
             if kind == "i1":
@@ -135,6 +142,19 @@ def _argument(f: Function, p: Value, slot: V, given: Param) -> Tensor | Lazy:
             )
         case _:
             raise TileError(f"cpu: a parameter cannot be {p.type}")
+
+
+def _known(t: Memory) -> tuple[int, ...]:
+    known = tuple(d for d in t.shape if isinstance(d, int))
+    if len(known) != len(t.shape) or not isinstance(t.format, Dense):
+        raise TileError(f"cpu: {t} is not dense memory of known extents")
+    return known
+
+
+def _size(p: Value) -> int:
+    """Bytes of memory of the kernel's own."""
+    assert isinstance(p.type, Memory)
+    return prod(_known(p.type)) * numbers.item(p.type.dtype)
 
 
 def _parts(body: Block) -> list[tuple[list[Op], Op]]:

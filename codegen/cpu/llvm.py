@@ -131,6 +131,15 @@ class Function:
         assert found is not None
         return found
 
+    def gather(self, type: str, base: V, offsets: V, mask: V) -> V:
+        """Elements of 32 bits at byte offsets from an address; 0 where not in the mask."""
+        n = offsets.lanes
+        text = f"getelementptr i8, ptr {base.text}, {offsets.spelled} {offsets.text}"
+        places = self.op("ptr", n, text)
+        name = f"llvm.masked.gather.v{n}{'f32' if type == 'float' else type}.v{n}p0"
+        one = V("i32", 1, "1")  # the alignment
+        return self.call(name, type, n, places, one, mask, constant(type, 0, n))
+
     def intrinsic(self, name: str, *args: V) -> V:
         """`llvm.NAME.v16f32`: an intrinsic overloaded on its first operand."""
         a = args[0]

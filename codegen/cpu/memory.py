@@ -9,6 +9,7 @@ from tilec.codegen.cpu import numbers, stream
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
 from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
 from tilec.codegen.cpu.views import gathered
+from tilec.ir.dtype import bf16, f16, f32, i32
 
 Place = Coordinates | Lazy
 
@@ -26,6 +27,8 @@ def load(w: Writer, mem: Tensor, places: tuple[Place, ...], shape: Index) -> Laz
 
     def at(index: Index, lanes: int) -> V:
         if lanes > 1 and not vectors:
+            if _in_gathers(w, mem, places, lanes):
+                return _gathered(w, mem, places, index, lanes)
             return gathered(w, index, lanes, one)
         if not checked or lanes == 1:
             return (
@@ -49,6 +52,40 @@ def _in_vectors(mem: Tensor, places: tuple[Place, ...]) -> bool:
     if not places or not isinstance(places[-1], Coordinates):
         return False
     return mem.dtype.bits >= 8 or mem.dtype.kind == "bool" or places[-1].multiple % 8 == 0
+
+
+def _in_gathers(w: Writer, mem: Tensor, places: tuple[Place, ...], lanes: int) -> bool:
+    """Whether the last dimension is picked by an index tile, and one instruction picks a vector."""
+    *rows, last = places
+    picked = isinstance(last, Lazy) and bool(last.shape) and last.dtype.bits <= 32
+    alone = all(isinstance(p, Coordinates) for p in rows)
+    words = mem.records is None and (mem.dtype in (f32, i32, f16, bf16))
+    wide = "avx2" in w.features and lanes == w.lanes
+    return picked and alone and words and wide and mem.shape[-1] > 1
+
+
+def _gathered(w: Writer, mem: Tensor, places: tuple[Place, ...], index: Index, lanes: int) -> V:
+    """A vector of elements at the places of an index tile; halves of words are read as words that
+    lie inside the row."""
+    f, size = w.f, numbers.item(mem.dtype)
+    *rows, last = places
+    assert isinstance(last, Lazy)
+    wanted = last.at(index[len(rows) :], lanes)
+    inside = f.compare("icmp ult", wanted, constant("i32", mem.shape[-1], lanes))
+    at = f.binary("mul", wanted, constant("i32", size, lanes))
+    first = f.compare("icmp eq", wanted, constant("i32", 0, lanes))
+    if size == 2:
+        at = f.select(first, at, f.binary("sub", at, constant("i32", 2, lanes)))
+    start = (*(f.plus(p.start, i) for p, i in zip(rows, index, strict=False)
+               if isinstance(p, Coordinates)), 0)  # fmt: skip
+    row = _address(w, mem, start)
+    kind = "float" if mem.dtype == f32 else "i32"
+    found = f.gather(kind, row, f.convert("sext", at, "i64"), inside)
+    if size == 4:
+        return found
+    high = f.binary("lshr", found, constant("i32", 16, lanes))
+    half = f.binary("and", found, constant("i32", 0xFFFF, lanes))
+    return numbers.from_bits(f, mem.dtype, f.select(first, half, high))
 
 
 def store(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy) -> None:

@@ -67,13 +67,14 @@ class Copies:
     """The copies that the tasks of a kernel share; `written` memory is never copied ahead."""
 
     written: frozenset[Value]
+    reserved: int = 0  # bytes before the first copy
     repeated: bool = False  # whether several tasks read the same rows
     made: list[Copy] = field(default_factory=list[Copy])
 
     @property
     def used(self) -> int:
         """Bytes of all copies."""
-        return sum(-(-c.size // 64) * 64 for c in self.made)
+        return self.reserved + sum(-(-c.size // 64) * 64 for c in self.made)
 
     def of(self, new: Copy) -> Copy | None:
         """The copy that is like this one, made if it pays."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
-from tilec.codegen.cpu.tiles import Coordinates, Index, Tensor, Writer
+from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
 from tilec.ir.bits import from_raw
 from tilec.ir.dtype import DType, bf16
 from tilec.ir.stream import COLUMNS, LANES, Plane, Records
@@ -50,14 +50,14 @@ def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     return numbers.from_bits(f, mem.dtype, code)
 
 
-def in_rows(mem: Tensor, places: tuple[object, ...]) -> bool:
+def in_rows(mem: Tensor, places: tuple[Coordinates | Lazy, ...]) -> bool:
     """Whether the columns of a vector of an inline component are neighbours."""
     first, *rest = places
     return (
         mem.component != "codes"
         and isinstance(first, Coordinates)
         and first.multiple % LANES == 0
-        and not any(isinstance(p, Coordinates) for p in rest)
+        and not any(isinstance(p, Coordinates) or p.shape for p in rest)
     )
 
 

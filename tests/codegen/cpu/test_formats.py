@@ -150,6 +150,36 @@ def test_what_lies_beyond_a_stop_takes_no_part(dtype, rows):
             assert np.array_equal(y, want), (stop, type(weight))
 
 
+@tc.kernel
+def stepped(x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], y: tc.Tensor["M", "N"]):
+    for m, n in tc.tiles("M", "N"):
+        acc = tc.zeros((m, n), tc.f32)
+        for k in tc.tiles("K", block=64):
+            acc += tc.dot(x[m, k], w[n, k].T)
+        y[m, n] = acc
+
+
+@pytest.mark.parametrize("rows", [2, 20])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "int4<group=32>",
+        "uint3<group=24, zero=int>",
+        "int8<group=48, zero=min>",
+        "q4_k",
+        "fp8_block<rows=32, group=40>",
+    ],
+)
+def test_a_step_of_several_groups(text, rows):  # fmt: skip
+    """Each element is decoded with the scale of its own group."""
+    w = random_tensor(text, 160, 200, None, exact=False)
+    x = np.random.default_rng(rows).standard_normal((rows, 200)).astype(np.float32)
+    y = np.full((rows, 160), np.nan, np.float32)
+    stepped(x, w, y)
+    want = x.astype(float) @ w.dequantize().T.astype(float)
+    assert np.linalg.norm(y - want) <= 3e-6 * np.linalg.norm(want)
+
+
 def expected(kernel: Kernel, x: Array, w: PackedTensor, dtype: DType) -> Array:
     """The interpreter's result, in f32."""
     m, k = x.shape
