@@ -7,7 +7,8 @@ import types
 import typing
 from typing import Any, Literal
 
-from tilec.ir.dtype import BY_NAME, DType
+from tilec.ir.codes import element
+from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym, extent
 from tilec.ir.format import Format
@@ -39,9 +40,10 @@ def extents(text: str) -> Shape:
 
 
 def _dtype(text: str) -> DType:
-    if text not in BY_NAME:
+    found = element(text)
+    if found is None:
         raise TileError(f"no element type is called {text!r}")
-    return BY_NAME[text]
+    return found
 
 
 def attribute(annotation: Any, text: str) -> Any:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from tilec.ir.codes import CODES
 from tilec.ir.core import Block, Builder, Func, Op, Value
-from tilec.ir.dtype import BY_NAME, Array, DType, boolean, i8, i32, u8, u32
+from tilec.ir.dtype import BY_NAME, Array, DType, boolean, f16, f32, i8, i32, u8, u32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym
 from tilec.ir.format import Dense
@@ -29,6 +30,7 @@ DTYPES = [
     BY_NAME[n]
     for n in ("f32", "f16", "bf16", "e4m3", "e5m2", "i3", "u5", "i8", "u8", "i32", "u32", "bool")
 ]
+ELEMENTS = ("e2m1", "e3m2", "e4m3_fnuz", "e3m4_ieee", "e8m0", "nf4", "ternary", "sm5", "bipolar3")
 M, K, SIZE = Sym("M"), Sym("K"), Sym("m")
 UNARY = [c for c in Op.registry.values() if issubclass(c, arith.Unary | arith.Not)]
 BINARY = [c for c in Op.registry.values() if issubclass(c, arith.Binary)]
@@ -346,14 +348,17 @@ def programs(draw: Any, steps: int = 24, exact: bool = False) -> Program:
     chance = Random(draw(st.integers(0, 2**32 - 1)))
     types = [chance.choice(DTYPES) for _ in range(3)]
     params = [Value(Memory((M, K), Dense(t)), n) for n, t in zip("xz", types, strict=False)]
+    params.append(Value(Memory((M, K), Dense(CODES[chance.choice(ELEMENTS)])), "c"))
     params.append(Value(Memory((M,), Dense(i32)), "index"))
     params.append(Value(Tile((), types[2]), "s"))
     row = Value(Span(M, SIZE), "m")
     make = Maker(chance, params, ["m"], {SIZE: row}, exact=exact)
-    make.pool.append(params[3])
+    make.pool.append(params[4])
     for p in params[:2]:
         make.add(memory.Load(p, (row, make.span(K))))
-    index = make.add(memory.Load(params[2], (row,)))
+    codes = make.b(memory.Load(params[2], (row, make.span(K))))
+    make.add(Cast(codes, chance.choice([f32, f16])))
+    index = make.add(memory.Load(params[3], (row,)))
     make.steps(count)
     for v in make.pool[-6:]:
         make.store(v)

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tilec.compile import Kernel, kernel
+from tilec.ir.codes import CODES
 from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
-from tilec.ir.named import QUANTISED, named
+from tilec.ir.named import QUANTISED, named, scaled
 from tilec.lang.builtins import BUILTINS
 from tilec.lang.expressions import Builtin
 from tilec.lang.python import Tensor, inline_of
@@ -44,6 +45,7 @@ __all__ = [
     "format",
     "kernel",
     "quantize",
+    "scaled",
 ]
 
 
@@ -67,17 +69,19 @@ class _Function:
         )
 
 
-def __getattr__(name: str) -> _Function:
-    """`tc.dot`, `tc.exp`, ...: every function of the language."""
+def __getattr__(name: str) -> Any:
+    """`tc.dot`, `tc.exp`, ...: every function of the language; `tc.e2m1`, `tc.nf4`: every code."""
     if name == "tiles":
         return _Function(
             name, "The tiles of dimensions, for a loop: tiles('M', 'N', block=(64, None))."
         )
     if name in BUILTINS:
         return _Function(name, BUILTINS[name].__doc__)
+    if name in CODES:
+        return CODES[name]
     raise AttributeError(f"module 'tilec' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """The names of this module, for editors: the functions of the language too."""
-    return sorted({*globals(), *BUILTINS, "tiles"})
+    return sorted({*globals(), *BUILTINS, *CODES, "tiles"})

@@ -12,7 +12,8 @@ from pathlib import Path
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
-from tilec.ir.dtype import BY_NAME, DType
+from tilec.ir.codes import element
+from tilec.ir.dtype import DType
 from tilec.ir.errors import Loc, TileError
 from tilec.ir.extent import Extent, Sym
 from tilec.ir.named import named
@@ -95,7 +96,7 @@ class _File:
             return self.functions[name]
         if name in BUILTINS or name in ("tiles", "range"):
             return Builtin(name)
-        return BY_NAME.get(name, Missing)
+        return element(name) or Missing
 
     def loc(self, node: Node | Token, function: str = "") -> Loc:
         """Where a node stands."""
@@ -123,12 +124,13 @@ class _File:
         assert isinstance(format_, Tree)
         text = _text(format_)
         if not dims:
-            if text not in BY_NAME:
+            scalar = element(text)
+            if scalar is None:
                 raise TileError(
                     f"`{text}` is no element type", self.loc(format_, kernel),
                     f"a tensor has its dims after its format: {text}[M, K]",
                 )  # fmt: skip
-            return BY_NAME[text]
+            return scalar
         try:
             found = named(text)
         except TileError as e:
