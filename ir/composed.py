@@ -106,7 +106,7 @@ class Plus(Format):
         if len(self.parts) < 2:
             raise TileError("plus: expected at least two formats")
         for p in self.parts:
-            if p.value != f32 or isinstance(p, (Plus, Mixed)):
+            if p.value != f32 or isinstance(p, (Plus, Mixed, Permuted)):
                 raise TileError(f"plus: a part is scaled, lowrank or outliers, not {p}")
 
     def __str__(self) -> str:
@@ -179,6 +179,52 @@ class Mixed(Format):
             known = tuple(int(str(d)) for d in size)
             out[own["rows"].astype(int)] = format.values(own, known)
         return out
+
+
+@dataclass(frozen=True)
+class Permuted(Format):
+    """Columns in an order of their own, which is that of groups (GPTQ's act-order): column j of
+    `inner` is column order[j] of the tensor, and `place` is the inverse of `order`."""
+
+    inner: Format
+
+    def __post_init__(self) -> None:
+        if self.inner.value != f32 or isinstance(self.inner, (Mixed, Permuted)):
+            raise TileError(f"permuted: columns are scaled or a sum, not {self.inner}")
+
+    def __str__(self) -> str:
+        return f"permuted<{self.inner}>"
+
+    @property
+    def value(self) -> DType:
+        return f32
+
+    @property
+    def group(self) -> int | None:
+        return self.inner.group
+
+    def components(self, shape: tuple[Extent, ...]) -> tuple[Component, ...]:
+        _, k = _matrix(self, shape)
+        own = Component("order", i32, (k,)), Component("place", i32, (k,))
+        return own + _prefixed("0", self.inner.components(shape))
+
+    def values(self, parts: Parts, shape: tuple[int, ...]) -> Array:
+        return self.inner.values(part(parts, "0"), shape)[:, parts["place"].astype(int)]
+
+
+def permuted(order: Array, inner: Parts) -> Parts:
+    """The components of a permuted format: column j of `inner` is column order[j]."""
+    return {"order": order, "place": np.argsort(order, kind="stable")} | {
+        f"0.{name}".rstrip("."): v for name, v in inner.items()
+    }
+
+
+@fit.encode.register
+def _(format: Permuted, x: Array, how: fit.Fit) -> Parts:
+    """Columns of like size come together."""
+    x = fit.checked(format, x)
+    order = np.argsort(-np.abs(x).max(0), kind="stable")
+    return permuted(order, fit.encode(format.inner, x[:, order], how))
 
 
 @fit.encode.register

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from tilec.ir.codes import CODES, element
-from tilec.ir.composed import LowRank, Mixed, Outliers, Plus
+from tilec.ir.composed import LowRank, Mixed, Outliers, Permuted, Plus
 from tilec.ir.dtype import BY_NAME, DType, f16, integer
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
@@ -29,6 +29,7 @@ OPTIONS = ("group", "scale", "zero", "zeros", "rows", "channel", "tensor")
 COMPOSED = {
     "plus": "plus<FORMAT, FORMAT, ...>",
     "mixed": "mixed<EVERY, FORMAT, FORMAT>",
+    "permuted": "permuted<FORMAT>",
     "lowrank": "lowrank<RANK, f16>",
     "outliers": "outliers<COUNT, f16>",
 }
@@ -63,6 +64,8 @@ def _composed(name: str, words: list[str]) -> Format:
             return Plus(tuple(map(named, words)))
         case "mixed", [every, few, most]:
             return Mixed(_whole(name, every), named(few), named(most))
+        case "permuted", [inner]:
+            return Permuted(named(inner))
         case "lowrank", [rank, *factors] if len(factors) < 2:
             return LowRank(_whole(name, rank), *(_float(name, t) for t in factors))
         case "outliers", [count, *elements] if len(elements) < 2:

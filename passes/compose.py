@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilec.ir.composed import Mixed, Plus
+from tilec.ir.composed import Mixed, Permuted, Plus
 from tilec.ir.core import Block, Func, Value
 from tilec.ir.format import Dense
 from tilec.ir.types import Memory
@@ -18,13 +18,18 @@ def compose(func: Func) -> Func:
     Before: extents are numbers, tile sizes may be open. After: every format is dense or scaled.
     A product with a sum is a sum of products, exact but for where it is rounded; one with factors
     of low rank is two thin products, of which the first moves to a grid of its own and the second
-    behind the loop, where the loop only adds to its accumulator.
+    behind the loop, where the loop only adds to its accumulator. There, too, the columns of the
+    first operand are put into the order of a permuted weight once, in a grid of its own.
     """
     while mixed := [p for p in func.params if isinstance(_format(p), Mixed)]:
         func = split_rows(func, mixed[0])
-    sums = [p for p in func.params if isinstance(_format(p), Plus)]
-    if not sums:
-        return func
+    while sums := [p for p in func.params if isinstance(_format(p), Plus | Permuted)]:
+        func = _without(func, sums)
+    return func
+
+
+def _without(func: Func, sums: list[Value]) -> Func:
+    """The function with the parts of these parameters in their place."""
     lowering = Sums(func, sums)
     body = lowering.body()
     params: list[Value] = []

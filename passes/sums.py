@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from tilec.ir.composed import LowRank, Outliers, Plus
+from tilec.ir.composed import LowRank, Outliers, Permuted, Plus
 from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.dtype import f32
 from tilec.ir.errors import Loc, TileError
@@ -15,20 +16,9 @@ from tilec.ir.ops import arith, control, memory, reduce, shape
 from tilec.ir.ops.cast import Cast
 from tilec.ir.remark import Remark
 from tilec.ir.types import Memory, Shape, Span, Tile
+from tilec.passes.parts import as_f32, parameters, scattered, thin_product, tile
 
 MANY = 16  # rows of x from which vectors run along them
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The parameters that stand for a sum: one a scaled part, two for any other."""
-
-    format: Plus
-    values: tuple[tuple[Value, ...], ...]
-
-    def all(self) -> list[Value]:
-        """Every parameter, in the order of the parts."""
-        return [v for part in self.values for v in part]
 
 
 @dataclass(frozen=True)
@@ -59,8 +49,14 @@ class Sums:
 
     def __init__(self, func: Func, sums: list[Value]) -> None:
         self.func = func
-        self.parameters = {p: _parameters(p) for p in sums}
+        self.parameters = {p: parameters(p) for p in sums}
         self.made: dict[Value, Op] = {v: o for o in func.walk() for v in o.results}
+        self.users: dict[Value, list[Op | None]] = defaultdict(list)
+        for op in func.walk():
+            for v in op.operands:
+                self.users[v].append(op)
+            for v in (r for block in op.blocks for r in block.results):
+                self.users[v].append(None)
         self.to: dict[Value, Value] = {}
         self.linear: dict[Op, _Linear] = {}
         self.before: list[Op] = []
@@ -88,6 +84,8 @@ class Sums:
     def _op(self, op: Op, b: Builder) -> None:
         b.loc = self.loc = op.loc
         match op:
+            case memory.Load() | shape.Transpose() if self._only_multiplied(op):
+                pass
             case memory.Load() if op.mem in self.parameters:
                 self.to[op.result] = self._values(op, b)
             case reduce.Dot() if self._weight(op) is not None:
@@ -102,6 +100,19 @@ class Sums:
     def _copied(self, op: Op, changed: dict[str, Any], b: Builder) -> None:
         new = b.add(op.rebuilt(self.to, **changed))
         self.to.update(zip(op.results, new.results, strict=True))
+
+    def _only_multiplied(self, op: memory.Load | shape.Transpose) -> bool:
+        """Whether all that becomes of a sum's elements is products, which need only its parts."""
+        load = self.made.get(op.a) if isinstance(op, shape.Transpose) else op
+        if not isinstance(load, memory.Load) or load.mem not in self.parameters:
+            return False
+        if isinstance(op, shape.Transpose):
+            dots = [u for u in self.users[op.result] if isinstance(u, reduce.Dot)]
+            every = len(dots) == len(self.users[op.result])
+            return every and all(self._weight(u) is load and u.a is not op.result for u in dots)
+        turned = [u for u in self.users[op.result] if isinstance(u, shape.Transpose)]
+        every = len(turned) == len(self.users[op.result])
+        return every and all(map(self._only_multiplied, turned))
 
     def _weight(self, op: reduce.Dot) -> memory.Load | None:
         """The load of a sum that a product takes transposed."""
@@ -124,8 +135,10 @@ class Sums:
             self.to[op.results[i]] = acc
 
     def _of(self, load: memory.Load) -> tuple[tuple[Any, ...], tuple[tuple[Value, ...], ...]]:
-        parts = self.parameters[load.mem]
-        return parts.format.parts, parts.values
+        """The formats of a weight's parts, and the parameters of each."""
+        found = self.parameters[load.mem]
+        formats = found.format.parts if isinstance(found.format, Plus) else (found.format,)
+        return formats, found.values
 
     def _added(self, op: control.For, i: int) -> _Linear | None:
         """What a loop adds to its i-th value, if that is all it does with it."""
@@ -166,12 +179,12 @@ class Sums:
             case LowRank(rank=rank):
                 thin = self._thin(one.source, mems[1], rank)
                 t = b(memory.Load(thin, (m, b(memory.Whole(rank)))))
-                left = _f32(b, b(memory.Load(mems[0], (n, b(memory.Whole(rank))))))
+                left = as_f32(b, b(memory.Load(mems[0], (n, b(memory.Whole(rank))))))
                 return b(reduce.Dot(t, b(shape.Transpose(left, (1, 0))), acc))
             case Outliers(count=count):
                 whole = b(memory.Whole(count))
                 place = b(memory.Load(mems[0], (n, whole)))
-                element = _f32(b, b(memory.Load(mems[1], (n, whole))))
+                element = as_f32(b, b(memory.Load(mems[1], (n, whole))))
                 return b(arith.Add(acc, self._picked(one.source, m, place, element, b)))
             case _:
                 return acc
@@ -179,23 +192,46 @@ class Sums:
     def _picked(self, source: _Source, m: Value, place: Value, element: Value,
                 b: Builder) -> Value:  # fmt: skip
         """out[m, n] = sum_j x[m, place[n, j]] * element[n, j]."""
-        n, count = _tile(place).shape
+        n, count = tile(place).shape
         assert isinstance(source.load.mem.type, Memory)
         rows = source.load.mem.type.shape[0]
         if isinstance(rows, int) and rows >= MANY:  # vectors along m, from x turned once
-            x = _f32(b, b(memory.Load(self._turned(source), (place, m))))
-            weight = b(shape.Broadcast(b(shape.Reshape(element, (n, count, 1))), _tile(x).shape))
+            x = as_f32(b, b(memory.Load(self._turned(source), (place, m))))
+            weight = b(shape.Broadcast(b(shape.Reshape(element, (n, count, 1))), tile(x).shape))
             return b(shape.Transpose(b(reduce.Sum(b(arith.Mul(x, weight)), 1)), (1, 0)))
-        x = _f32(b, source.again((m, place), b))
-        weight = b(shape.Broadcast(b(shape.Reshape(element, (1, n, count))), _tile(x).shape))
+        x = as_f32(b, source.again((m, place), b))
+        weight = b(shape.Broadcast(b(shape.Reshape(element, (1, n, count))), tile(x).shape))
         return b(reduce.Sum(b(arith.Mul(x, weight)), 2))
+
+    def _ordered(self, one: _Linear, mems: tuple[Value, ...], indices: tuple[Value, ...],
+                 b: Builder) -> tuple[Value, Value]:  # fmt: skip
+        """Both operands in the order of the permuted weight's columns."""
+        m, k = (self.to.get(i, i) for i in one.source.load.indices)
+        a = b(memory.Load(self._reordered(one.source, mems[0]), (m, k)))
+        return a, b(memory.Load(mems[2], indices))
+
+    def _reordered(self, source: _Source, order: Value) -> Value:
+        """Memory that holds the columns of x in an order, which a grid of its own fills first."""
+        key = (source.load.mem, order, *([] if source.cast is None else [source.cast.result]))
+        if key in self.kept:
+            return self.kept[key]
+        made = tile(source.load.result if source.cast is None else source.cast.result).dtype
+        (rows, depth), sizes, hint = self._fresh(source, "ordered")
+        ordered = Value(Memory((rows, depth), Dense(made)), hint)
+        m, k = Value(Span(rows, sizes[0])), Value(Span(depth, sizes[1]))
+        b = Builder(loc=source.load.loc)
+        columns = b(memory.Load(order, (k,)))
+        b.add(memory.Store(ordered, (m, k), source.again((m, columns), b)))
+        self._filled(ordered, (rows, depth), tuple(sizes), Block((m, k), tuple(b.ops)))
+        self.kept[key] = ordered
+        return ordered
 
     def _turned(self, source: _Source) -> Value:
         """Memory that holds x.T, which a grid of its own fills first."""
         key = (source.load.mem, *([] if source.cast is None else [source.cast.result]))
         if key in self.kept:
             return self.kept[key]
-        made = _tile(source.load.result if source.cast is None else source.cast.result).dtype
+        made = tile(source.load.result if source.cast is None else source.cast.result).dtype
         (rows, depth), sizes, hint = self._fresh(source, "turned")
         turned = Value(Memory((depth, rows), Dense(made)), hint)
         m, k = Value(Span(rows, sizes[0])), Value(Span(depth, sizes[1]))
@@ -251,9 +287,12 @@ class Sums:
             if isinstance(format, LowRank | Outliers) and moved:
                 continue
             if isinstance(format, LowRank):
-                acc = _thin_product(format, mems, a, indices, acc, b)
+                acc = thin_product(format, mems, a, indices, acc, b)
                 continue
-            values = self._part(format, mems, indices, b)
+            if isinstance(format, Permuted) and moved:
+                a, values = self._ordered(self.linear[op], mems, indices, b)
+            else:
+                values = self._part(format, mems, indices, b)
             acc = b(reduce.Dot(a, b(shape.Transpose(values, (1, 0))), acc))
         if not moved:
             what = f"`{weight.mem.hint}`: every part of the sum is multiplied in the loop"
@@ -273,70 +312,23 @@ class Sums:
 
     def _part(self, format: object, mems: tuple[Value, ...], indices: tuple[Value, ...],
               b: Builder) -> Value:  # fmt: skip
+        n, k = indices
+        if isinstance(format, Permuted):
+            return b(memory.Load(mems[2], (n, b(memory.Load(mems[1], (k,))))))
         if not isinstance(format, LowRank | Outliers):
             return b(memory.Load(mems[0], indices))
-        n, k = indices
-        if not (isinstance(n.type, Span) and isinstance(k.type, Span)):
+        if not (isinstance(n.type, Span) and _rank(k) == 1):
             raise TileError(f"{format} is read by tiles of rows and columns, not by index",
                             b.loc, hint="dequantize it first")  # fmt: skip
         if isinstance(format, LowRank):
             rank = b(memory.Whole(format.rank))
-            left = _f32(b, b(memory.Load(mems[0], (n, rank))))
-            right = _f32(b, b(memory.Load(mems[1], (rank, k))))
-            zeros = b(shape.Full((n.type.size, k.type.size), 0.0, f32))
+            left = as_f32(b, b(memory.Load(mems[0], (n, rank))))
+            right = as_f32(b, b(memory.Load(mems[1], (rank, k))))
+            zeros = b(shape.Full((n.type.size, tile(right).shape[1]), 0.0, f32))
             return b(reduce.Dot(left, right, zeros))
-        return _scattered(format, mems, n, k, b)
+        return scattered(format, mems, n, k, b)
 
 
-def _thin_product(format: LowRank, mems: tuple[Value, ...], a: Value, indices: tuple[Value, ...],
-                  acc: Value, b: Builder) -> Value:  # fmt: skip
-    """acc + (a @ right.T) @ left.T."""
-    rank = b(memory.Whole(format.rank))
-    right = b(memory.Load(mems[1], (rank, indices[1])))
-    zeros = b(shape.Full((_tile(a).shape[0], format.rank), 0.0, f32))
-    t = b(reduce.Dot(a, b(shape.Transpose(right, (1, 0))), zeros))
-    left = _f32(b, b(memory.Load(mems[0], (indices[0], rank))))
-    return b(reduce.Dot(t, b(shape.Transpose(left, (1, 0))), acc))
-
-
-def _scattered(format: Outliers, mems: tuple[Value, ...], n: Value, k: Value, b: Builder) -> Value:
-    """For each place of a tile, the sum of the row's outliers that stand there."""
-    whole = b(memory.Whole(format.count))
-    assert isinstance(n.type, Span)
-    assert isinstance(k.type, Span)
-    rows, columns = n.type.size, k.type.size
-    full: Shape = (rows, columns, format.count)
-
-    def spread(v: Value, own: Shape) -> Value:
-        return b(shape.Broadcast(b(shape.Reshape(v, own)), full))
-
-    place = b(memory.Load(mems[0], (n, whole)))
-    element = _f32(b, b(memory.Load(mems[1], (n, whole))))
-    here = b(arith.Eq(spread(place, (rows, 1, format.count)),
-                      spread(b(shape.Coordinates(k)), (1, columns, 1))))  # fmt: skip
-    none = b(shape.Full(full, 0.0, f32))
-    picked = b(arith.Where(here, spread(element, (rows, 1, format.count)), none))
-    return b(reduce.Sum(picked, 2))
-
-
-def _parameters(p: Value) -> Parts:
-    """The parameters of a sum's parts."""
-    assert isinstance(p.type, Memory)
-    assert isinstance(p.type.format, Plus)
-    values: list[tuple[Value, ...]] = []
-    for i, format in enumerate(p.type.format.parts):
-        if isinstance(format, LowRank | Outliers):
-            values.append(tuple(Value(Memory(c.shape, Dense(c.dtype)), f"{p.hint}.{i}.{c.name}")
-                                for c in format.components(p.type.shape)))  # fmt: skip
-        else:
-            values.append((Value(Memory(p.type.shape, format), f"{p.hint}.{i}"),))
-    return Parts(p.type.format, tuple(values))
-
-
-def _tile(v: Value) -> Tile:
-    assert isinstance(v.type, Tile)
-    return v.type
-
-
-def _f32(b: Builder, v: Value) -> Value:
-    return v if _tile(v).dtype == f32 else b(Cast(v, f32))
+def _rank(index: Value) -> int:
+    """How many axes an index gives."""
+    return 1 if isinstance(index.type, Span) else tile(index).rank

@@ -93,6 +93,32 @@ def test_gptq(tmp_path, bits, version):
         check_product(weight)
 
 
+@pytest.mark.parametrize("bits", [3, 4])
+@pytest.mark.parametrize("columns", [192, 160])
+def test_gptq_with_act_order(tmp_path, bits, columns):
+    """Columns whose groups are anywhere, the last group short: a permuted weight, unchanged."""
+    q, z, s = numbers(bits, 64, columns, 3, bits)
+    groups = np.random.default_rng(bits).permutation(np.arange(columns) // 64)
+    config = {"quant_method": "gptq", "bits": bits, "group_size": 64, "desc_act": True}
+    tensors = in_layer(gptq(q, z, s, bits, 1, groups))
+    weight = round_trip(write_folder(tmp_path / "in", tensors, config), tmp_path).weights[NAME]
+    assert str(weight.format) == f"permuted<uint{bits}<group=64, scale=f16, zero=int>>"
+    want = exact(q - z[:, groups], s[:, groups])
+    np.testing.assert_array_equal(weight.dequantize(), want)
+    check_product(weight)
+
+
+def test_compressed_tensors_with_act_order(tmp_path):
+    q = np.random.default_rng(7).integers(-8, 8, (16, 96))
+    s = np.random.default_rng(8).uniform(0.1, 0.2, (16, 3)).astype(np.float16)
+    groups = np.random.default_rng(9).permutation(np.arange(96) // 32)
+    tensors = in_layer(packed_quantised(q, None, s, 4) | {"weight_g_idx": groups.astype(np.int32)})
+    folder = write_folder(tmp_path / "in", tensors, ct(4, 32))
+    weight = round_trip(folder, tmp_path).weights[NAME]
+    np.testing.assert_array_equal(weight.dequantize(), exact(q, s[:, groups]))
+    check_product(weight)
+
+
 @pytest.mark.parametrize("order", [True, False])
 def test_gptq_with_one_group_a_row(tmp_path, order):
     q, z, s = numbers(1, 32, 96, 1, 4)

@@ -158,15 +158,13 @@ def test_configs_that_do_not_fit(tmp_path, how, config, message):
     assert message in wrong(tmp_path, how, config)
 
 
-def test_act_order(tmp_path):
-    order = np.random.default_rng(0).permutation(ORDER).astype(I32)
+def test_groups_of_columns_of_other_sizes(tmp_path):
+    order = np.zeros(64, I32)
+    order[1:] = 1
     message = wrong(tmp_path, "gptq", g_idx=order)
-    assert f"layer {NAME}: act-order" in message
-    assert "needs permuted(...), which is not there yet" in message
-
-
-def test_act_order_of_compressed_tensors(tmp_path):
-    assert "act-order" in wrong(tmp_path, "packed", weight_g_idx=ORDER[::-1].astype(I32))
+    assert (
+        f"layer {NAME}: `.g_idx` has groups of other sizes; expected 32 columns a group" in message
+    )
 
 
 def test_fp4_and_blocks_across_rows_of_bitsandbytes(tmp_path):

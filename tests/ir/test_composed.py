@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tilec.ir.composed import LowRank, Mixed, Outliers, Plus, part
+from tilec.ir.composed import LowRank, Mixed, Outliers, Permuted, Plus, part
 from tilec.ir.dtype import f32
 from tilec.ir.errors import TileError
 from tilec.ir.fit import Fit, encode
@@ -15,7 +15,8 @@ SVDQUANT = "plus<lowrank<8>, int4<group=64>>"
 GEAR = "plus<outliers<5>, int2<group=64>, lowrank<4, f32>>"
 MIXLLM = "mixed<10, int8<channel>, int4<group=64>>"
 NESTED = f"mixed<4, {SVDQUANT}, int3<group=32>>"
-EVERY = [SVDQUANT, GEAR, MIXLLM, NESTED, "plus<int4<group=32>, int2<channel>>"]
+ORDERED = f"permuted<{SVDQUANT}>"
+EVERY = [SVDQUANT, GEAR, MIXLLM, NESTED, ORDERED, "plus<int4<group=32>, int2<channel>>"]
 
 
 def weight(n: int = 70, k: int = 150) -> np.ndarray:
@@ -93,6 +94,24 @@ def test_outliers_are_the_largest_of_a_row():
     np.testing.assert_allclose(values, x[:, :4], rtol=1e-7)
 
 
+def test_a_permuted_weight_has_its_columns_elsewhere():
+    x = weight()
+    format, parts, values = rounded("permuted<int4<group=32>>", x)
+    assert isinstance(format, Permuted)
+    order = parts["order"]
+    np.testing.assert_array_equal(parts["place"][order], np.arange(150))
+    inner = format.inner.values(part(parts, "0"), x.shape)
+    np.testing.assert_array_equal(values[:, order], inner)
+    sizes = np.abs(x).max(0)[order]
+    assert (np.diff(sizes) <= 0).all()
+    x[:, ::7] *= 30  # columns of like size share scales, which helps the small ones
+    small = np.arange(150) % 7 > 0
+    plain, best = (
+        rounded(t, x)[2][:, small] for t in ("int4<group=32>", "permuted<int4<group=32>>")
+    )
+    assert distance(best, x[:, small]) < 0.5 * distance(plain, x[:, small])
+
+
 def test_mixed_rows_are_those_that_are_rounded_worst():
     x = weight()
     format, parts, values = rounded(MIXLLM, x)
@@ -122,6 +141,8 @@ def test_mixed_rows_are_those_that_are_rounded_worst():
         ("mixed<1, int8, int4>", "mixed: expected one row in 2 or more, not in 1"),
         ("mixed<4, int8>", "mixed: expected mixed<EVERY, FORMAT, FORMAT>, not 4, int8"),
         ("mixed<4, f16, int4>", "mixed: rows are scaled or a sum, not f16"),
+        ("permuted<f16>", "permuted: columns are scaled or a sum, not f16"),
+        ("permuted", "permuted: expected permuted<FORMAT>, not nothing"),
         ("lowrnk<4>", "did you mean `lowrank`?"),
     ],
 )

@@ -21,6 +21,7 @@ from tilec.files.layer import (
     Quantised,
     config_numbers,
     group_block,
+    ordered,
     quantised,
     scale_block,
     scaled_format,
@@ -51,12 +52,13 @@ def read_gptq(layer: Layer) -> Quantised:
                           "a whole number of codes")  # fmt: skip
     sizes, _ = _gptq_said(layer)
     block = group_block(layer, k, len(scales), sizes)
-    kept = layer.check_order("g_idx", k, block)
+    kept, order = layer.order("g_idx", k, block)
     codes = unpack_words(qweight.T, bits)
+    codes = codes if order is None else codes[:, order]
     zeros = unpack_words(qzeros, bits)
     # A zero lies in the range of the codes, so one that was stored less 1 as -1 wraps back.
     zeros = (zeros.astype(np.int64) + less) & (1 << bits) - 1
-    return _integers(bits, block, codes, zeros.T, scales.T, kept)
+    return ordered(_integers(bits, block, codes, zeros.T, scales.T, kept), order)
 
 
 def write_gptq(weight: PackedTensor, options: Options) -> dict[str, Array]:
@@ -144,17 +146,21 @@ def read_packed(layer: Layer) -> Quantised:
     bits = _packed_bits(layer, words.shape[1], k)
     scale = layer.scales("weight_scale")
     block = scale_block(layer, scale, n, k, config_numbers(layer.options, "group_size"))
-    kept = {"weight_shape": said} | layer.check_order("weight_g_idx", k, block)
+    kept, order = layer.order("weight_g_idx", k, block)
+    kept = {"weight_shape": said} | kept
     codes = from_raw(integer(bits, False), _codes(layer, "weight_packed", words, bits, k))
+    codes = codes if order is None else codes[:, order]
     parts = {"codes": codes, "scale": scale}
     if "weight_zero_point" not in layer.tensors:
-        return quantised(integer(bits, False), block, (n, k), parts, "mid", kept)
+        found = quantised(integer(bits, False), block, (n, k), parts, "mid", kept)
+        return ordered(found, order)
     if block.rows != 1:
         raise layer.error(f"`.weight_zero_point` with scales of shape {list(scale.shape)}",
                           "a scale for each group of a row, or for each row")  # fmt: skip
     zeros = layer.tensor("weight_zero_point", INT32, words_of(n, bits), scale.size // n)
     parts["zero"] = _codes(layer, "weight_zero_point", zeros.T, bits, n).T
-    return quantised(integer(bits, False), block, (n, k), parts, "int", kept)
+    found = quantised(integer(bits, False), block, (n, k), parts, "int", kept)
+    return ordered(found, order)
 
 
 def write_packed(weight: PackedTensor, options: Options) -> dict[str, Array]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 
 from tilec.ir.bits import raw
+from tilec.ir.composed import Permuted, part, permuted
 from tilec.ir.dtype import Array, DType, of_numpy
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense
@@ -64,16 +65,18 @@ class Layer:
                 return value
         return None
 
-    def check_order(self, end: str, k: int, block: Granularity) -> dict[str, Array]:
-        """The tensor of the groups of columns, if there is one: they must be in order."""
+    def order(self, end: str, k: int, block: Granularity) -> tuple[dict[str, Array], Array | None]:
+        """The tensor of the groups of columns, if there is one, and the order in which groups have
+        their columns beside one another, where that is not the order of the columns (act-order)."""
         if end not in self.tensors:
-            return {}
-        order = self.tensor(end, ("int32", "int64"), k)
-        if np.array_equal(order, np.arange(k) // (block.columns or k)):
-            return {end: order}
-        raise TileError(f"{self.file}: layer {self.name}: act-order (`.{end}` is not k // "
-                        f"{block.columns or k}) needs permuted(...), which is not there yet"
-                        )  # fmt: skip
+            return {}, None
+        groups, size = self.tensor(end, ("int32", "int64"), k), block.columns or k
+        if np.array_equal(groups, np.arange(k) // size):
+            return {end: groups}, None
+        order = np.argsort(groups, kind="stable")
+        if not np.array_equal(groups[order], np.arange(k) // size):
+            raise self.error(f"`.{end}` has groups of other sizes", f"{size} columns a group")
+        return {end: groups}, order
 
 
 def group_block(layer: Layer, k: int, groups: int, sizes: set[int]) -> Granularity:
@@ -155,19 +158,33 @@ def quantised(codes: DType, block: Granularity, shape: tuple[int, int], parts: P
     return Quantised(packed(format, parts | numbers, shape), kept or {})
 
 
+def ordered(found: Quantised, order: Array | None) -> Quantised:
+    """A layer whose columns were put into an order, as a permuted weight."""
+    if order is None:
+        return found
+    weight = found.weight
+    parts = permuted(order.astype(np.int64), weight.parts())
+    return replace(found, weight=packed(Permuted(weight.format), parts, weight.shape))
+
+
 def stored(weight: PackedTensor) -> dict[str, Array]:
-    """The components of a weight as elements in memory: codes as their bits, in bytes."""
+    """The components of a weight as elements in memory, columns in the order of the tensor: codes
+    as their bits, in bytes."""
     parts = weight.parts()
+    if isinstance(weight.format, Permuted):
+        place, parts = parts["place"], part(parts, "0")
+        parts["codes"] = parts["codes"][:, place]
     return {c.name: raw(c.dtype, parts[c.name]) if c.dtype.bits <= 8
             else c.dtype.to_storage(parts[c.name])
-            for c in weight.format.components(weight.shape)}  # fmt: skip
+            for c in scaled_format(weight).components(weight.shape)}  # fmt: skip
 
 
 def scaled_format(weight: PackedTensor) -> Scaled:
-    """The format of a weight that was loaded."""
-    if not isinstance(weight.format, Scaled):
+    """The format of a weight that was loaded, in whatever order its columns are."""
+    format = weight.format.inner if isinstance(weight.format, Permuted) else weight.format
+    if not isinstance(format, Scaled):
         raise TileError(f"expected a weight in a scaled format, not {weight.format}")
-    return weight.format
+    return format
 
 
 Reader = Callable[[Layer], Quantised]

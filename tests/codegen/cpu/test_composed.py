@@ -14,7 +14,8 @@ SVDQUANT = "plus<lowrank<8>, int4<group=64>>"
 GEAR = "plus<outliers<5>, int2<group=64>, lowrank<4, bf16>>"
 MIXLLM = "mixed<10, int8<channel>, int4<group=64>>"
 NESTED = f"mixed<4, {SVDQUANT}, int3<group=32>>"
-EVERY = [SVDQUANT, GEAR, MIXLLM, NESTED]
+PERMUTED = "permuted<plus<lowrank<8>, int4<group=64>>>"
+EVERY = [SVDQUANT, GEAR, MIXLLM, NESTED, "permuted<uint4<group=32, zero=int>>", PERMUTED]
 
 
 @tc.kernel
@@ -100,6 +101,14 @@ def test_a_loop_that_does_more_than_add(text):
     func = lower(halved.definition, types, {"M": 5, "N": 130, "K": 300})
     said = [r.message for r in func.remarks if r.origin == "compose"]
     assert bool(said) == (text != MIXLLM)
+
+
+def test_the_thin_product_and_the_order_are_made_once():
+    types = {"x": tc.bf16, "w": tc.format(PERMUTED), "y": tc.f32}
+    func = lower(kernels.linear.definition, types, {"M": 5, "N": 130, "K": 300})
+    own = [p.hint for p in func.params if "thin" in p.hint or "ordered" in p.hint]
+    assert own == ["w.ordered0", "w.0.thin0"]
+    assert len(func.body.ops) == 3
 
 
 @pytest.mark.parametrize("text", EVERY)
