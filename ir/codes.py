@@ -93,7 +93,7 @@ NF4 = (
     0.7229568362236023, 1.0,
 )  # fmt: skip
 # bitsandbytes' fp4: as e2m1, but for the code of its least value and the order of the others.
-FP4 = tuple(sign * v / 12 for sign in (1, -1) for v in (0, 0.0625, 8, 12, 4, 6, 2, 3))
+FP4 = tuple(sign * v / 12 for sign in (1.0, -1.0) for v in (0.0, 0.0625, 8, 12, 4, 6, 2, 3))
 # llama.cpp's IQ4_NL, found there by clustering weights.
 IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
@@ -115,7 +115,7 @@ def _tables() -> list[DType]:
         _code("nf3", 3, normal_float(3)),
         _code("nf4", 4, Table(NF4)),
         _code("iq4", 4, Table(IQ4)),
-        _code("fp4", 4, Table(np.float32(FP4).astype(float).tolist())),
+        _code("fp4", 4, Table(np.array(FP4, np.float32).tolist())),
     ]
     for bits in range(1, 9):
         most = (1 << bits) - 1

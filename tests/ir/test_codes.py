@@ -142,7 +142,7 @@ def test_normal_floats_are_quantiles():
 def test_the_fp4_of_bitsandbytes():
     """Sign, then 0, 1/192 and the six values k/6 and k/4 in the order of its decision tree."""
     values = CODES["fp4"].from_storage(np.arange(16))
-    want = np.float32([0, 1 / 192, 2 / 3, 1, 1 / 3, 1 / 2, 1 / 6, 1 / 4])
+    want = np.array([0, 1 / 192, 2 / 3, 1, 1 / 3, 1 / 2, 1 / 6, 1 / 4], np.float32)
     np.testing.assert_array_equal(values[:8], want)
     np.testing.assert_array_equal(values[8:], -want)
     assert np.signbit(values[8])
