@@ -24,7 +24,8 @@ def native(format: Format, target: str) -> str:
     """How a weight of this format is multiplied on a target: as it is, or as what."""
     if isinstance(format, Dense):
         return f"as {format.dtype}" if format.dtype.name in NATIVE[target] else "widened"
-    assert isinstance(format, Scaled)
+    if not isinstance(format, Scaled):
+        return "decoded, part by part"
     if format.codes.name not in NATIVE[target]:
         return "codes decoded"
     if target in BLOCK_SCALED and _in_unit(format):

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from tilec.compile import Kernel, cpu_source, engine, lower, written
+from tilec.ir.bits import is_packed
 from tilec.ir.core import Func
 from tilec.ir.dtype import Array, DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Sym
-from tilec.ir.format import Format
+from tilec.ir.format import Dense, Format
 from tilec.ir.interpret import interpret
-from tilec.ir.scaled import Scaled
 from tilec.ir.source import KernelSource
 from tilec.ir.text import show
 from tilec.ir.types import Memory, Tile
@@ -120,7 +120,7 @@ def _host(cpu: str) -> Any:
     return _Host(jit.host_machine(cpu, TARGETS[cpu]), engine().pool)
 
 
-TRITON = "tile{rows=64 columns=64 depth=64 budget=1024},lower-formats,canonicalize"
+TRITON = "compose,tile{rows=64 columns=64 depth=64 budget=1024},lower-formats,canonicalize"
 
 
 def triton_source(
@@ -188,15 +188,15 @@ class Trial:
 
     def _tensor(self, name: str, t: Memory, rng: np.random.Generator) -> None:
         shape = tuple(d if isinstance(d, int) else self.dims[str(d)] for d in t.shape)
-        if isinstance(t.format, Scaled):
+        if not isinstance(t.format, Dense):
             packed = quantize(rng.standard_normal(shape), t.format, search=False)
             self.carriers[name] = packed.dequantize().astype(np.float64)
             self.arguments.append(packed)
             return
-        values = _values(t.dtype, shape, rng)
-        if t.dtype.bits < 8 and t.dtype.is_integer:
+        if is_packed(t.dtype) or t.dtype.kind == "code":
             raise TileError(f"`{name}`: dense {t.dtype} arrays can't be passed; "
                             "use a scaled format")  # fmt: skip
+        values = _values(t.dtype, shape, rng)
         self.carriers[name] = values
         self.arguments.append(t.dtype.to_storage(values))
 

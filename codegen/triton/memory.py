@@ -86,6 +86,7 @@ def _offset(t: Memory, found: list[Place], rank: int, last: str = "") -> str:
 def load(p: Printer, mem: str, t: Memory, found: list[Place], rank: int) -> str:
     """The expression of a tile in memory; what lies outside reads 0."""
     mask = _mask(found, rank)
+    dtype_of(t.dtype)  # refuses what has no values here
     if t.dtype.is_integer and t.dtype.bits < 8:
         return _codes(mem, t, found, rank, mask)
     pointer = f"{mem} + {_offset(t, found, rank)}" if found else mem

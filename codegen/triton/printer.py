@@ -27,7 +27,10 @@ TAKEN = frozenset({*keyword.kwlist, *TEXTS, "tl", "triton", "pid", "range"})  # 
 
 
 def dtype_of(t: DType) -> str:
-    """The Triton type in which values of a dtype are computed; codes live in bytes."""
+    """The Triton type in which values of a dtype are computed; codes live in bytes. Raises TileError
+    for those that are tables."""
+    if t.kind == "code":
+        raise TileError(f"triton: no code for values of {t} yet", hint="the CPU back end has it")
     if t.is_integer and t.bits < 8:
         return "tl.int8" if t.kind == "int" else "tl.uint8"
     return f"tl.{DTYPES[str(t)]}"

@@ -101,6 +101,25 @@ def test_run_compares_and_times(quantised):
     assert "relative difference" in tilec("run", LINEAR, *DIMS, "--repeat", "3").stdout
 
 
+@pytest.mark.parametrize("weight", ["plus<lowrank<8>, int4<group=64>>", "nvfp4", "q4_k",
+                                    "mixed<4, int8, int4<group=64>>"])  # fmt: skip
+def test_run_takes_composed_formats(weight):
+    done = tilec("run", LINEAR, "--dims", "M=3,N=70,K=256", "--types", f"w={weight},x=bf16")
+    assert done.exit_code == 0, done.output
+    assert "relative difference" in done.output
+
+
+def test_what_triton_has_no_code_for():
+    for weight, message in (
+        ("nvfp4", "triton: no code for values of e2m1 yet"),
+        ("plus<lowrank<8>, int4>", "has 2 loops over tiles, expected one"),
+    ):
+        done = tilec("compile", LINEAR, "--dims", "M=4,N=64,K=64", "--types", f"w={weight}",
+                     "--backend", "triton")  # fmt: skip
+        assert done.exit_code == 1
+        assert message in done.output
+
+
 def test_run_takes_other_formats():
     done = tilec("run", LINEAR, *DIMS, "--types", "w=int4<group=32>", "--repeat", "1", "--json")
     found = json.loads(done.stdout)

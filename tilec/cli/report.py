@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tilec.ir.errors import TileError
 from tilec.ir.format import Format
-from tilec.ir.named import named
+from tilec.ir.named import named, split
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Dims = Annotated[str, typer.Option(help="A number for each dimension: M=16,N=4096,K=4096.")]
@@ -62,7 +61,7 @@ def progress(what: str) -> Generator[None]:
 def types_of(text: str) -> dict[str, Format]:
     """`x=f16,w=int4<group=128, zero=int>` as formats. Raises TileError for anything else."""
     found: dict[str, Format] = {}
-    for word in filter(None, re.split(r",(?![^<]*>)", text)):
+    for word in split(text):
         name, _, value = (part.strip() for part in word.partition("="))
         if not name.isidentifier() or not value:
             raise TileError(f"--types: {word!r} is not NAME=FORMAT")
