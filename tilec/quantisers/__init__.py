@@ -4,6 +4,7 @@ hqq       zeros by half-quadratic optimisation                no data
 svd_split a part of low rank beside a rounded rest            inputs may be given
 dgq       integer group scales, expanding to 8 bits           inputs may be given
 awq       a scale of each column, folded into the inputs      inputs
+nvfp4     NVFP4 by either published recipe, bit for bit        no data
 gptq      later columns make up for the rounding of earlier   inputs
 
 They take numpy arrays or torch tensors and give packed tensors; the same numbers give the same
@@ -19,8 +20,9 @@ from tilec.quantisers.awq import awq
 from tilec.quantisers.dgq import dgq
 from tilec.quantisers.gptq import gptq
 from tilec.quantisers.hqq import hqq
+from tilec.quantisers.nvfp4 import nvfp4
 from tilec.quantisers.svd import svd_split
 
 METHODS: dict[str, Callable[..., Any]] = {f.__name__: f for f in (hqq, awq, svd_split, dgq, gptq)}
 
-__all__ = ["METHODS", "awq", "dgq", "gptq", "hqq", "svd_split"]
+__all__ = ["METHODS", "awq", "dgq", "gptq", "hqq", "nvfp4", "svd_split"]
