@@ -27,7 +27,7 @@ TAKEN = frozenset({*keyword.kwlist, *TEXTS, "tl", "triton", "pid", "range"})  # 
 
 
 def dtype_of(t: DType) -> str:
-    """The Triton type in which values of a dtype are computed; codes live in bytes. Raises TileError
+    """The Triton type in which values of a dtype are computed; codes live in bytes. Raises an error
     for those that are tables."""
     if t.kind == "code":
         raise TileError(f"triton: no code for values of {t} yet", hint="the CPU back end has it")
