@@ -107,7 +107,7 @@ class Plus(Format):
             raise TileError("plus: expected at least two formats")
         for p in self.parts:
             if p.value != f32 or isinstance(p, (Plus, Mixed, Permuted)):
-                raise TileError(f"plus: a part is scaled, lowrank or outliers, not {p}")
+                raise TileError(f"plus: a part is quantised and not composed itself, not {p}")
 
     def __str__(self) -> str:
         return f"plus<{', '.join(map(str, self.parts))}>"
@@ -146,7 +146,7 @@ class Mixed(Format):
             raise TileError(f"mixed: expected one row in 2 or more, not in {self.every}")
         for p in (self.few, self.most):
             if p.value != f32 or isinstance(p, Mixed):
-                raise TileError(f"mixed: rows are scaled or a sum, not {p}")
+                raise TileError(f"mixed: rows are quantised and not mixed themselves, not {p}")
 
     def __str__(self) -> str:
         return f"mixed<{self.every}, {self.few}, {self.most}>"
@@ -190,7 +190,7 @@ class Permuted(Format):
 
     def __post_init__(self) -> None:
         if self.inner.value != f32 or isinstance(self.inner, (Mixed, Permuted)):
-            raise TileError(f"permuted: columns are scaled or a sum, not {self.inner}")
+            raise TileError(f"permuted: columns are quantised and in one order, not {self.inner}")
 
     def __str__(self) -> str:
         return f"permuted<{self.inner}>"

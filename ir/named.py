@@ -19,8 +19,11 @@ from tilec.ir.dtype import BY_NAME, DType, f16, integer
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
 from tilec.ir.granularity import CHANNEL, TENSOR, Granularity
+from tilec.ir.grid import SIGNS, STEP, Grid
 from tilec.ir.published import PUBLISHED
 from tilec.ir.scaled import ZEROS, Scaled, Zero, default_zero
+from tilec.ir.seeded import Seeded
+from tilec.ir.signs import Signs
 
 Options = dict[str, str]
 INTEGERS = {f"{'' if signed else 'u'}int{bits}": integer(bits, signed)
@@ -32,6 +35,9 @@ COMPOSED = {
     "permuted": "permuted<FORMAT>",
     "lowrank": "lowrank<RANK, f16>",
     "outliers": "outliers<COUNT, f16>",
+    "grid": "grid<LENGTH, ENTRIES, PIECE, SIGNS, u4, SHIFT>",
+    "seedlm": "seedlm<LENGTH, RANK>",
+    "bitstack": "bitstack<LEVELS, RANK>",
 }
 _TEXT = re.compile(r"\s*(\w+)\s*(?:[<(](.*)[>)])?\s*", re.DOTALL)
 
@@ -70,10 +76,29 @@ def _composed(name: str, words: list[str]) -> Format:
             return LowRank(_whole(name, rank), *(_float(name, t) for t in factors))
         case "outliers", [count, *elements] if len(elements) < 2:
             return Outliers(_whole(name, count), *(_float(name, t) for t in elements))
+        case "grid", [length, entries, piece, *rest] if len(rest) < 4:
+            return _grid(_whole(name, length), _whole(name, entries), _whole(name, piece), rest)
+        case "seedlm", [length, rank]:
+            return Seeded(_whole(name, length), _whole(name, rank))
+        case "bitstack", [levels, rank]:
+            return Signs(_whole(name, levels), _whole(name, rank))
         case _:
             raise TileError(
                 f"{name}: expected {COMPOSED[name]}, not {', '.join(words) or 'nothing'}"
             )
+
+
+def _grid(length: int, entries: int, piece: int, rest: list[str]) -> Grid:
+    """A grid; its signs, steps and shift are as ever unless given."""
+    given = rest[0] if rest else "none"
+    step = element(rest[1]) if len(rest) > 1 else STEP
+    if step is None:
+        raise TileError(f"grid: expected u1 to u8, not `{rest[1]}`")
+    shift = _whole("grid", rest[2]) if len(rest) > 2 else 0
+    for signs in SIGNS:
+        if signs == given:
+            return Grid(length, entries, piece, signs, step, shift)
+    raise TileError(f"grid: no signs are called {given!r}; there are {', '.join(SIGNS)}")
 
 
 def _whole(name: str, text: str) -> int:

@@ -1,6 +1,13 @@
 """Func -> Func. Importing this package fills the registry of passes."""
 
-from tilec.passes import canonicalize, compose, lower_formats, specialise, tile
+from tilec.passes import (
+    canonicalize,
+    compose,
+    decode_elements,
+    lower_formats,
+    specialise,
+    tile,
+)
 from tilec.passes.pipeline import PASSES, Step, parse_pipeline, register, run
 
 __all__ = [
@@ -8,6 +15,7 @@ __all__ = [
     "Step",
     "canonicalize",
     "compose",
+    "decode_elements",
     "lower_formats",
     "parse_pipeline",
     "register",

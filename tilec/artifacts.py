@@ -120,7 +120,10 @@ def _host(cpu: str) -> Any:
     return _Host(jit.host_machine(cpu, TARGETS[cpu]), engine().pool)
 
 
-TRITON = "compose,tile{rows=64 columns=64 depth=64 budget=1024},lower-formats,canonicalize"
+TRITON = (
+    "compose,decode-elements,tile{rows=64 columns=64 depth=64 budget=1024},"
+    "lower-formats,canonicalize"
+)
 
 
 def triton_source(

@@ -41,6 +41,7 @@ def pipeline(dims: Mapping[str, int], threads: int) -> tuple[Step, ...]:
     return (
         Step("specialise", dict(dims)),  # first: every later choice depends on the extents
         Step("compose"),  # before tile: it makes grids of its own
+        Step("decode-elements"),  # after compose: they may be parts of what that takes apart
         Step("tile", {"threads": threads}),  # before formats: a step of k divides a scale's group
         Step("lower-formats"),
         Step("canonicalize"),  # last: drops the decoding that a product did not need

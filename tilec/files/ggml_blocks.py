@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tilec.files.ggml_grids import Table, Words
 from tilec.ir.bits import from_raw, raw
 from tilec.ir.dtype import Array, DType
 from tilec.ir.errors import TileError
@@ -153,7 +154,8 @@ class BlockType:
     """A block of `elements` of a row in so many bytes, and the published format that it stores.
 
     A component without fields is 1. Raw codes from a limit on mean nothing, or something else than
-    in the format; a component that has a limit has no zero with a sign.
+    in the format; a component that has a limit has no zero with a sign. `table` is the component
+    of that name, which every tensor of such blocks has.
     """
 
     published: str
@@ -161,6 +163,7 @@ class BlockType:
     bytes: int
     fields: dict[str, tuple[Field, ...]]
     limits: dict[str, int] = field(default_factory=dict[str, int])
+    table: Table | None = None
 
     @cached_property
     def format(self) -> Format:
@@ -170,6 +173,8 @@ class BlockType:
     def _components(self) -> Iterator[tuple[Component, int]]:
         """The components, and how many elements a block has of each."""
         for c in self.format.components((self.elements,)):
+            if c.name == "table":
+                continue
             yield c, int(str(c.shape[-1])) if c.shape else 0
 
     def unpack(self, blocks: Array) -> Parts:
@@ -186,6 +191,8 @@ class BlockType:
             self._check(c.name, elements)
             rows = elements.reshape(*blocks.shape[:-2], blocks.shape[-2] * count)
             parts[c.name] = _carried(c.dtype, rows)
+        if self.table is not None:
+            parts["table"] = self.table.values
         again = (self.pack(parts) == blocks).all(axis=-1)
         if not again.all():
             where = np.argwhere(~again)[0].tolist()
@@ -196,7 +203,10 @@ class BlockType:
         """The blocks [..., blocks of a row, bytes] of components. Raises TileError for codes that
         mean something else in such blocks."""
         *lead, k = parts["codes"].shape
-        blocks = np.zeros((*lead, k // self.elements, self.bytes), np.uint8)
+        own = next(count for c, count in self._components() if c.name == "codes")
+        blocks = np.zeros((*lead, k // own, self.bytes), np.uint8)
+        if self.table is not None and not np.array_equal(parts["table"], self.table.values):
+            raise TileError(f"its table is its own, but such blocks have that of {self.table.kind}")
         for c, count in self._components():
             x = parts[c.name]
             if not count:
@@ -265,6 +275,7 @@ SIXES: dict[str, tuple[Field, ...]] = {
         Bits(8, 4, 2, shifts=(6,), first=4, to=4),
     ),
 }
+SEVENS, THREES = (0, 7, 14, 21), (0, 3, 6, 9)  # where a word has signs; parts of codes, or steps
 BLOCKS = {
     "Q1_0": BlockType("q1_0", 128, 18, _scale(0) | {"codes": (Bits(2, 16, 1),)}),
     "Q4_0": BlockType("q4_0", 32, 18, _scale(0) | {"codes": (Bits(2, 16, 4, 16),)}),
@@ -306,4 +317,38 @@ BLOCKS = {
     "NVFP4": BlockType("nvfp4", 64, 36,
                        {"scale.codes": (Bits(0, 4, 8),), "codes": (Bits(4, 32, 4, 8),)},
                        {"scale.codes": 127}),  # llama.cpp's scales have no sign and no NaN
+    "IQ2_XXS": BlockType("grid<8, 256, 32, even>", 256, 66, _scale(0) | {
+        "codes": (Words(2, 4, 8, 8, 8, (0, 8, 16, 24)),),
+        "signs": (Words(6, 4, 8, 8, 7, SEVENS),),
+        "steps": (Words(6, 4, 8, 8, 4, (28,)),)}, table=Table("IQ2_XXS", 8)),
+    "IQ2_XS": BlockType("grid<8, 512, 16, even>", 256, 74, _scale(0) | {
+        "codes": (Words(2, 2, 32, 2, 8, (0,)),),
+        "high": (Words(2, 2, 32, 2, 1, (8,)),),
+        "signs": (Words(2, 2, 32, 2, 7, (9,)),),
+        "steps": (Bits(66, 8, 4),)}, table=Table("IQ2_XS", 8)),
+    "IQ2_S": BlockType("grid<8, 1024, 16, each>", 256, 82, _scale(0) | {
+        "codes": (Bits(2, 32, 8),),
+        "high": (Bits(66, 8, 2),),
+        "signs": (Bits(34, 32, 8),),
+        "steps": (Bits(74, 8, 4),)}, table=Table("IQ2_S", 8)),
+    "IQ3_XXS": BlockType("grid<4, 256, 32, even>", 256, 98, _scale(0) | {
+        "codes": (Bits(2, 64, 8),),
+        "signs": (Words(66, 4, 8, 4, 7, SEVENS),),
+        "steps": (Words(66, 4, 8, 4, 4, (28,)),)}, table=Table("IQ3_XXS", 4)),
+    "IQ3_S": BlockType("grid<4, 512, 32, each>", 256, 110, _scale(0) | {
+        "codes": (Bits(2, 64, 8),),
+        "high": (Bits(66, 8, 1),),
+        "signs": (Bits(74, 32, 8),),
+        "steps": (Bits(106, 4, 4),)}, table=Table("IQ3_S")),
+    "IQ1_S": BlockType("grid<8, 2048, 32, none, u3, 32>", 256, 50, _scale(0) | {
+        "codes": (Bits(2, 32, 8),),
+        "high": (Words(34, 2, 8, 2, 3, THREES),),
+        "shift": (Words(34, 2, 8, 2, 1, (15,)),),
+        "steps": (Words(34, 2, 8, 2, 3, (12,)),)}, table=Table("IQ1_S")),
+    "IQ1_M": BlockType("grid<8, 2048, 16, none, u3, 8>", 256, 56, {
+        "scale": tuple(Words(48 + 2 * i, 2, 1, 2, 4, (12,), 4 * i) for i in range(4)),
+        "codes": (Bits(0, 32, 8),),
+        "high": (Bits(32, 16, 3, shifts=(0, 4)),),
+        "shift": (Bits(32, 16, 1, shifts=(3, 7)),),
+        "steps": (Words(48, 2, 4, 2, 3, THREES),)}, table=Table("IQ1_M")),
 }  # fmt: skip
