@@ -10,7 +10,7 @@ from tilec.ir import fit
 from tilec.ir.dtype import Array, DType, f16, f32, i32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, ceil_div
-from tilec.ir.format import Component, Format
+from tilec.ir.format import Component, Format, inside, prefixed
 from tilec.ir.scaled import Parts
 
 
@@ -21,7 +21,7 @@ def _matrix(format: Format, shape: tuple[Extent, ...]) -> tuple[Extent, Extent]:
 
 
 def _prefixed(prefix: str, components: tuple[Component, ...]) -> tuple[Component, ...]:
-    return tuple(Component(f"{prefix}.{c.name}".rstrip("."), c.dtype, c.shape) for c in components)
+    return tuple(Component(inside(prefix, c.name), c.dtype, c.shape) for c in components)
 
 
 def part(parts: Parts, prefix: str) -> Parts:
@@ -214,9 +214,8 @@ class Permuted(Format):
 
 def permuted(order: Array, inner: Parts) -> Parts:
     """The components of a permuted format: column j of `inner` is column order[j]."""
-    return {"order": order, "place": np.argsort(order, kind="stable")} | {
-        f"0.{name}".rstrip("."): v for name, v in inner.items()
-    }
+    own = {"order": order, "place": np.argsort(order, kind="stable")}
+    return own | prefixed("0", inner)
 
 
 @fit.encode.register
@@ -258,7 +257,7 @@ def _(format: Plus, x: Array, how: fit.Fit) -> Parts:
     for i, p in enumerate(format.parts):
         own = fit.encode(p, rest, how)
         rest = rest - p.values(own, rest.shape)
-        parts |= {f"{i}.{name}".rstrip("."): v for name, v in own.items()}
+        parts |= prefixed(str(i), own)
     return parts
 
 
@@ -274,5 +273,5 @@ def _(format: Mixed, x: Array, how: fit.Fit) -> Parts:
         rows = np.sort(worst[start : start + int(str(size[0]))])
         start += len(rows)
         parts |= {f"{i}.rows": rows}
-        parts |= {f"{i}.{name}".rstrip("."): v for name, v in fit.encode(p, x[rows], how).items()}
+        parts |= prefixed(str(i), fit.encode(p, x[rows], how))
     return parts

@@ -11,7 +11,7 @@ import numpy as np
 
 from tilec.ir.dtype import Array, DType
 from tilec.ir.errors import TileError
-from tilec.ir.format import Dense, Format
+from tilec.ir.format import Dense, Format, prefixed
 from tilec.ir.scaled import ADDED, Parts, Scaled
 
 Rule = Literal["range", "floor", "ceil", "rceil", "even"]
@@ -68,8 +68,7 @@ def _(format: Scaled, x: Array, fit: Fit) -> Parts:
     scale, zero = _best(format, blocks, valid, fit)
     parts: Parts = {}
     for (name, inner), ideal in zip(format.numbers().items(), (scale, zero), strict=False):
-        kept = encode(inner, ideal, Fit(fit.search))
-        parts |= {f"{name}.{k}".rstrip("."): v for k, v in kept.items()}
+        parts |= prefixed(name, encode(inner, ideal, Fit(fit.search)))
     scale = format.number("scale", parts, x.shape)
     if format.zeros is not None:
         zero = format.number("zero", parts, x.shape)

@@ -21,6 +21,16 @@ class Component:
     shape: tuple[Extent, ...]
 
 
+def prefixed(prefix: str, parts: dict[str, Array]) -> dict[str, Array]:
+    """The components of a part, by the names that they have in the whole."""
+    return {inside(prefix, name): x for name, x in parts.items()}
+
+
+def inside(prefix: str, name: str) -> str:
+    """A component's name in the whole: that of the part alone, where its component has none."""
+    return f"{prefix}.{name}" if name else prefix
+
+
 @dataclass(frozen=True)
 class Format:
     """The base of the algebra; a format is a frozen value, equal by structure."""

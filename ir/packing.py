@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from tilec.ir.bits import restored, stored
 from tilec.ir.composed import Mixed, Permuted, Plus, part
 from tilec.ir.dtype import Array
-from tilec.ir.format import Component, Format
+from tilec.ir.format import Component, Format, prefixed
 from tilec.ir.scaled import Parts
 from tilec.ir.stream import Records, Stream
 
@@ -87,7 +87,7 @@ class Each:
         for p in self._parts(format, shape):
             count = p.layout.arrays(p.format, p.shape)
             inner = p.layout.unpack(p.format, rest[:count], p.shape)
-            parts |= {f"{p.prefix}.{name}".rstrip("."): v for name, v in inner.items()}
+            parts |= prefixed(p.prefix, inner)
             rest = rest[count:]
         return parts
 

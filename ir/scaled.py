@@ -10,7 +10,7 @@ import numpy as np
 from tilec.ir.dtype import Array, DType, f16, f32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
-from tilec.ir.format import Component, Dense, Format
+from tilec.ir.format import Component, Dense, Format, inside
 from tilec.ir.granularity import Granularity
 
 Zero = Literal["none", "mid", "int", "float", "shift", "min"]
@@ -122,7 +122,7 @@ class Scaled(Format):
             if isinstance(format, Scaled) and not blocks:
                 raise TileError(f"{self}: one {name} for the whole tensor can't be scaled itself")
             for c in format.components(blocks):
-                found.append(Component(f"{name}.{c.name}".rstrip("."), c.dtype, c.shape))
+                found.append(Component(inside(name, c.name), c.dtype, c.shape))
         return tuple(found)
 
     def number(self, name: str, parts: Parts, shape: tuple[int, ...]) -> Array:
