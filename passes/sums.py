@@ -28,6 +28,16 @@ class _Source:
     load: memory.Load
     cast: Cast | None
 
+    @property
+    def result(self) -> Value:
+        """The operand as it was."""
+        return self.load.result if self.cast is None else self.cast.result
+
+    @property
+    def key(self) -> tuple[Value, ...]:
+        """Equal for operands with the same elements."""
+        return (self.load.mem, *([] if self.cast is None else [self.cast.result]))
+
     def again(self, indices: tuple[Value, ...], b: Builder) -> Value:
         """The same elements at other places."""
         value = b(memory.Load(self.load.mem, indices))
@@ -212,12 +222,11 @@ class Sums:
 
     def _reordered(self, source: _Source, order: Value) -> Value:
         """Memory that holds the columns of x in an order, which a grid of its own fills first."""
-        key = (source.load.mem, order, *([] if source.cast is None else [source.cast.result]))
+        key = (*source.key, order)
         if key in self.kept:
             return self.kept[key]
-        made = tile(source.load.result if source.cast is None else source.cast.result).dtype
         (rows, depth), sizes, hint = self._fresh(source, "ordered")
-        ordered = Value(Memory((rows, depth), Dense(made)), hint)
+        ordered = Value(Memory((rows, depth), Dense(tile(source.result).dtype)), hint)
         m, k = Value(Span(rows, sizes[0])), Value(Span(depth, sizes[1]))
         b = Builder(loc=source.load.loc)
         columns = b(memory.Load(order, (k,)))
@@ -228,17 +237,15 @@ class Sums:
 
     def _turned(self, source: _Source) -> Value:
         """Memory that holds x.T, which a grid of its own fills first."""
-        key = (source.load.mem, *([] if source.cast is None else [source.cast.result]))
-        if key in self.kept:
-            return self.kept[key]
-        made = tile(source.load.result if source.cast is None else source.cast.result).dtype
+        if source.key in self.kept:
+            return self.kept[source.key]
         (rows, depth), sizes, hint = self._fresh(source, "turned")
-        turned = Value(Memory((depth, rows), Dense(made)), hint)
+        turned = Value(Memory((depth, rows), Dense(tile(source.result).dtype)), hint)
         m, k = Value(Span(rows, sizes[0])), Value(Span(depth, sizes[1]))
         b = Builder(loc=source.load.loc)
         b.add(memory.Store(turned, (k, m), b(shape.Transpose(source.again((m, k), b), (1, 0)))))
         self._filled(turned, (depth, rows), (sizes[1], sizes[0]), Block((k, m), tuple(b.ops)))
-        self.kept[key] = turned
+        self.kept[source.key] = turned
         return turned
 
     def _fresh(self, source: _Source, what: str) -> tuple[Shape, list[Sym], str]:
@@ -257,7 +264,7 @@ class Sums:
 
     def _thin(self, source: _Source, right: Value, rank: int) -> Value:
         """Memory that holds x @ right.T, which a grid of its own fills first."""
-        key = (source.load.mem, right, *([] if source.cast is None else [source.cast.result]))
+        key = (*source.key, right)
         if key in self.kept:
             return self.kept[key]
         (rows, depth), sizes, hint = self._fresh(source, "thin")

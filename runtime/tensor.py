@@ -106,11 +106,16 @@ def quantize(weight: Any, format: Format | str, *, inputs: Any = None, search: b
     return packed(format, parts, x.shape, layout)
 
 
+def doubles(given: Any) -> Array:
+    """A torch tensor of any dtype and device, or what numpy can read, in float64."""
+    if hasattr(given, "detach"):
+        given = given.detach().to("cpu").double().numpy()
+    return np.asarray(given).astype(np.float64)
+
+
 def _array(weight: Any) -> Array:
-    if hasattr(weight, "detach"):  # a torch tensor, of any dtype and device
-        weight = weight.detach().to("cpu").double().numpy()
     try:
-        return np.asarray(weight).astype(np.float64)
+        return doubles(weight)
     except (TypeError, ValueError) as e:
         raise TileError(
             f"quantize: expected an array of numbers, not {type(weight).__name__}"

@@ -11,14 +11,13 @@ from tilec.ir.errors import TileError
 from tilec.ir.format import Format
 from tilec.ir.named import named
 from tilec.ir.scaled import Scaled
+from tilec.runtime.tensor import doubles
 
 
 def numbers(method: str, what: str, given: Any) -> Array:
     """An array, or a torch tensor of any dtype and device, as finite doubles."""
-    if hasattr(given, "detach"):
-        given = given.detach().to("cpu").double().numpy()
     try:
-        x = np.asarray(given).astype(np.float64)
+        x = doubles(given)
     except (TypeError, ValueError) as e:
         raise TileError(
             f"{method}: the {what} are {type(given).__name__}, expected an array of numbers"
