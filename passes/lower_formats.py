@@ -12,7 +12,7 @@ import numpy as np
 
 from tilec.ir.bits import from_raw
 from tilec.ir.core import Block, Builder, Func, Op, Value, rebuild
-from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f16, f32, i32, i64
+from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f16, f32, i8, i16, i32, i64, u8
 from tilec.ir.extent import divides
 from tilec.ir.format import Dense, Format
 from tilec.ir.granularity import Granularity
@@ -251,17 +251,40 @@ class _Lowering:
         if problem:
             self._remark(op, f"{what} is decoded element by element", problem)
             return None
-        a, dtype = _exact_operand(op.a, load.format, b)
-        columns = (_tile(op.acc).shape[1],)
-        codes = b(Cast(load.codes, dtype))
-        if _centred(load.format):
-            mid = b(shape.Full(_tile(codes).shape, load.format.mid, dtype))
-            codes = b(arith.Sub(codes, mid))
-        scale = self._columns(load, "scale", columns, b)
+        beside = self._whole_operand(op, load.format)
+        if beside is None:
+            a, dtype = _exact_operand(op.a, load.format, b)
+            codes, row_scale = _centred_codes(load, dtype, b), None
+        else:
+            a, row_scale = self._whole(beside, b)
+            dtype = _byte(load.format)
+            assert dtype is not None
+            codes = _centred_codes(load, dtype, b)
+        scale = self._along_axis(load, "scale", _tile(op.acc).shape[1:], b)
         turned = b(shape.Transpose(codes, (1, 0)))
-        out = b(reduce.Dot(a, turned, op.acc, scale))
+        out = b(reduce.Dot(a, turned, op.acc, scale, row_scale))
         self._remark(op, f"{what}: codes in {dtype}, the scale on the accumulator")
         return self._corrected(op, load, out, scale, b)
+
+    def _whole_operand(self, op: reduce.Dot, format: Scaled) -> _Decoded | Value | None:
+        """The first operand as whole numbers of 8 bits, if both can be multiplied as such."""
+        load = self.decoded.get(op.a)
+        if _byte(format) is None or (load is None and not reduce.whole_bytes(_tile(op.a).dtype)):
+            return None
+        if load is None:
+            return op.a
+        ready = load.format.zero in ("none", "mid") and _byte(load.format) is not None
+        ready = ready and all(isinstance(i.type, Span) for i in load.indices)
+        return load if ready and self._steady(load.indices[-1], load.format.group) else None
+
+    def _whole(self, a: _Decoded | Value, b: Builder) -> tuple[Value, Value | None]:
+        """Whole numbers, and the scale of each row of them."""
+        if isinstance(a, Value):
+            return a, None
+        dtype = _byte(a.format)
+        assert dtype is not None
+        codes = _centred_codes(a, dtype, b)
+        return codes, self._along_axis(a, "scale", _tile(codes).shape[:1], b)
 
     def _operand(self, op: reduce.Dot) -> _Decoded | None:
         """The scaled operand of a product, if its codes can take part as they are."""
@@ -294,8 +317,8 @@ class _Lowering:
             return f"a step of k that divides the group of {group}; it is {step}"
         return ""
 
-    def _columns(self, load: _Decoded, name: str, out: Shape, b: Builder) -> Value:
-        """A number for each column of the product, as f32."""
+    def _along_axis(self, load: _Decoded, name: str, out: Shape, b: Builder) -> Value:
+        """A number for each index of the operand's first axis, as f32."""
         format = load.format
         found = self._number(load, format.numbers()[name], name, format.block, load.along(), b)
         return _spread(found, (0,), out, b)
@@ -307,7 +330,7 @@ class _Lowering:
         if load.format.zeros is None:
             return out
         t = _tile(out)
-        offset = self._columns(load, "zero", t.shape[1:], b)
+        offset = self._along_axis(load, "zero", t.shape[1:], b)
         if load.format.zero not in ADDED:
             mid = b(shape.Full(t.shape[1:], load.format.mid, f32))
             offset = b(arith.Mul(b(arith.Sub(mid, offset)), scale))
@@ -328,6 +351,21 @@ def _exact_operand(a: Value, format: Scaled, b: Builder) -> tuple[Value, DType]:
     wanted = bf16 if t.is_integer or t in _EXACT else t
     dtype = wanted if _exact(format, wanted) else f32
     return (a if dtype == wanted and not t.is_integer else b(Cast(a, dtype))), dtype
+
+
+def _centred_codes(load: _Decoded, dtype: DType, b: Builder) -> Value:
+    """The codes of a load, less their middle if they have one, in a dtype that has them all."""
+    if not _centred(load.format):
+        return b(Cast(load.codes, dtype))
+    wide = i16 if dtype.is_integer else dtype
+    codes = b(Cast(load.codes, wide))
+    codes = b(arith.Sub(codes, b(shape.Full(_tile(codes).shape, load.format.mid, wide))))
+    return codes if dtype == wide else b(Cast(codes, dtype))
+
+
+def _byte(format: Scaled) -> DType | None:
+    """The dtype of 8 bits that has the values of all codes of a format, less their middle."""
+    return next((t for t in (i8, u8) if _exact(format, t)), None)
 
 
 def _centred(format: Scaled) -> bool:

@@ -8,6 +8,7 @@ from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Number, V
 from tilec.codegen.cpu.tiles import Writer
 from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f32, i32
+from tilec.ir.ops.reduce import whole_bytes
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Rows:
         return w.address(self.at, (m,), (self.stride,))
 
 
+BYTES = Atom("i32", 4)  # signed bytes times unsigned ones
+SIXTEENS = Atom("i32", 2)  # signed 16-bit numbers
+QUADS = frozenset({"avx512vnni", "avx512vbmi"})  # products of bytes, and any byte of a lane
+
+
 def exact_in_bf16(t: DType) -> bool:
     """Whether every value of a dtype is a bf16."""
     return t in (bf16, e4m3, e5m2) or (t.is_integer and t.bits <= 8)
@@ -55,8 +61,11 @@ def exact_in_i16(t: DType) -> bool:
 
 def choose(w: Writer, a: DType, b: DType, acc: DType) -> Atom:
     """The instruction for these operands on this machine."""
+    if acc in (i32, f32) and whole_bytes(a, b):
+        signed = a.kind == "int" and w.lanes == 16 and w.features >= QUADS
+        return BYTES if signed else SIXTEENS
     if acc == f32 and "avx512bf16" in w.features and exact_in_bf16(a) and exact_in_bf16(b):
         return Atom("float", 2)
     if acc == i32 and exact_in_i16(a) and exact_in_i16(b):
-        return Atom("i32", 2)
+        return SIXTEENS
     return Atom(numbers.register(acc), 1)

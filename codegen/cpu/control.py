@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tilec.codegen.cpu import dot, memory, numbers, operands, pointwise, reduce, views
-from tilec.codegen.cpu.atoms import choose
+from tilec.codegen.cpu.atoms import BYTES, choose
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.operands import Copies
 from tilec.codegen.cpu.tiles import Buffer, Coordinates, Lazy, Tensor, Writer, scalar
@@ -197,16 +197,22 @@ class Walker:
             w.remark(op, "products of f16 are computed in f32", "bf16 operands, at twice the rate")
         panel = operands.right(w, op, self.env, self.made, atom)
         multiple = panel.deep if panel else atom.pack
+        if atom == BYTES:
+            multiple = max(multiple, dot.LINE)
         a = self.tile(op.a)
         rows = operands.left(w, atom, op, a, self.env, self.made, self.copies, multiple)
-        scale = None
-        if op.scale is not None:
-            self._settle(op.scale)
-            scale = self.tile(op.scale).buffer
+        scales = [self._buffer(v) for v in (op.scale, op.row_scale)]
         deep = panel.records.units * panel.deep if panel else w.largest(ta.shape[1])
-        (m, k), target = a.shape, dot.Target(buffer, scale)
+        (m, k), target = a.shape, dot.Target(buffer, numbers.register(t.dtype), *scales)
         dot.emit(w, atom, rows, panel or self.tile(op.b), (m, k, deep), target)
         return w.read(buffer, t.dtype, w.shape(t))
+
+    def _buffer(self, v: Value | None) -> Buffer | None:
+        """A tile in memory, if there is one."""
+        if v is None:
+            return None
+        self._settle(v)
+        return self.tile(v).buffer
 
     def _store(self, op: mem.Store) -> None:
         tensor = self.env[op.mem]

@@ -1,7 +1,7 @@
 """The matrix product: operands packed into scratch memory, then register tiles of rows x vectors.
 
-B is packed in rows of k (of pairs of k for bf16) with n along the lanes, A stays row by row and is
-broadcast. The accumulator is a buffer; its padding columns hold anything.
+B is packed in rows of k (of pairs of k for bf16, of fours for bytes) with n along the lanes, A stays
+row by row and is broadcast. The accumulator is a buffer; its padding columns hold anything.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tilec.codegen.cpu.atoms import Atom, Rows
+from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, Rows
 from tilec.codegen.cpu.llvm import Number, V, constant
-from tilec.codegen.cpu.packing import pack_columns, padded
+from tilec.codegen.cpu.packing import OFFSET, pack_columns, padded
+from tilec.codegen.cpu.quads import Quads
 from tilec.codegen.cpu.stream import Decoder, Panel, fetch, units
 from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
 
@@ -25,39 +26,62 @@ CHAINS = 16  # accumulators that hide the latency of a multiply-add
 SHORT = 8  # pairs of k to an accumulator; steps of fewer overlap anyway
 
 
+LINE = 64  # bytes of a row that are summed at once
+
+
 @dataclass(frozen=True)
 class Target:
-    """What products are added to: a buffer of whole vectors a row, after scaling its columns."""
+    """What products are added to, after scaling: a buffer of whole vectors a row."""
 
     buffer: Buffer
-    scale: Buffer | None = None
+    kind: str  # of its elements
+    scale: Buffer | None = None  # of columns
+    row_scale: Buffer | None = None
+
+
+@dataclass(frozen=True)
+class _Left:
+    """A first operand beside what is taken from every element of the second when it is read."""
+
+    rows: Rows
+    offset: int = 0
+
+    def at(self, w: Writer, m: Number, height: int) -> list[V]:
+        """The addresses of some rows."""
+        return [self.rows.row(w, w.f.plus(m, r)) for r in range(height)]
 
 
 def emit(
-    w: Writer, atom: Atom, left: Rows, right: Lazy | Panel, shape: tuple[Number, Number, int],
+    w: Writer, atom: Atom, rows: Rows, right: Lazy | Panel, shape: tuple[Number, Number, int],
     to: Target,
 ) -> None:  # fmt: skip
-    """to += left @ right; a Panel is decoded, any other tile packed first.
+    """to += rows @ right; a Panel is decoded, any other tile packed first.
 
     `shape` holds the rows, the k of this step and the most that k can be.
     """
-    rows, k, deep = shape
+    m, k, deep = shape
     pitch = to.buffer.pitch
-    if isinstance(right, Panel) and to.buffer.shape[0] <= ROWS:
-        _direct(w, atom, left, right, rows, to)
-        return
+    if isinstance(right, Panel):
+        decoder = Quads(w, right) if atom == BYTES else Decoder(w, right, atom.pack)
+        left = _Left(rows, decoder.offset)
+        if to.buffer.shape[0] <= ROWS:
+            _direct(w, atom, left, decoder, m, to)
+            return
+    else:
+        decoder = None
+        left = _Left(rows, OFFSET if atom == BYTES and right.dtype.kind == "int" else 0)
     steps = -(-deep // atom.pack)
     pb = w.f.pointer(w.base, w.scratch.take(steps * pitch * atom.size))
-    if isinstance(right, Panel):
-        _decode(w, atom, right, pb, pitch)
-        used = w.f.times(units(w, right), right.deep // atom.pack)
+    if decoder is not None:
+        _decode(w, atom, decoder, pb, pitch)
+        used = w.f.times(units(w, decoder.panel), decoder.panel.deep // atom.pack)
     else:
         pack_columns(w, atom, right, pb, pitch)
         used = w.f.divided(padded(w, k, atom.pack), atom.pack)[0]
-    _tiles(w, atom, left, pb, rows, used, to)
+    _tiles(w, atom, left, pb, m, used, to)
 
 
-def _tiles(w: Writer, atom: Atom, left: Rows, pb: V, rows: Number, k: Number, to: Target) -> None:
+def _tiles(w: Writer, atom: Atom, left: _Left, pb: V, rows: Number, k: Number, to: Target) -> None:
     """Every register tile of the accumulator."""
     columns = to.buffer.pitch // w.lanes
     for first in range(0, columns, VECTORS):
@@ -95,11 +119,11 @@ class _Corner:
 
 
 def _register_tile(
-    w: Writer, atom: Atom, left: Rows, pb: V, k: Number, at: _Corner, to: Target
+    w: Writer, atom: Atom, left: _Left, pb: V, k: Number, at: _Corner, to: Target
 ) -> None:
     f, lanes, size = w.f, w.lanes, atom.size
     pitch = to.buffer.pitch * size
-    rows = [left.row(w, f.plus(at.m, r)) for r in range(at.height)]
+    rows = left.at(w, at.m, at.height)
 
     def step(i: V, c: list[V]) -> list[V]:
         row = w.address(pb, (i, at.first * lanes), (pitch, size))
@@ -114,90 +138,114 @@ def _register_tile(
                 out[i_out] = _multiply_add(w, atom, x, right[v], c[i_out])
         return out
 
-    places = _places(w, atom, at, to)
-    if to.scale is None:
-        sums = f.carry(0, k, 1, [f.load(atom.kind, lanes, p, size) for p in places], step)
-    else:
-        zero = constant(atom.kind, 0, lanes)
-        sums = _scaled(w, atom, at, to, f.carry(0, k, 1, [zero] * len(places), step), places)
-    for v, place in zip(sums, places, strict=True):
-        f.store(v, place, size)
+    start = _corrections(w, atom, left, rows, w.f.times(k, atom.pack), at.vectors)
+    _add(w, atom, at, to, f.carry(0, k, 1, start, step))
 
 
-def _places(w: Writer, atom: Atom, at: _Corner, to: Target) -> list[V]:
-    """The addresses of a register tile's vectors in the accumulator."""
-    sizes = (to.buffer.pitch * atom.size, w.lanes * atom.size)
-    return [w.address(to.buffer.at, (w.f.plus(at.m, r), at.first + v), sizes)
-            for r in range(at.height) for v in range(at.vectors)]  # fmt: skip
-
-
-def _scaled(
-    w: Writer, atom: Atom, at: _Corner, to: Target, sums: list[V], places: list[V]
-) -> list[V]:
-    """The accumulator's vectors plus sums, each column times its scale if there is one."""
-    f, lanes, size = w.f, w.lanes, atom.size
-    scales: list[V | None] = [None] * at.vectors
-    if to.scale is not None:
-        scales = [f.load(atom.kind, lanes, f.pointer(to.scale.at, (at.first + v) * lanes * size))
-                  for v in range(at.vectors)]  # fmt: skip
+def _corrections(w: Writer, atom: Atom, left: _Left, rows: list[V], k: Number,
+                 vectors: int) -> list[V]:  # fmt: skip
+    """What sums start from: -offset * sum_k a[i, k] for every vector of each row."""
+    f = w.f
+    zero = constant(atom.kind, 0, w.lanes)
+    if not left.offset:
+        return [zero] * len(rows) * vectors
+    ones = constant("i32", 0x01010101, w.lanes)
+    lines = f.divided(f.plus(k, LINE - 1), LINE)[0]
     out: list[V] = []
-    for i, (v, place) in enumerate(zip(sums, places, strict=True)):
-        before, scale = f.load(atom.kind, lanes, place, size), scales[i % at.vectors]
-        whole = atom.kind in ("i32", "i64")
-        if scale is None:
-            out.append(f.binary("add" if whole else "fadd", before, v))
-        elif whole:
-            out.append(f.binary("add", before, f.binary("mul", v, scale)))
-        else:
-            out.append(f.intrinsic("fma", v, scale, before))
+    for row in rows:
+
+        def line(i: V, c: list[V], row: V = row) -> list[V]:
+            x = f.load("i32", w.lanes, w.address(row, (i,), (LINE,)), 1)
+            return [_multiply_add(w, atom, x, ones, c[0])]
+
+        (sums,) = f.carry(0, lines, 1, [zero], line)
+        total = f.call(f"llvm.vector.reduce.add.v{w.lanes}i32", "i32", 1, sums)
+        start = f.binary("mul", total, constant("i32", -left.offset))
+        out += [f.splat(start, w.lanes)] * vectors
     return out
 
 
-def _direct(w: Writer, atom: Atom, left: Rows, p: Panel, rows: Number, to: Target) -> None:
+def _add(w: Writer, atom: Atom, at: _Corner, to: Target, sums: list[V]) -> None:
+    """Put sums, each times the scales of its column and row, onto the accumulator's vectors."""
+    f, lanes, size = w.f, w.lanes, atom.size
+    scales: list[V | None] = [None] * at.vectors
+    if to.scale is not None:
+        scales = [f.load(to.kind, lanes, f.pointer(to.scale.at, (at.first + v) * lanes * size))
+                  for v in range(at.vectors)]  # fmt: skip
+    beside: list[V | None] = [None] * at.height
+    if to.row_scale is not None:
+        beside = [f.splat(f.load(to.kind, 1, w.address(to.row_scale.at, (f.plus(at.m, r),),
+                                                       (size,)), size), lanes)
+                  for r in range(at.height)]  # fmt: skip
+    sizes = (to.buffer.pitch * size, lanes * size)
+    for i, v in enumerate(sums):
+        r, column = divmod(i, at.vectors)
+        place = w.address(to.buffer.at, (f.plus(at.m, r), at.first + column), sizes)
+        before = f.load(to.kind, lanes, place, size)
+        f.store(_scaled(w, atom, to.kind, before, v, scales[column], beside[r]), place, size)
+
+
+def _scaled(w: Writer, atom: Atom, kind: str, before: V, v: V, scale: V | None,
+            row: V | None) -> V:  # fmt: skip
+    """before + v * scale * row, in the accumulator's kind."""
+    f, whole = w.f, kind in ("i32", "i64")
+    if atom.kind != kind:
+        v = f.convert("sitofp", v, kind)
+    if row is not None:
+        v = f.binary("mul" if whole else "fmul", v, row)
+    if scale is None:
+        return f.binary("add" if whole else "fadd", before, v)
+    if whole:
+        return f.binary("add", before, f.binary("mul", v, scale))
+    return f.intrinsic("fma", v, scale, before)
+
+
+def _direct(w: Writer, atom: Atom, left: _Left, decoder: Decoder | Quads, rows: Number,
+            to: Target) -> None:  # fmt: skip
     """Few rows: each vector is decoded into a register and used at once."""
     columns = to.buffer.pitch // w.lanes
-    decoder = Decoder(w, p, atom.pack)
     for first in range(0, columns, VECTORS):
         vectors = min(VECTORS, columns - first)
 
         def block(m: Number, height: int, first: int = first, vectors: int = vectors) -> None:
-            _direct_tile(w, atom, left, p, decoder, _Corner(m, height, first, vectors), to)
+            _direct_tile(w, atom, left, decoder, _Corner(m, height, first, vectors), to)
 
         _each_row(w, rows, block)
 
 
-def _direct_tile(w: Writer, atom: Atom, left: Rows, p: Panel, decoder: Decoder, at: _Corner,
+def _direct_tile(w: Writer, atom: Atom, left: _Left, decoder: Decoder | Quads, at: _Corner,
                  to: Target) -> None:  # fmt: skip
-    f, n = w.f, at.height * at.vectors
-    pairs = p.k // 2 if isinstance(p.k, int) else CHAINS * SHORT
-    chains = max(1, min(CHAINS // n, pairs // SHORT))
-    rows = [left.row(w, f.plus(at.m, r)) for r in range(at.height)]
+    f, n, p = w.f, at.height * at.vectors, decoder.panel
+    deep, count = max(2, atom.pack), units(w, p)
+    steps = p.k // deep if isinstance(p.k, int) else CHAINS * SHORT
+    chains = max(1, min(CHAINS // n, steps // SHORT))
+    rows = left.at(w, at.m, at.height)
 
     def unit(u: V, c: list[V]) -> list[V]:
         start = w.address(p.at, (u,), (p.records.unit_bytes,))
         xs = [w.address(row, (u,), (p.deep * atom.item,)) for row in rows]
         words = [decoder.words(start, (at.first + v) * w.lanes) for v in range(at.vectors)]
         out = list(c)
-        for t in range(p.deep // 2):
+        for t in range(p.deep // deep):
             if at.first == 0:
-                fetch(w, p, start, t, p.deep // 2)
+                fetch(w, p, start, t, p.deep // deep)
             chain = t % chains * n
             for v in range(at.vectors):
-                for half, b in enumerate(decoder.pair(words[v], t)):
+                for half, b in enumerate(decoder.step(words[v], t)):
                     for r in range(at.height):
-                        x = _broadcast(w, atom, xs[r], 2 * t + half)
+                        x = _broadcast(w, atom, xs[r], deep * t + half)
                         i = chain + r * at.vectors + v
                         out[i] = _multiply_add(w, atom, x, b, out[i])
         return out
 
     zero = constant(atom.kind, 0, w.lanes)
-    partial = f.carry(0, units(w, p), 1, [zero] * (n * chains), unit)
+    begin = _corrections(w, atom, left, rows, f.times(count, p.deep), at.vectors)
+    partial = f.carry(0, count, 1, [*begin, *[zero] * (n * (chains - 1))], unit)
     sums = partial[:n]
     for chain in range(1, chains):
-        sums = [f.binary("fadd", s, partial[chain * n + i]) for i, s in enumerate(sums)]
-    places = _places(w, atom, at, to)
-    for v, place in zip(_scaled(w, atom, at, to, sums, places), places, strict=True):
-        f.store(v, place, atom.size)
+        sums = [f.binary("fadd" if atom.kind == "float" else "add", s, partial[chain * n + i])
+                for i, s in enumerate(sums)]  # fmt: skip
+    _add(w, atom, at, to, sums)
 
 
 def _broadcast(w: Writer, atom: Atom, row: V, k: int) -> V:
@@ -206,9 +254,11 @@ def _broadcast(w: Writer, atom: Atom, row: V, k: int) -> V:
     return w.f.splat(w.f.load(kind, 1, w.f.pointer(row, k * atom.item), atom.item), w.lanes)
 
 
-def _decode(w: Writer, atom: Atom, p: Panel, to: V, pitch: int) -> None:
-    """A whole panel into rows of pairs (or of k's), for many rows to read."""
-    f, decoder = w.f, Decoder(w, p, atom.pack)
+def _decode(w: Writer, atom: Atom, decoder: Decoder | Quads, to: V, pitch: int) -> None:
+    """A whole panel into rows of k (of pairs, of fours), for many rows to read."""
+    f, p = w.f, decoder.panel
+    deep = max(2, atom.pack)
+    lines = deep // atom.pack
 
     def unit(u: V) -> None:
         start = w.address(p.at, (u,), (p.records.unit_bytes,))
@@ -216,9 +266,9 @@ def _decode(w: Writer, atom: Atom, p: Panel, to: V, pitch: int) -> None:
         for v in range(0, pitch, w.lanes):
             words = decoder.words(start, v)
             row = w.address(to, (u, v), (p.deep // atom.pack * pitch * atom.size, atom.size))
-            for t in range(p.deep // 2):
-                for half, b in enumerate(decoder.pair(words, t)):
-                    line = t if atom.pack == 2 else 2 * t + half
+            for t in range(p.deep // deep):
+                for half, b in enumerate(decoder.step(words, t)):
+                    line = lines * t + half
                     f.store(b, f.pointer(row, line * pitch * atom.size), atom.size)
 
     f.loop(0, units(w, p), 1, unit)
@@ -226,7 +276,10 @@ def _decode(w: Writer, atom: Atom, p: Panel, to: V, pitch: int) -> None:
 
 def _multiply_add(w: Writer, atom: Atom, a: V, b: V, c: V) -> V:
     f = w.f
-    if atom == Atom("i32", 2):
+    if atom == BYTES:
+        x, y = f.recast(a, "i8", 4 * w.lanes), f.recast(b, "i8", 4 * w.lanes)
+        return f.call("llvm.x86.avx512.vpdpbusd.512", "i32", w.lanes, c, y, x)
+    if atom == SIXTEENS:
         x, y = f.recast(a, "i16", 2 * w.lanes), f.recast(b, "i16", 2 * w.lanes)
         if w.lanes == 16 and "avx512vnni" in w.features:
             return f.call("llvm.x86.avx512.vpdpwssd.512", "i32", w.lanes, c, x, y)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tilec.codegen.cpu import memory, pointwise
-from tilec.codegen.cpu.atoms import Atom, Rows
+from tilec.codegen.cpu.atoms import BYTES, Atom, Rows
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.packing import pack_rows
 from tilec.codegen.cpu.stream import Panel, panel, scattered
 from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
 from tilec.ir.core import Op, Value
-from tilec.ir.dtype import bf16, f32
+from tilec.ir.dtype import bf16, f32, i8
 from tilec.ir.ops import arith, shape
 from tilec.ir.ops import memory as mem
 from tilec.ir.ops.cast import Cast
@@ -20,6 +20,7 @@ from tilec.ir.ops.reduce import Dot
 
 Env = Mapping[Value, Lazy | Coordinates | Tensor]
 Made = Mapping[Value, Op]
+_NATIVE = {Atom("float", 2): bf16, Atom("float", 1): f32, BYTES: i8}  # what is read as it lies
 SMALL = 1 << 15  # elements that one thread copies faster than others wake up
 MOST = 1 << 28  # bytes of copies; beyond, each task copies what it needs
 
@@ -119,7 +120,7 @@ def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: 
 def _in_place(w: Writer, atom: Atom, t: Tensor, m: Coordinates, k: Coordinates,
               multiple: int) -> Rows | None:  # fmt: skip
     """A few rows of memory that are already what the instruction reads."""
-    native = t.dtype == (bf16 if atom.pack == 2 else f32) and atom.kind == "float"
+    native = t.dtype == _NATIVE.get(atom)
     even = t.shape[1] % multiple == 0 and (k.multiple % multiple == 0 or k.multiple >= t.shape[1])
     if not native or not even or t.shape[0] > 6 or t.records is not None:
         return None
@@ -128,7 +129,7 @@ def _in_place(w: Writer, atom: Atom, t: Tensor, m: Coordinates, k: Coordinates,
 
 
 def _copied(w: Writer, copies: Copies, new: Copy, m: Coordinates, k: Coordinates) -> Rows | None:
-    made = None if new.tensor.records is not None else copies.of(new)
+    made = copies.of(new)
     if made is None:
         return None
     step, _ = w.f.divided(k.start, made.step)
@@ -169,15 +170,17 @@ def _cast(w: Writer, op: Cast, x: Lazy) -> Lazy:
 def right(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> Panel | None:
     """The second operand in a stream of codes, if it is one: w.T of (codes or codes - mid)."""
     turned = made.get(op.b)
-    if atom.kind != "float" or not isinstance(turned, shape.Transpose):
+    if (atom.kind != "float" and atom != BYTES) or not isinstance(turned, shape.Transpose):
         return None
     value, mid = made.get(turned.a), 0
+    if isinstance(value, Cast) and isinstance(made.get(value.a), arith.Sub):
+        value = made.get(value.a)  # a difference of whole numbers that fits fewer bits
     if isinstance(value, arith.Sub):
         constant_ = made.get(value.b)
         if not isinstance(constant_, shape.Full):
             return None
         value, mid = made.get(value.a), int(constant_.value)
-    codes = made.get(value.a) if isinstance(value, Cast) else None
+    codes = made.get(value.a) if isinstance(value, Cast) else value
     if not isinstance(codes, mem.Load) or len(codes.indices) != 2:
         return None
     tensor, n, k = (env[v] for v in (codes.mem, *codes.indices))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilec.codegen.cpu import numbers
-from tilec.codegen.cpu.atoms import Atom, Rows
+from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, Rows
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.tiles import Index, Lazy, Writer
 from tilec.ir.dtype import bf16
+
+OFFSET = 128  # what makes signed bytes unsigned, as the second operand of BYTES is
 
 
 def padded(w: Writer, k: Number, by: int) -> Number:
@@ -17,9 +19,10 @@ def padded(w: Writer, k: Number, by: int) -> Number:
 
 
 def _value(w: Writer, atom: Atom, x: Lazy, v: V) -> V:
-    """An operand's value in the type of the instruction: i16, bf16 bits, or the accumulator's."""
-    if atom == Atom("i32", 2):
-        return w.f.convert("trunc", v, "i16")
+    """An operand's value in the type of the instruction: a whole number, bf16 bits, or the
+    accumulator's."""
+    if atom in (BYTES, SIXTEENS):
+        return w.f.convert("trunc", v, f"i{8 * atom.item}")
     if atom.pack == 2:
         if not x.dtype.is_float:
             v = w.f.convert("sitofp", v, "float")
@@ -42,13 +45,24 @@ def pack_rows(w: Writer, atom: Atom, a: Lazy, to: Rows, deep: int) -> None:
         _value(w, atom, a, a.at(i, n)), w.address(to.at, i, (to.stride, item))))  # fmt: skip
 
 
+def _column_value(w: Writer, atom: Atom, x: Lazy, v: V) -> V:
+    """A second operand's value in the type of the instruction."""
+    v = _value(w, atom, x, v)
+    if atom == BYTES and x.dtype.kind == "int":
+        return w.f.binary("xor", v, constant("i8", -OFFSET, v.lanes))
+    return v
+
+
 def _last(w: Writer, k: Number) -> Number:
     """The number of the last pair of k."""
     return w.f.divided(w.f.plus(k, -1), 2)[0]
 
 
 def pack_columns(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
-    """A tile as rows of k (of pairs of k), `pitch` columns apart; the last pair may end in 0."""
+    """A tile as rows of k (of pairs, of fours), `pitch` columns apart; the last pair may end in 0.
+
+    What follows the last k of a four is not set: the first operand has zeros there.
+    """
     k, n = b.shape
     if atom.pack == 2 and not (isinstance(k, int) and k % 2 == 0):
         w.f.loop(
@@ -65,21 +79,21 @@ def pack_columns(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
         return
 
     def put(index: Index, lanes: int) -> None:
-        v = _value(w, atom, b, b.at(index, lanes))
+        v = _column_value(w, atom, b, b.at(index, lanes))
         if atom.pack == 1:
             w.f.store(v, w.address(to, index, (pitch * atom.size, atom.size)))
             return
         for i in range(lanes):
-            w.f.store(w.f.lane(v, i), _half_place(w, to, pitch, index[0], w.f.plus(index[1], i)))
+            place = _place(w, atom, to, pitch, (index[0], w.f.plus(index[1], i)))
+            w.f.store(w.f.lane(v, i), place)
 
     w.each((k, n), put)
 
 
-def _half_place(w: Writer, to: V, pitch: int, row: Number, column: Number) -> V:
-    """The address of one of a pair of bf16."""
-    r = w.f.number(row)
-    pair, odd = w.f.binary("lshr", r, constant("i64", 1)), w.f.binary("and", r, constant("i64", 1))
-    return w.address(to, (pair, column, odd), (pitch * 4, 4, 2))
+def _place(w: Writer, atom: Atom, to: V, pitch: int, at: Index) -> V:
+    """The address of one of the values of k in a lane."""
+    group, rest = w.f.divided(w.f.number(at[0]), atom.pack)
+    return w.address(to, (group, at[1], rest), (pitch * atom.size, atom.size, atom.item))
 
 
 def _turned(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
@@ -91,17 +105,14 @@ def _turned(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
     whole_k = k - k % deep if isinstance(k, int) else f.binary("and", k, constant("i64", -deep))
 
     def one(row: Number, column: Number) -> None:
-        v = _value(w, atom, b, b.at((row, column), 1))
-        if atom.pack == 1:
-            f.store(v, w.address(to, (row, column), (pitch * atom.size, atom.size)))
-            return
-        f.store(v, _half_place(w, to, pitch, row, column))
+        v = _column_value(w, atom, b, b.at((row, column), 1))
+        f.store(v, _place(w, atom, to, pitch, (row, column)))
 
     def square(n0: V, k0: V) -> None:
         rows = [_vector(w, atom, b, k0, f.plus(n0, j)) for j in range(side)]
-        pair = f.binary("lshr", k0, constant("i64", atom.pack - 1))
+        group, _ = f.divided(k0, atom.pack)
         for i, v in enumerate(_transposed(w, rows)):
-            f.store(v, w.address(to, (f.plus(pair, i), n0), (pitch * atom.size, atom.size)))
+            f.store(v, w.address(to, (f.plus(group, i), n0), (pitch * atom.size, atom.size)))
 
     def edge(start_n: Number, start_k: Number, stop_k: Number) -> None:
         f.loop(start_n, n, 1, lambda c: f.loop(start_k, stop_k, 1, lambda r: one(r, c)))
@@ -114,15 +125,18 @@ def _turned(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
 
 
 def _vector(w: Writer, atom: Atom, b: Lazy, k0: V, column: Number) -> V:
-    """One column's next values of k, a lane each (pairs of bf16 are one lane)."""
+    """One column's next values of k, a lane each (pairs and fours of them are one lane)."""
     assert b.across is not None
     parts = [
-        _value(w, atom, b, b.across((w.f.plus(k0, i * w.lanes), column), w.lanes))
+        _column_value(w, atom, b, b.across((w.f.plus(k0, i * w.lanes), column), w.lanes))
         for i in range(atom.pack)
     ]
     if atom.pack == 1:
         return parts[0]
-    return w.f.recast(w.f.shuffle(parts[0], parts[1], range(2 * w.lanes)), "i32", w.lanes)
+    while len(parts) > 1:
+        halves = zip(parts[::2], parts[1::2], strict=True)
+        parts = [w.f.shuffle(a, b, range(2 * a.lanes)) for a, b in halves]
+    return w.f.recast(parts[0], "i32", w.lanes)
 
 
 def _transposed(w: Writer, rows: Sequence[V]) -> list[V]:

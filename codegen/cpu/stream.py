@@ -136,8 +136,10 @@ class Words:
 class Decoder:
     """Vectors of decoded pairs of a unit: `pack` 2 as bf16 pairs, 1 as two vectors of floats."""
 
+    offset = 0
+
     def __init__(self, w: Writer, p: Panel, pack: int) -> None:
-        self.w, self.records, self.mid, self.pack = w, p.records, p.mid, pack
+        self.w, self.panel, self.mid, self.pack = w, p, p.mid, pack
         codes = p.records.codes
         assert codes is not None
         self.codes = codes
@@ -149,9 +151,9 @@ class Decoder:
 
     def words(self, unit: V, first: int) -> Words:
         """The words of a unit, for the columns from `first` on."""
-        return Words(self.w, self.records, unit, first)
+        return Words(self.w, self.panel.records, unit, first)
 
-    def pair(self, words: Words, t: int) -> tuple[V, ...]:
+    def step(self, words: Words, t: int) -> tuple[V, ...]:
         """The t-th pair of k: (bf16 pairs as i32,) or (floats of even k, floats of odd k)."""
         f = self.w.f
         if not self.table:

@@ -63,18 +63,20 @@ class Argmax(Reduction, name="argmax"):
 
 
 class Dot(Op, name="dot"):
-    """out[i, j] = acc[i, j] + scale[j] * sum_k a[i, k] * b[k, j], exact, then rounded once
+    """out[i, j] = acc[i, j] + row_scale[i] * scale[j] * sum_k a[i, k] * b[k, j], rounded once
 
-    The result has acc's dtype; without `scale`, which has it too, the sum is added as it is. The
-    operands may differ in dtype. A back end accumulates in `acc`'s dtype in an order of its
-    own: it stays within K * eps(acc) * sum_k |a||b| of this, and equals it where every partial sum
-    is exact.
+    The result has acc's dtype, which the scales have too; a scale that is absent is 1. The operands
+    may differ in dtype. Whole numbers of at most 8 bits are summed in i32 whatever acc is: beside
+    scales it may be f32. A back end accumulates in an order of its own: it stays within
+    K * eps(acc) * |row_scale| * |scale| * sum_k |a||b| of this, and equals it where every partial
+    sum is exact.
     """
 
     a: Value
     b: Value
     acc: Value
     scale: Value | None = None
+    row_scale: Value | None = None
 
     def infer(self) -> Type:
         a, b, acc = (tile("dot", v) for v in (self.a, self.b, self.acc))
@@ -89,17 +91,30 @@ class Dot(Op, name="dot"):
             raise TileError(
                 f"dot: the accumulator {acc} is not {Tile((a.shape[0], b.shape[1]), acc.dtype)}"
             )
-        if acc.dtype != accumulator(a.dtype, b.dtype):
+        expected = accumulator(a.dtype, b.dtype)
+        scaled = self.scale is not None and whole_bytes(a.dtype, b.dtype) and acc.dtype == f32
+        if acc.dtype != expected and not scaled:
             raise TileError(f"dot: {a.dtype} and {b.dtype} accumulate in "
-                            f"{accumulator(a.dtype, b.dtype)}, not {acc.dtype}")  # fmt: skip
-        expected = Tile(acc.shape[1:], acc.dtype)
-        if self.scale is not None and self.scale.type != expected:
-            raise TileError(f"dot: the scale is {self.scale.type}, not {expected}")
+                            f"{expected}, not {acc.dtype}")  # fmt: skip
+        if self.row_scale is not None and self.scale is None:
+            raise TileError("dot: a scale of rows without one of columns")
+        for scale, size in ((self.scale, acc.shape[1:]), (self.row_scale, acc.shape[:1])):
+            if scale is not None and scale.type != Tile(size, acc.dtype):
+                raise TileError(
+                    f"dot: the scale is {scale.type}, not {Tile(size, acc.dtype)}")  # fmt: skip
         return acc
 
-    def evaluate(self, a: Array, b: Array, acc: Array, scale: Array | None = None) -> Array:
+    def evaluate(self, a: Array, b: Array, acc: Array, scale: Array | None = None,
+                 row_scale: Array | None = None) -> Array:  # fmt: skip
         product = np.ascontiguousarray(a) @ np.ascontiguousarray(b)
-        return acc + (product if scale is None else product * scale)
+        if scale is not None:
+            product = product * scale
+        return acc + (product if row_scale is None else product * row_scale[:, None])
+
+
+def whole_bytes(*types: DType) -> bool:
+    """Whether these are all whole numbers of at most 8 bits, whose products are summed in i32."""
+    return all(t.is_integer and t.bits <= 8 for t in types)
 
 
 def accumulator(a: DType, b: DType) -> DType:
