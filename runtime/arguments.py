@@ -53,6 +53,16 @@ class TensorArgument:
     writable: bool
     aligned: bool
 
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie one after the other, row by row."""
+        expected = 1
+        for n, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if n > 1 and stride != expected:
+                return False
+            expected *= n
+        return True
+
 
 @dataclass(frozen=True)
 class PackedArgument:

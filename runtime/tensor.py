@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from tilec.ir import calibrated, fit
-from tilec.ir.dtype import Array
+from tilec.ir.dtype import BY_NAME, Array
 from tilec.ir.errors import TileError
 from tilec.ir.fit import Fit, Rule
 from tilec.ir.format import Format
+from tilec.ir.named import dynamic as dynamic_format
 from tilec.ir.named import named
-from tilec.ir.packing import Each, Layout, default_layout
+from tilec.ir.packing import Each, Layout, Plain, default_layout
 from tilec.ir.scaled import Parts, Scaled
 from tilec.ir.stream import Stream
+from tilec.runtime.arguments import TensorArgument, describe
 from tilec.runtime.packed import PackedHandle
 
 _numbers = count(1)
@@ -104,6 +106,33 @@ def quantize(weight: Any, format: Format | str, *, inputs: Any = None, search: b
     else:
         parts = calibrated.encode(format, x, _array(inputs), how)
     return packed(format, parts, x.shape, layout)
+
+
+def dynamic(tensor: Any, format: Format | str) -> PackedTensor:
+    """A dense tensor [..., K] of floats that kernels round to a scaled format when they start.
+
+    The tensor (numpy or torch) is not copied: each launch rounds what it then holds, by the rule of
+    `ir.dynamic.Dynamic`. Raises TileError for a tensor that is not contiguous or has no floats, and
+    for a format that is not scaled or has zero points.
+    """
+    inner = named(format) if isinstance(format, str) else format
+    seen = describe(tensor)
+    if not isinstance(seen, TensorArgument):
+        raise TileError(f"dynamic: expected a tensor of floats, not {tensor!r}")
+    made = dynamic_format(inner, BY_NAME[seen.dtype])
+    if not seen.contiguous:
+        raise TileError(f"dynamic: the tensor is not contiguous (strides {list(seen.strides)})",
+                        hint="make a copy")  # fmt: skip
+    return PackedTensor(made, tuple(seen.shape), Plain(), [_memory(tensor)])
+
+
+def _memory(tensor: Any) -> Array:
+    """The memory of a numpy array or torch tensor on the CPU."""
+    if isinstance(tensor, np.ndarray):
+        return tensor
+    from torch import uint8
+
+    return tensor.detach().view(uint8).numpy()
 
 
 def doubles(given: Any) -> Array:

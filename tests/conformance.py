@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 
 from tilec.ir.core import Block, Builder, Func, Op, Value
-from tilec.ir.dtype import FLOATS, INTEGERS, Array, DType, boolean, i8, i32, u8, u32
+from tilec.ir.dtype import FLOATS, INTEGERS, Array, DType, boolean, i8, i16, i32, u8, u32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Sym
 from tilec.ir.format import Dense
@@ -157,13 +157,18 @@ def reductions() -> Iterator[Case]:
 
 
 def tiled_dot(
-    t: DType, dims: tuple[int, int, int], tiles: tuple[int, int, int], turned: bool
-) -> Case:
-    """out[M, N] = x[M, K] @ w, w given as [N, K] if `turned`, on small whole numbers: exact."""
+    t: DType, dims: tuple[int, int, int], tiles: tuple[int, int, int], turned: bool,
+    other: DType | None = None,
+) -> Case:  # fmt: skip
+    """out[M, N] = x[M, K] @ w, w of `other` given as [N, K] if `turned`.
+
+    Bytes are any, all else are small whole numbers: every sum is exact.
+    """
     (m, n, k), (mt, nt, kt) = dims, tiles
-    acc_dtype = reduce.accumulator(t, t)
+    u = other or t
+    acc_dtype = reduce.accumulator(t, u)
     x = Value(Memory((m, k), Dense(t)), "x0")
-    w = Value(Memory((n, k) if turned else (k, n), Dense(t)), "x1")
+    w = Value(Memory((n, k) if turned else (k, n), Dense(u)), "x1")
     y = Value(Memory((m, n), Dense(acc_dtype)), "out")
     sm, sn, sk = (Value(Span(d, Sym(s)), s) for d, s in ((m, "m"), (n, "n"), (k, "k")))
     b, inner = Builder(), Builder()
@@ -180,18 +185,27 @@ def tiled_dot(
     b.add(memory.Store(y, (sm, sn), loop.result))
     grid = control.Grid((m, n), (Sym("m"), Sym("n")), (mt, nt), Block((sm, sn), tuple(b.ops)))
     rng = np.random.default_rng(3)
-    low = 0 if t.kind == "uint" else -3
     data = {
-        "x0": rng.integers(low, 4, (m, k)),
-        "x1": rng.integers(low, 4, (n, k) if turned else (k, n)),
+        "x0": _factors(t, (m, k), rng),
+        "x1": _factors(u, (n, k) if turned else (k, n), rng),
     }
-    data = {name: v.astype(t.carrier) for name, v in data.items()}
-    name = f"dot-{t}-{m}x{n}x{k}-{mt}x{nt}x{kt}{'-turned' if turned else ''}"
+    types = t if other is None else f"{t}-{other}"
+    name = f"dot-{types}-{m}x{n}x{k}-{mt}x{nt}x{kt}{'-turned' if turned else ''}"
     return Case(name, Func("k", Block((x, w, y), (grid,))), data, acc_dtype, (m, n))
+
+
+def _factors(t: DType, size: tuple[int, int], rng: np.random.Generator) -> Array:
+    if t.is_integer and t.bits == 8:
+        return rng.integers(int(t.low), int(t.high) + 1, size).astype(t.carrier)
+    return rng.integers(0 if t.kind == "uint" else -3, 4, size).astype(t.carrier)
 
 
 def dots() -> Iterator[Case]:
     """Products of every dtype, with tiles that do and do not divide."""
+    for t, u in ((i8, u8), (u8, i8), (i8, i16)):
+        for turned in (False, True):
+            yield tiled_dot(t, (13, 37, 29), (8, 16, 12), turned, u)
+            yield tiled_dot(t, (7, 48, 200), (7, 48, 130), turned, u)
     for t in BYTES:
         if t is not boolean:
             for turned in (False, True):

@@ -21,7 +21,7 @@ from tilec.ir.named import QUANTISED, named, scaled
 from tilec.lang.builtins import BUILTINS
 from tilec.lang.expressions import Builtin
 from tilec.lang.python import Tensor, inline_of
-from tilec.runtime.tensor import PackedTensor, quantize
+from tilec.runtime.tensor import PackedTensor, dynamic, quantize
 
 f64, f32, f16, bf16, e4m3, e5m2 = (
     BY_NAME[n] for n in ("f64", "f32", "f16", "bf16", "e4m3", "e5m2")
@@ -41,6 +41,7 @@ __all__ = [
     "PackedTensor",
     "Tensor",
     "TileError",
+    "dynamic",
     "fn",
     "format",
     "kernel",

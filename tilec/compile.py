@@ -176,14 +176,11 @@ class Kernel:
         if not isinstance(seen, TensorArgument):
             dims = ", ".join(map(str, spec.dims))
             raise TileError(f"{self.name}: `{name}` is {arg!r}, expected a tensor [{dims}]")
-        expected = 1
-        for n, stride in zip(reversed(seen.shape), reversed(seen.strides), strict=True):
-            if n > 1 and stride != expected:
-                raise TileError(
-                    f"{self.name}: `{name}` is not contiguous (strides {list(seen.strides)})",
-                    hint="make a copy",
-                )
-            expected *= n
+        if not seen.contiguous:
+            raise TileError(
+                f"{self.name}: `{name}` is not contiguous (strides {list(seen.strides)})",
+                hint="make a copy",
+            )
         if not seen.aligned:
             raise TileError(
                 f"{self.name}: `{name}` is not aligned to its elements", hint="make a copy"

@@ -53,13 +53,12 @@ class _Module:
             f'"prefer-vector-width"="{width}" "min-legal-vector-width"="{width}"'
         )
         self.declared: set[str] = set()
-        stores = (op.mem for op in func.walk() if isinstance(op, Store))
         self.own: dict[Value, int] = {}  # bytes into the shared memory
         used = 0
         for p in func.params[len(params) :]:
             self.own[p] = used
             used += -(-_size(p) // 64) * 64
-        self.copies = Copies(frozenset(stores), used)
+        self.copies = Copies(used)
         self.writers: list[Writer] = []
         self.workspace = 0
 
@@ -94,6 +93,7 @@ class _Module:
     def _part(self, name: str, before: list[Op], op: Op) -> tuple[Function, int]:
         f = Function(name, CHUNK, self.declared)
         w = self._writer(f)
+        self.copies.enter(frozenset(o.mem for o in [op, *_inside(op)] if isinstance(o, Store)))
         walker = Walker(w, self._arguments(w), often(self.func.body), self.copies)
         for earlier in before:
             walker.op(earlier)
@@ -167,6 +167,10 @@ def _parts(body: Block) -> list[tuple[list[Op], Op]]:
         if op.results:
             before.append(op)
     return parts
+
+
+def _inside(op: Op) -> list[Op]:
+    return [o for block in op.blocks for o in block.walk()]
 
 
 def _spans(walker: Walker, op: Grid, chunk: V) -> int:

@@ -65,25 +65,35 @@ class Copy:
 
 @dataclass
 class Copies:
-    """The copies that the tasks of a kernel share; `written` memory is never copied ahead."""
+    """The copies that the tasks of a kernel share, made before the part that reads them.
 
-    written: frozenset[Value]
+    Memory that the part itself writes is not copied ahead, nor is an older copy of it used again.
+    """
+
     reserved: int = 0  # bytes before the first copy
     repeated: bool = False  # whether several tasks read the same rows
     made: list[Copy] = field(default_factory=list[Copy])
+    written: frozenset[Value] = frozenset()
+    stale: set[Value] = field(default_factory=set[Value])
 
     @property
     def used(self) -> int:
         """Bytes of all copies."""
         return self.reserved + sum(-(-c.size // 64) * 64 for c in self.made)
 
+    def enter(self, written: frozenset[Value]) -> None:
+        """Go on to a part of the kernel that writes this memory."""
+        self.stale |= {c.tensor.param for c in self.made if c.tensor.param in written}
+        self.written = written
+
     def of(self, new: Copy) -> Copy | None:
         """The copy that is like this one, made if it pays."""
+        param = new.tensor.param
         for c in self.made:
-            if c.key == new.key:
+            if c.key == new.key and param not in self.stale:
                 return c
-        written = new.tensor.param in self.written
-        if not self.repeated or written or self.used + new.size > MOST:
+        barred = param in self.written or param in self.stale
+        if not self.repeated or barred or self.used + new.size > MOST:
             return None
         self.made.append(new)
         return new

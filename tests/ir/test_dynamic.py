@@ -1,0 +1,67 @@
+"""The format of operands that a kernel rounds: its rule, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import tilec as tc
+from tilec.ir.errors import TileError
+from tilec.ir.named import named
+
+
+def test_the_rule_in_numbers():
+    """amax / 127, the nearest code; groups apart; a row of zeros stays one."""
+    x = np.array([[1.27, -0.635, 0.0, 0.004], [0, 0, 0, 0]], np.float32)
+    a = tc.dynamic(x, "int8<scale=f32>")
+    step = np.float32(np.float32(1.27) / np.float32(127))
+    assert np.array_equal(a.dequantize()[0], np.float32([127, -64, 0, 0]) * step)
+    assert not a.dequantize()[1].any()
+    two = tc.dynamic(x, "int8<group=2, scale=f32>").dequantize()
+    assert two[0, 3] == np.float32(0.004)
+
+
+def test_error_is_that_of_rounding():
+    """Uniform steps of amax / 127 leave an error of step / sqrt(12) an element."""
+    x = np.random.default_rng(0).standard_normal((64, 512)).astype(np.float32)
+    y = tc.dynamic(x, "int8<scale=f32>").dequantize()
+    step = np.abs(x).max(1, keepdims=True) / 127
+    ratio = np.sqrt(np.mean(((y - x) / step) ** 2)) * np.sqrt(12)
+    assert 0.98 < ratio < 1.02
+
+
+def test_text_reads_back():
+    for text in (
+        "dynamic<int8<channel, scale=f32>, bf16>",
+        "dynamic<e4m3<group=128, scale=f32>, f32>",
+    ):
+        assert str(named(text)) == text
+        assert named(str(named(text))) == named(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dynamic<uint8>", "signed codes without a zero"),
+        ("dynamic<int8<zero=int>>", "signed codes without a zero"),
+        ("dynamic<int8<tensor>>", "a scale for a row"),
+        ("dynamic<int8<rows=4, group=4>>", "a scale for a row"),
+        ("dynamic<int8<group=32, scale=e8m0>>", "a scale in f32, f16 or bf16"),
+        ("dynamic<f16>", "expected a scaled format"),
+        ("dynamic<int8, i8>", "has floats, not i8"),
+        ("dynamic<int8, f16, f16>", "expected dynamic<FORMAT, f32>"),
+    ],
+)
+def test_refused(text, message):
+    with pytest.raises(TileError, match=message):
+        named(text)
+
+
+def test_refused_tensors():
+    with pytest.raises(TileError, match="not contiguous"):
+        tc.dynamic(np.zeros((4, 8), np.float32).T, "int8<scale=f32>")
+    with pytest.raises(TileError, match="has floats, not i32"):
+        tc.dynamic(torch.zeros(4, 8, dtype=torch.int32), "int8<scale=f32>")
+    with pytest.raises(TileError, match="expected a tensor"):
+        tc.dynamic(3.0, "int8<scale=f32>")
