@@ -109,6 +109,11 @@ class Op:
         """The names of the fields that are an `operand`, a `block` or an `attribute`."""
         return _fields(cls)[kind]
 
+    @classmethod
+    def optional(cls) -> frozenset[str]:
+        """The names of the fields that are absent unless given."""
+        return frozenset(n for n, f in cls.__dataclass_fields__.items() if f.default is None)
+
     @property
     def operands(self) -> tuple[Value, ...]:
         found: list[Value] = []

@@ -14,7 +14,7 @@ from tilec.ir import extent
 from tilec.ir.core import Block, Func, Op, Value
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Extent, Sym
+from tilec.ir.extent import Extent
 from tilec.ir.ops import control, memory, shape
 from tilec.ir.types import Tile
 
@@ -60,8 +60,8 @@ class _Run:
             case control.If():
                 return self.block(op.then if env[op.condition] else op.otherwise, env)
             case memory.Store():
-                rest = (*op.indices, op.value)
-                op.evaluate(env[op.mem], *(env[v] for v in rest))
+                mask = None if op.mask is None else env[op.mask]
+                op.evaluate(env[op.mem], tuple(env[v] for v in op.indices), env[op.value], mask)
                 return ()
             case _:
                 return (self.value(op, env),)
@@ -73,8 +73,10 @@ class _Run:
                 out = op.evaluate(tuple(map(self.known, op.shape)))
             case shape.Iota():
                 out = op.evaluate((self.known(op.size),))
-            case shape.Size() | memory.Whole():
+            case shape.Size():
                 return op.evaluate(self.known(op.dim))
+            case memory.Whole():
+                return op.evaluate(self.known(op.dim if op.size is None else op.size))
             case shape.Broadcast():
                 out = op.evaluate(operands[0], tuple(map(self.known, op.shape)))
             case shape.Slice():
@@ -86,10 +88,15 @@ class _Run:
         result = op.result.type
         return result.dtype.round(np.asarray(out)) if isinstance(result, Tile) else out
 
-    def tiles(self, dim: Extent, size: Sym, tile: int | None, stop: int | None) -> Iterator[range]:
+    def tiles(
+        self, dim: Extent, size: Extent, tile: int | None, stop: int | None
+    ) -> Iterator[range]:
         """The spans of one loop; while one is in use its size symbol is the clipped extent."""
         end = self.known(dim)
         end = end if stop is None else max(0, min(stop, end))
+        if isinstance(size, int):
+            yield from (range(start, start + size) for start in range(0, end, tile or size))
+            return
         step = tile or self.dims.get(f"{size}.tile") or max(end, 1)
         for start in range(0, end, step):
             span = range(start, min(start + step, end))

@@ -184,6 +184,8 @@ class _Reader:
     def operands(self, cls: type[Op], scope: Scope) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for i, name in enumerate(cls.fields("operand")):
+            if name in cls.optional() and self.peek() != ("," if i else "%"):
+                break
             if i:
                 self.take(",")
             match self.peek():

@@ -1,4 +1,7 @@
-"""The IR as text. `ir.parse` reads it back: `show(parse(show(f))) == show(f)`."""
+"""The IR as text. `ir.parse` reads it back: `show(parse(show(f))) == show(f)`.
+
+An operand that is absent is `_`, and nothing at the end; so is an attribute whose default is none.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,12 @@ def _body(block: Block, names: _Names, indent: str) -> Iterator[str]:
 
 
 def _op(op: Op, names: _Names, indent: str) -> Iterator[str]:
-    operands = ", ".join(_operand(getattr(op, n), names) for n in op.fields("operand"))
-    attributes = ", ".join(f"{k} = {attribute(v)}" for k, v in op.attributes.items())
+    given = [getattr(op, n) for n in op.fields("operand")]
+    while given and given[-1] is None:
+        given.pop()
+    operands = ", ".join(_operand(v, names) for v in given)
+    said = {k: v for k, v in op.attributes.items() if v is not None or k not in op.optional()}
+    attributes = ", ".join(f"{k} = {attribute(v)}" for k, v in said.items())
     line = f"{op.name} {operands}".rstrip() + (f" {{{attributes}}}" if attributes else "")
     blocks = op.blocks
     results = ", ".join(f"%{len(names.of) + i}" for i in range(len(op.results)))

@@ -11,7 +11,7 @@ from typing import Literal
 
 from tilec.ir.core import Block, Func, Op, Value
 from tilec.ir.errors import Loc, TileError
-from tilec.ir.extent import mentioned, names
+from tilec.ir.extent import Sym, mentioned, names
 from tilec.ir.ops.control import For, Grid
 from tilec.ir.types import Memory, Tile, Type, symbols
 
@@ -107,9 +107,9 @@ def _known(where: str, found: frozenset[str], known: frozenset[str], loc: Loc | 
 def _sizes(op: Op) -> tuple[str, ...]:
     match op:
         case Grid():
-            return tuple(s.text for s in op.sizes)
+            return tuple(s.text for s in op.sizes if isinstance(s, Sym))
         case For():
-            return (op.size.text,)
+            return (op.size.text,) if isinstance(op.size, Sym) else ()
         case _:
             return ()
 

@@ -5,6 +5,7 @@ from tilec.passes import (
     compose,
     decode_elements,
     lower_formats,
+    pad,
     specialise,
     tile,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "compose",
     "decode_elements",
     "lower_formats",
+    "pad",
     "parse_pipeline",
     "register",
     "run",

@@ -98,8 +98,8 @@ class _Chooser:
             if isinstance(op, control.Grid):
                 changed["tiles"] = self.grid(op)
             if isinstance(op, control.For) and op.tile is None:
-                most = self.roles.get(op.size.text, self.limits.depth)
-                changed["tile"] = self.sizes.get(op.size.text) or _clipped(op.dim, most)
+                most = self.roles.get(str(op.size), self.limits.depth)
+                changed["tile"] = self.sizes.get(str(op.size)) or _clipped(op.dim, most)
             new = b.add(op.rebuilt(to, **changed))
             to.update(zip(op.results, new.results, strict=True))
         return Block(block.params, tuple(b.ops), tuple(to[v] for v in block.results))
@@ -111,8 +111,8 @@ class _Chooser:
         axes = list(zip(op.dims, op.sizes, op.tiles, strict=True))
         for dim, size, pinned in reversed(axes):
             if pinned is None:
-                most = self.roles.get(size.text, max(1, left))
-                pinned = self.sizes.get(size.text) or _clipped(dim, most)
+                most = self.roles.get(str(size), max(1, left))
+                pinned = self.sizes.get(str(size)) or _clipped(dim, most)
             left //= max(pinned, 1)
             chosen.insert(0, pinned)
         return self.spread(op, chosen)
@@ -126,7 +126,7 @@ class _Chooser:
     def spread(self, op: control.Grid, out: list[int]) -> tuple[int, ...]:
         """Smaller first tiles, where there would be fewer tasks than four a thread."""
         for i, (dim, size, pinned) in enumerate(zip(op.dims, op.sizes, op.tiles, strict=True)):
-            free = pinned is None and size.text not in (*self.sizes, *self.roles)
+            free = pinned is None and str(size) not in (*self.sizes, *self.roles)
             free = free and isinstance(dim, int)
             while free and out[i] > 1 and _tasks(op, out) < 4 * self.threads:
                 out[i] = -(-out[i] // 2)

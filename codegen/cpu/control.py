@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tilec.codegen.cpu import dot, memory, numbers, operands, pointwise, reduce, views
-from tilec.codegen.cpu.atoms import BYTES, choose
+from tilec.codegen.cpu.atoms import BYTES, choose, of_bits
+from tilec.codegen.cpu.bits import in_order
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.operands import Copies
 from tilec.codegen.cpu.tiles import Buffer, Coordinates, Lazy, Tensor, Writer, scalar
@@ -196,9 +197,9 @@ class Walker:
         if atom.pack == 1 and f16 in (ta.dtype, tb.dtype):
             w.remark(op, "products of f16 are computed in f32", "bf16 operands, at twice the rate")
         panel = operands.right(w, op, self.env, self.made, atom)
-        multiple = panel.deep if panel else atom.pack
-        if atom == BYTES:
-            multiple = max(multiple, dot.LINE)
+        if panel and of_bits(atom):
+            atom = in_order(panel)
+        multiple = max(panel.deep if panel else 1, dot.LINE if atom == BYTES else atom.pack)
         a = self.tile(op.a)
         rows = operands.left(w, atom, op, a, self.env, self.made, self.copies, multiple)
         scales = [self._buffer(v) for v in (op.scale, op.row_scale)]
@@ -238,7 +239,7 @@ class Walker:
 
     # -- regions --
 
-    def span(self, dim: Extent, size: Sym, tile: int | None, at: V, end: Number) -> Coordinates:
+    def span(self, dim: Extent, size: Extent, tile: int | None, at: V, end: Number) -> Coordinates:
         """The span of an iteration that starts at `at`; its size symbol is set."""
         if tile is None:
             raise TileError(
@@ -248,7 +249,7 @@ class Walker:
         n: Number = (
             tile if full else self.w.f.least(tile, self.w.f.binary("sub", self.w.f.number(end), at))
         )
-        self.w.sizes[size.text], self.w.most[size.text] = n, tile
+        self.w.sizes[str(size)], self.w.most[str(size)] = n, tile
         return Coordinates(at, n, tile, end != self.w.extent(dim))
 
     def _carry(self, init: tuple[Value, ...]) -> list[Buffer]:

@@ -224,13 +224,13 @@ class Walker:
     def _whole(self, op: mem.Whole) -> None:
         self.text[op.result] = self.p.axis(op.dim).offsets
 
-    def span(self, v: Value, size: Sym, dim: Extent, tile: int | None, start: str) -> None:
+    def span(self, v: Value, size: Extent, dim: Extent, tile: int | None, start: str) -> None:
         """Lines that make the coordinates of a span from where it starts, and their mask."""
         if tile is None:
             raise TileError(f"triton: the tile size `{size}` is not chosen",
                             hint="run the pass `tile` first")  # fmt: skip
         p = self.p
-        least = p.large.get(size.text, 1)
+        least = p.large.get(str(size), 1)
         block = block_of(tile, least)
         offsets = p.fresh(f"offs_{size}")
         p.line(f"{offsets} = {start} + tl.arange(0, {block})")
@@ -242,7 +242,7 @@ class Walker:
         if masks:
             mask = p.fresh(f"mask_{size}")
             p.line(f"{mask} = {bare(' & '.join(masks))}")
-        p.axes[size.text] = Axis(str(block), mask)
+        p.axes[str(size)] = Axis(str(block), mask)
         p.taken.add(f"{offsets}_start")
         if self._starts(v):
             p.line(f"{offsets}_start = {start}")

@@ -1,7 +1,8 @@
 """Structured control: the launch grid, loops over tiles, counted loops, while, if.
 
 The size of a tile is a symbol, the extent in the types of tiles made from the span: `tiles` says
-how many elements it has (None: not chosen yet), but at the end of the dimension it has fewer.
+how many elements it has (None: not chosen yet), but at the end of the dimension it has fewer. After
+the pass `pad` the size is a number: the tile has that many whatever is left of the dimension.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from tilec.ir.core import Block, Op, Trait, Value
 from tilec.ir.dtype import boolean
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Extent, Sym
+from tilec.ir.extent import Extent
 from tilec.ir.types import Span, Tile, Type
 
 INSIDE = Trait.READS | Trait.WRITES  # a region may do either
@@ -40,7 +41,7 @@ class Grid(Op, name="grid", traits=INSIDE):
     """body(spans) for every tile of dims, in any order, at the same time"""
 
     dims: tuple[Extent, ...]
-    sizes: tuple[Sym, ...]
+    sizes: tuple[Extent, ...]
     tiles: tuple[int | None, ...]
     body: Block
 
@@ -59,7 +60,7 @@ class For(Op, name="for", traits=INSIDE):
     """carried = body(span, *carried) for each tile of dim up to `stop`, in order; out = carried"""
 
     dim: Extent
-    size: Sym
+    size: Extent
     tile: int | None
     init: tuple[Value, ...]
     body: Block

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from tilec.ir.core import Op, Trait, Value
-from tilec.ir.dtype import Array
+from tilec.ir.dtype import Array, boolean
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
 from tilec.ir.format import Dense
@@ -20,15 +20,16 @@ Index = range | Array
 
 
 class Whole(Op, name="whole"):
-    """out = every coordinate of a dimension"""
+    """out = the first `size` coordinates of a dimension, as many as it has unless given"""
 
     dim: Extent
+    size: Extent | None = None
 
     def infer(self) -> Type:
-        return Span(self.dim, self.dim)
+        return Span(self.dim, self.dim if self.size is None else self.size)
 
-    def evaluate(self, dim: int) -> range:
-        return range(dim)
+    def evaluate(self, size: int) -> range:
+        return range(size)
 
 
 def accessed(op: str, mem: Value, indices: tuple[Value, ...]) -> Shape:
@@ -81,11 +82,12 @@ class Load(Op, name="load", traits=Trait.READS):
 
 
 class Store(Op, name="store", traits=Trait.WRITES):
-    """mem[indices] = value"""
+    """mem[indices] = value, where mask if there is one"""
 
     mem: Value
     indices: tuple[Value, ...]
     value: Value
+    mask: Value | None = None
 
     def infer(self) -> tuple[Type, ...]:
         shape = accessed("store", self.mem, self.indices)
@@ -95,11 +97,14 @@ class Store(Op, name="store", traits=Trait.WRITES):
             raise TileError(f"store: {self.mem.type} is not dense; only dense tensors are written")
         if self.value.type != expected:
             raise TileError(f"store: the value is {self.value.type}, not {expected}")
+        if self.mask is not None and self.mask.type != Tile(shape, boolean):
+            raise TileError(f"store: the mask is {self.mask.type}, not {Tile(shape, boolean)}")
         return ()
 
-    def evaluate(self, mem: Array, *rest: Index) -> None:
-        *indices, value = rest
-        at, inside = positions(mem.shape, tuple(indices))
+    def evaluate(self, mem: Array, indices: tuple[Index, ...], value: Array,
+                 mask: Array | None) -> None:  # fmt: skip
+        at, inside = positions(mem.shape, indices)
+        inside = inside if mask is None else inside & mask
         where = np.broadcast_to(inside, np.broadcast_shapes(*(a.shape for a in at)) if at else ())
         picked = tuple(np.broadcast_to(a, where.shape)[where] for a in at)
         mem[picked] = np.broadcast_to(value, where.shape)[where]
