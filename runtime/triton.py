@@ -1,6 +1,6 @@
 """Triton source -> machine code for a GPU that need not be there, or a run in an interpreter.
 
-Needs the packages triton and torch, no driver. The disassembler comes with triton.
+Needs the packages triton and torch, no driver.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,7 @@ TYPES = {
     "f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "e4m3": "fp8e4nv",
     "e5m2": "fp8e5", "bool": "i1",
 }  # fmt: skip
-STAGES = ("ttir", "ttgir", "llir", "ptx", "cubin")
+STAGES = ("ttir", "ttgir", "llir", "ptx")
 _RUN = """
 import importlib.util, sys
 import numpy as np, torch
@@ -40,11 +41,23 @@ np.savez(sys.argv[2], **{n: np.asarray(a) for n, a in zip(data.files, arguments)
 """
 
 
+@dataclass(frozen=True)
+class Build:
+    """What triton made: the text of each of STAGES by name, machine code, and the bytes of dynamic
+    shared memory that a launch gives each CTA."""
+
+    stages: Mapping[str, str]
+    cubin: bytes
+    shared: int
+
+    def __getitem__(self, stage: str) -> str:
+        return self.stages[stage]
+
+
 def compile_for(
     source: KernelSource, target: str, constants: Mapping[str, int] | None = None
-) -> dict[str, str | bytes]:
-    """Every stage of a kernel for a target such as sm_90: ttir, ttgir, llir, ptx, sass as text,
-    cubin as bytes.
+) -> Build:
+    """A kernel compiled for a target such as sm_90.
 
     `constants` gives each `BLOCK_` constant its number. Raises TileError where triton is absent,
     refuses the source, or does not know the target.
@@ -58,12 +71,11 @@ def compile_for(
         gpu = triton.backends.compiler.GPUTarget("cuda", capability, 32)
         ast = triton.compiler.ASTSource(kernel, signature, dict(constants or {}), attributes)
         try:
-            asm = triton.compile(ast, target=gpu).asm
+            made = triton.compile(ast, target=gpu)
         except Exception as e:
             raise TileError(f"triton does not compile {source.entry} for {target}: {e}") from e
-        found: dict[str, str | bytes] = {s: asm[s] for s in STAGES}
-        found["sass"] = _disassembled(asm["cubin"], Path(folder))
-    return found
+        stages = {s: made.asm[s] for s in STAGES}
+        return Build(stages, made.asm["cubin"], made.metadata.shared)
 
 
 def interpreted(source: KernelSource, arguments: Mapping[str, Array]) -> dict[str, Array]:
@@ -135,17 +147,3 @@ def _signature(
             types[name] = "i32"
             even.append(name)
     return types, {(names.index(n),): [["tt.divisibility", 16]] for n in even}
-
-
-def _disassembled(cubin: bytes, folder: Path) -> str:
-    """SASS, by the disassembler in triton's package."""
-    triton = _triton()
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "nvdisasm"
-    if not tool.exists():
-        raise TileError("triton's package holds no disassembler, so there is no SASS")
-    file = folder / "kernel.cubin"
-    file.write_bytes(cubin)
-    done = subprocess.run([str(tool), "-c", str(file)], capture_output=True, text=True)
-    if done.returncode:
-        raise TileError(f"nvdisasm fails: {done.stderr}")
-    return done.stdout

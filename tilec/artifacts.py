@@ -25,8 +25,10 @@ from tilec.lang.text import load
 from tilec.passes import Step, parse_pipeline, run
 from tilec.runtime import jit
 from tilec.runtime.tensor import PackedTensor, quantize
+from tilec.sass import Stats, disassembled, stats_of
 
-Artifact = str | bytes
+Artifact = str | bytes | tuple[Stats, ...]
+MACHINE = ("cubin", "sass", "stats")  # what every back end for NVIDIA's GPUs can show
 V4 = "+avx2,+fma,+avx512f,+avx512bw,+avx512vl,+avx512dq"
 TARGETS = {
     "x86-64-v2": "",
@@ -145,14 +147,27 @@ def triton_artifacts(
     from tilec.runtime.triton import STAGES, compile_for
 
     source = triton_source(definition, dims)
-    stages: dict[str, Artifact] = {"source": source.text, "remarks": remarks(source)}
-    known = ("source", *STAGES, "sass", "remarks")
+    made: dict[str, Artifact] = {"source": source.text, "remarks": remarks(source)}
+    known = ("source", *STAGES, *MACHINE, "remarks")
     for e in emits:
         if e not in known:
             raise TileError(f"the triton back end emits {', '.join(known)}, not {e!r}")
-    if not set(emits) <= stages.keys():
-        stages |= compile_for(source, target)
-    return {e: stages[e] for e in emits}
+    if not set(emits) <= made.keys():
+        build = compile_for(source, target)
+        made |= build.stages
+        made |= machine_artifacts(build.cubin, emits, build.shared)
+    return {e: made[e] for e in emits}
+
+
+def machine_artifacts(cubin: bytes, emits: Sequence[str], shared: int) -> dict[str, Artifact]:
+    """Those of MACHINE that are asked for, of a cubin whose launches have so many bytes of dynamic
+    shared memory."""
+    made: dict[str, Artifact] = {"cubin": cubin}
+    if "sass" in emits:
+        made["sass"] = disassembled(cubin, "-c")
+    if "stats" in emits:
+        made["stats"] = stats_of(cubin, dynamic_shared=shared)
+    return made
 
 
 def remarks(source: KernelSource) -> str:

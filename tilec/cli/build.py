@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,12 +32,14 @@ from tilec.cli.report import (
     dims_of,
     progress,
     reported,
+    show_rows,
     types_of,
 )
 from tilec.ir.errors import TileError
 from tilec.lang.kernel import Definition
+from tilec.sass.report import rows, text
 
-SUFFIX = {"ir": "tileir", "asm": "s", "remarks": "txt"}
+SUFFIX = {"ir": "tileir", "asm": "s", "remarks": "txt", "stats": "stats.txt"}
 SOURCE = {"cpu": "ll", "triton": "py"}
 LARGEST = 1 << 31  # multiply-adds that the interpreter is asked to check
 TOLERANCE = 1e-2  # of the norm of a result: more than any order of additions or narrow dtype makes
@@ -53,7 +55,7 @@ def compile_(
     dims: Dims = "",
     types: Types = "",
     emit: Annotated[str, typer.Option(help="cpu: ir,source,asm,remarks; triton: source,ttir,ttgir,"
-                                           "llir,ptx,sass,cubin,remarks.")] = "source",
+                                           "llir,ptx,cubin,sass,stats,remarks.")] = "source",
     out: Annotated[Path | None, typer.Option("-o", help="A folder for the files.")] = None,
     json_: Json = False,
 ) -> None:  # fmt: skip
@@ -69,11 +71,33 @@ def compile_(
         paths = _write(made, definition.signature.name, backend, out)
         answer({"files": paths}) if json_ else typer.echo("\n".join(paths.values()))
     elif json_:
-        answer({e: a if isinstance(a, str) else a.hex() for e, a in made.items()})
+        answer({e: _as_json(a) for e, a in made.items()})
     else:
         for e, a in made.items():
-            title = f"== {e} ==\n" if len(made) > 1 else ""
-            typer.echo(title + (a if isinstance(a, str) else f"{len(a)} bytes; use -o to write it"))
+            if len(made) > 1:
+                typer.echo(f"== {e} ==")
+            _show(a)
+
+
+def _as_json(artifact: Artifact) -> str | list[dict[str, Any]]:
+    if isinstance(artifact, tuple):
+        return [stats.as_json() for stats in artifact]
+    return artifact if isinstance(artifact, str) else artifact.hex()
+
+
+def _show(artifact: Artifact) -> None:
+    if isinstance(artifact, tuple):
+        for stats in artifact:
+            show_rows(rows(stats))
+    else:
+        large = f"{len(artifact)} bytes; use -o to write it"
+        typer.echo(artifact if isinstance(artifact, str) else large)
+
+
+def _as_bytes(artifact: Artifact) -> bytes:
+    if isinstance(artifact, tuple):
+        artifact = text(artifact)
+    return artifact.encode() if isinstance(artifact, str) else artifact
 
 
 def _made(
@@ -94,7 +118,7 @@ def _write(made: Mapping[str, Artifact], name: str, backend: str, out: Path) -> 
         paths: dict[str, str] = {}
         for e, a in made.items():
             path = out / f"{name}.{SOURCE[backend] if e == 'source' else SUFFIX.get(e, e)}"
-            path.write_bytes(a.encode() if isinstance(a, str) else a)
+            path.write_bytes(_as_bytes(a))
             paths[e] = str(path)
         return paths
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from tilec.ir.errors import TileError
 from tilec.ir.format import Format
@@ -46,6 +47,16 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
 def answer(document: object) -> None:
     """The JSON document of a command."""
     typer.echo(json.dumps(document, indent=2))
+
+
+def show_rows(rows: Iterable[tuple[str, str]]) -> None:
+    """A table of names and what there is to say of each."""
+    table = Table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, what in rows:
+        table.add_row(name, what)
+    Console(markup=False).print(table)
 
 
 @contextmanager

@@ -25,9 +25,12 @@ from tilec.ir.ops import cast, control, reduce
 
 pytest.importorskip("triton")
 WRONG_THERE = {"bf16", "e4m3", "e5m2"}
+LACKING = {"tf32"}  # Triton has no values of it
 ULPS = 4.0  # of the functions that are not exact
 REFUSED = (
-    "floats become narrower floats by nearest rounding only",
+    "become narrower floats by nearest rounding only",
+    "no code for stochastic rounding",
+    "no code for values of",
     "no code for casts that saturate to i64",
     "no code for products of",
 )
@@ -82,7 +85,8 @@ def agree(got: Array, want: Array, t: DType, ulps: float) -> Array:
 
 
 def test_equals_the_interpreter(tmp_path: Path) -> None:
-    cases = {c.name: defined(c) for c in all_cases() if not WRONG_THERE & set(c.name.split("-"))}
+    cases = {c.name: defined(c) for c in all_cases()
+             if not (WRONG_THERE | LACKING) & set(c.name.split("-"))}  # fmt: skip
     jobs: list[tuple[str, str, list[Array]]] = []
     for case in cases.values():
         types = {p.hint: p.type.dtype for p in case.func.params}  # type: ignore[union-attr]
