@@ -33,6 +33,16 @@ class Param:
 
 
 @dataclass(frozen=True)
+class Launch:
+    """One kernel of a GPU program: blocks of threads, and bytes of shared memory of each block."""
+
+    entry: str
+    blocks: int
+    threads: int
+    shared: int
+
+
+@dataclass(frozen=True)
 class KernelSource:
     """The text of one specialised kernel.
 
@@ -42,6 +52,8 @@ class KernelSource:
     `void @tilec_parallel(ptr %fn, ptr %args, i64 %chunks)`, which calls
     `void fn(ptr args, i64 chunk, i32 tid)` once for every chunk in 0..chunks-1 and returns when
     all are done, and `i32 @tilec_threads()`, which every tid is below.
+    language "cuda": the `launches` are made one after the other; each kernel takes the parameters
+    in order, then the memory of the program's own.
     `remarks` are what passes and back end could not do, and why.
     """
 
@@ -51,3 +63,4 @@ class KernelSource:
     params: tuple[Param, ...]
     workspace: int = 0
     remarks: tuple[Remark, ...] = ()
+    launches: tuple[Launch, ...] = ()

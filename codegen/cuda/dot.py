@@ -1,0 +1,132 @@
+"""Matrix products: instructions of a warp on fragments, or multiply-adds from shared memory."""
+
+from __future__ import annotations
+
+from tilec.codegen.cuda import exchange, pointwise
+from tilec.codegen.cuda.printer import narrowed
+from tilec.codegen.cuda.tiles import Values, tile
+from tilec.ir.core import Value
+from tilec.ir.dtype import f32, f64, i32
+from tilec.ir.errors import TileError
+from tilec.ir.laid import restricted, sizes_of
+from tilec.ir.layout.atoms import ATOMS, Atom
+from tilec.ir.layout.register import RegisterLayout, local
+from tilec.ir.ops.reduce import Dot
+
+
+def emit(values: Values, op: Dot, name: str) -> None:
+    """Print a product into registers `name`, which are the accumulator's and start as it."""
+    p = values.p
+    p.line(f"{name} = {values.names[op.acc]};")
+    atom = _atom(values, op)
+    into = name
+    if op.scale is not None:
+        t = i32 if tile(op.a).dtype.is_integer and tile(op.b).dtype.is_integer else f32
+        into = p.fresh("sum")
+        layout = values.layouts[op.acc]
+        p.line(f"Share<{pointwise.cpp_type(t)}, {layout.locals}> {into};")
+        p.line(f"fill({into}, [&](u32) {{ return {pointwise.literal(0, t)}; }});")
+    if atom is not None:
+        _fragments(values, op, atom, into)
+    else:
+        _multiply_adds(values, op, into)
+    if op.scale is not None:
+        _scaled(values, op, into, name)
+
+
+def _scaled(values: Values, op: Dot, sums: str, name: str) -> None:
+    """name += sums * scales."""
+    layout = values.layouts[op.acc]
+    term = f"f32({sums}[i])"
+    for scale, axis in ((op.scale, 1), (op.row_scale, 0)):
+        if scale is not None:
+            i = narrowed(layout.local_digits, (axis,), "i")
+            term = f"mul_f32({term}, {values.item(scale, restricted(layout, (axis,)), i)})"
+    values.p.line(f"fill({name}, [&](u32 i) {{ return add_f32({name}[i], {term}); }});")
+
+
+def _atom(values: Values, op: Dot) -> Atom | None:
+    """The instruction whose fragments the operands are, the deepest first."""
+    a, b, c = (values.layouts[v] for v in (op.a, op.b, op.acc))
+    (_, k) = sizes_of(tile(op.a))
+    name = str(tile(op.a).dtype)
+    for atom in sorted(ATOMS.values(), key=lambda x: -x.k):
+        same = atom.instruction == "mma" and atom.m == 16 and not atom.sparse
+        if not same or atom.a_type != name or k % atom.k or atom.b is None:
+            continue
+        deep = k // atom.k
+        high, wide = (x.locals // (y.locals * deep) for x, y in ((a, atom.a), (b, atom.b)))
+        parts = ((a, atom.a, (high, deep)), (b, atom.b, (deep, wide)), (c, atom.c, (high, wide)))
+        if all(_repeats(x, fragment, grid) for x, fragment, grid in parts):
+            return atom
+    return None
+
+
+def _repeats(layout: RegisterLayout, fragment: RegisterLayout, grid: tuple[int, int]) -> bool:
+    """Whether each thread holds a grid of an instruction's fragments, row by row."""
+    try:
+        return (layout / fragment).local_digits == local(*grid).local_digits
+    except TileError:
+        return False
+
+
+def _fragments(values: Values, op: Dot, atom: Atom, into: str) -> None:
+    """Every fragment of the accumulator, over all of k."""
+    p = values.p
+    a, b, c = (values.layouts[v] for v in (op.a, op.b, op.acc))
+    assert atom.b is not None
+    deep = sizes_of(tile(op.a))[1] // atom.k
+    high = a.locals // atom.a.locals // deep
+    wide = b.locals // atom.b.locals // deep
+    assert c.locals // atom.c.locals == high * wide
+    bits = tile(op.a).dtype.bits
+    words = atom.a.locals * bits // 32, atom.b.locals * bits // 32
+    types = ", ".join(pointwise.cpp_type(tile(v).dtype) for v in (op.a, op.b))
+    for i, n in (("k", deep), ("m", high), ("n", wide)):
+        p.unrolled(i, n)
+    left = f"part<{words[0]}>({values.names[op.a]}, (m * {deep} + k) * {words[0]})"
+    right = f"part<{words[1]}>({values.names[op.b]}, (k * {wide} + n) * {words[1]})"
+    p.line(f"mma<{atom.k}, {types}>(part<4>({into}, (m * {wide} + n) * 4), {left}, {right});")
+    for _ in range(3):
+        p.close()
+
+
+def _multiply_adds(values: Values, op: Dot, into: str) -> None:
+    """Both operands through shared memory; every thread sums what its accumulators need."""
+    p, acc = values.p, tile(op.acc)
+    layout = values.layouts[op.acc]
+    a = exchange.parked(op.a)
+    b = exchange.parked(op.b, a.end)
+    p.line("barrier();")
+    exchange.put(values, op.a, a)
+    exchange.put(values, op.b, b)
+    p.line("barrier();")
+    (_, k) = a.sizes
+    p.line(f"for (u32 k = 0; k < {k}; k++) {{")
+    p.depth += 1
+    p.unrolled("i", layout.locals)
+    row, column = (p.coordinate(layout, axis, "i") for axis in (0, 1))
+    left = _element(op.a, a, [row, "k"])
+    right = _element(op.b, b, ["k", column])
+    t = acc.dtype
+    whole = tile(op.a).dtype.is_integer and tile(op.b).dtype.is_integer
+    if t == f64:
+        p.line(f"{into}.set(i, fma_f64({left}, {right}, {into}[i]));")
+    elif whole:
+        wide = "u64" if t.bits == 64 else "u32"
+        kind = pointwise.cpp_type(i32 if t == f32 else t)
+        p.line(f"{into}.set(i, {kind}({wide}({left}) * {wide}({right}) + {wide}({into}[i])));")
+    else:
+        p.line(f"{into}.set(i, fma_f32({left}, {right}, {into}[i]));")
+    p.close()
+    p.close()
+
+
+def _element(v: Value, where: exchange.Parked, at: list[str]) -> str:
+    """An element in shared memory, in the type that is computed in."""
+    t = tile(v).dtype
+    kind = pointwise.cpp_type(t)
+    raw = {1: "u8", 2: "u16", 4: "u32", 8: "u64"}[where.bytes]
+    if t.bits >= 32:
+        return f"load_shared<Number<{kind}>::Carrier>({where.address(at)})"
+    return f"Number<{kind}>::value(load_shared<{raw}>({where.address(at)}))"

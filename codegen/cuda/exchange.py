@@ -1,0 +1,125 @@
+"""Tiles handed from thread to thread through shared memory: conversions, and operands of products.
+
+A tile lies there row by row; rows are a few bytes longer than their elements, so that rows below
+each other begin in different banks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from tilec.codegen.cuda.printer import plus
+from tilec.codegen.cuda.tiles import Values, tile
+from tilec.ir.core import Value
+from tilec.ir.dtype import DType
+from tilec.ir.laid import sizes_of
+from tilec.ir.layout.register import RegisterLayout
+
+LINE = 16  # bytes of the widest access, and what a row is longer by
+
+
+@dataclass(frozen=True)
+class Parked:
+    """A tile in shared memory from `start` on."""
+
+    sizes: tuple[int, ...]
+    bytes: int  # of an element
+    start: int = 0
+
+    @property
+    def pitch(self) -> int:
+        """Bytes from one row to the next."""
+        row = self.sizes[-1] * self.bytes if self.sizes else self.bytes
+        return row + LINE - row % LINE if len(self.sizes) > 1 else row
+
+    @property
+    def end(self) -> int:
+        """The first byte behind it."""
+        size = prod(self.sizes[:-1]) * self.pitch
+        return self.start + -(-size // LINE) * LINE
+
+    def address(self, coordinates: list[str]) -> str:
+        """The shared address of an element."""
+        row = "0"
+        for c, size in zip(coordinates[:-1], self.sizes[:-1], strict=True):
+            row = plus(f"({row}) * {size}" if row != "0" else "0", c)
+        out = f"({row}) * {self.pitch}" if row != "0" else "0"
+        if coordinates:
+            out = plus(out, f"({coordinates[-1]}) * {self.bytes}")
+        return plus("shared" if not self.start else f"shared + {self.start}", out)
+
+
+def element_bytes(t: DType) -> int:
+    """Bytes of an element in shared memory."""
+    return max(1, -(-(8 if t.kind == "bool" else t.bits) // 8))
+
+
+def parked(v: Value, start: int = 0) -> Parked:
+    """Where a tile goes in shared memory."""
+    t = tile(v)
+    return Parked(sizes_of(t), element_bytes(t.dtype), start)
+
+
+def put(values: Values, v: Value, to: Parked) -> None:
+    """Write a tile to shared memory, each element by one thread. Barriers are the caller's."""
+    p, t, layout = values.p, tile(v), values.layouts[v]
+    n = _run(layout, to, t.dtype)
+    first = p.first_copy(layout)
+    if first:
+        p.line(f"if ({first}) {{")
+        p.depth += 1
+    p.unrolled("i", layout.locals, n)
+    at = to.address([p.coordinate(layout, a, "i") for a in range(layout.rank)])
+    if t.dtype.bits < 8:
+        p.line(f"store_shared({at}, u8({values.names[v]}.raw(i)));")
+    else:
+        p.line(f"keep<{n}>({at}, {values.names[v]}, i);")
+    p.close()
+    if first:
+        p.close()
+    p.room(to.end)
+
+
+def take(values: Values, name: str, t: DType, layout: RegisterLayout, source: Parked) -> None:
+    """Read a tile from shared memory."""
+    p = values.p
+    n = _run(layout, source, t)
+    p.unrolled("i", layout.locals, n)
+    at = source.address([p.coordinate(layout, a, "i") for a in range(layout.rank)])
+    if t.bits < 8:
+        p.line(f"{name}.put(i, load_shared<u8>({at}));")
+    else:
+        p.line(f"take<{n}>({name}, i, {at});")
+    p.close()
+
+
+def convert(values: Values, v: Value, name: str, layout: RegisterLayout) -> None:
+    """Print registers `name` in a layout, of a tile that is held in another."""
+    p, t = values.p, tile(v)
+    if values.layouts[v] == layout:
+        p.line(f"{name} = {values.names[v]};")
+        return
+    through = parked(v)
+    p.line("barrier();")
+    put(values, v, through)
+    p.line("barrier();")
+    take(values, name, t.dtype, layout, through)
+
+
+def _run(layout: RegisterLayout, where: Parked, t: DType) -> int:
+    """How many neighbours of a thread one access moves."""
+    digits = layout.local_digits
+    if not digits or t.bits < 8:
+        return 1
+    last = digits[-1]
+    if last.axis != layout.rank - 1 or last.stride != 1:
+        return 1
+    n = last.size & -last.size
+    apart = [d.stride for d in (*layout.thread_digits, *digits[:-1]) if d.axis == last.axis]
+    while n > 1:
+        size = n * where.bytes
+        if size <= LINE and where.pitch % size == 0 and all(s % n == 0 for s in apart):
+            return n
+        n //= 2
+    return 1

@@ -1,0 +1,156 @@
+// A thread's share of a tile, and how it is moved. The same for both bodies: it is written in the
+// vocabulary of tilec.cuh. On the host a function passes on the place where it was called.
+#pragma once
+#include "tilec.cuh"
+
+#include "numbers.cuh"
+
+#ifdef __CUDACC__
+#define TILEC_MEMBER __device__ __forceinline__
+#define TILEC_CALLED
+#define TILEC_CALLER
+#else
+#define TILEC_MEMBER inline __attribute__((always_inline))
+#define TILEC_CALLED , emulated::Site site = emulated::Site::here()
+#define TILEC_CALLER , site
+#endif
+
+namespace tilec {
+
+// N elements of a tile of T in a thread's registers, packed as in memory where T has fewer than 32
+// bits. `[i]` is an element in the type that is computed in; `set` rounds to T.
+template <class T, u32 N, u32 bits = Number<T>::bits> struct Share {
+  using Word = u32;
+  static constexpr u32 each = 32 / bits;
+  Word words[(N + each - 1) / each];
+  TILEC_MEMBER typename Number<T>::Carrier operator[](u32 i) const {
+    return Number<T>::value(words[i / each] >> (i % each * bits) & ((1u << bits) - 1));
+  }
+  TILEC_MEMBER void put(u32 i, u32 raw) {
+    const u32 at = i % each * bits, mask = ((1u << bits) - 1) << at;
+    words[i / each] = (words[i / each] & ~mask) | (raw << at & mask);
+  }
+  TILEC_MEMBER void set(u32 i, typename Number<T>::Carrier x) { put(i, Number<T>::raw(x)); }
+};
+template <class T, u32 N> struct Share<T, N, 32> {
+  using Word = typename Number<T>::Carrier;
+  Word words[N];
+  TILEC_MEMBER Word operator[](u32 i) const { return words[i]; }
+  TILEC_MEMBER void set(u32 i, Word x) { words[i] = x; }
+};
+template <class T, u32 N> struct Share<T, N, 64> {
+  using Word = typename Number<T>::Carrier;
+  Word words[N];
+  TILEC_MEMBER Word operator[](u32 i) const { return words[i]; }
+  TILEC_MEMBER void set(u32 i, Word x) { words[i] = x; }
+};
+
+// Every element i becomes f(i).
+template <class T, u32 N, class F> TILEC_DEVICE void fill(Share<T, N>& to, F f) {
+  if constexpr (Number<T>::bits == 16 && Number<T>::floating) {
+#pragma unroll
+    for (u32 i = 0; i + 1 < N; i += 2) to.words[i / 2] = Number<T>::pair(f(i), f(i + 1));
+    if constexpr (N % 2 == 1) to.words[N / 2] = Number<T>::raw(f(N - 1));
+  } else {
+#pragma unroll
+    for (u32 i = 0; i < N; i++) to.set(i, f(i));
+  }
+}
+
+// `count` of the words of a share, from word `first` on, as an instruction takes them.
+template <u32 count, class T, u32 N> TILEC_DEVICE auto& part(Share<T, N>& x, u32 first) {
+  return *reinterpret_cast<typename Share<T, N>::Word(*)[count]>(&x.words[first]);
+}
+
+// What one access moves.
+template <u32 bytes> struct Piece;
+template <> struct Piece<1> { u8 word[1]; };
+template <> struct Piece<2> { u16 word[1]; };
+template <> struct Piece<4> { u32 word[1]; };
+template <> struct alignas(8) Piece<8> { u32 word[2]; };
+template <> struct alignas(16) Piece<16> { u32 word[4]; };
+template <u32 V, class T> using PieceOf = Piece<V * Number<T>::bits / 8>;
+
+// V elements of a share from element i on, as they are in memory, and the other way.
+template <u32 V, class T, u32 N> TILEC_DEVICE PieceOf<V, T> piece(const Share<T, N>& x, u32 i) {
+  constexpr u32 bits = Number<T>::bits;
+  PieceOf<V, T> out;
+  if constexpr (bits >= 32) {
+    union { PieceOf<V, T> piece; typename Share<T, N>::Word items[V]; } both;
+#pragma unroll
+    for (u32 j = 0; j < V; j++) both.items[j] = x.words[i + j];
+    out = both.piece;
+  } else if constexpr (V * bits >= 32) {
+#pragma unroll
+    for (u32 j = 0; j < V * bits / 32; j++) out.word[j] = x.words[i * bits / 32 + j];
+  } else {
+    out.word[0] = x.words[i * bits / 32] >> (i * bits % 32);
+  }
+  return out;
+}
+template <u32 V, class T, u32 N>
+TILEC_DEVICE void put_piece(Share<T, N>& to, u32 i, const PieceOf<V, T>& from) {
+  constexpr u32 bits = Number<T>::bits;
+  if constexpr (bits >= 32) {
+    union { PieceOf<V, T> piece; typename Share<T, N>::Word items[V]; } both = {from};
+#pragma unroll
+    for (u32 j = 0; j < V; j++) to.words[i + j] = both.items[j];
+  } else if constexpr (V * bits >= 32) {
+#pragma unroll
+    for (u32 j = 0; j < V * bits / 32; j++) to.words[i * bits / 32 + j] = from.word[j];
+  } else {
+#pragma unroll
+    for (u32 j = 0; j < V; j++) to.put(i + j, u32(from.word[0]) >> (j * bits));
+  }
+}
+
+// V elements from element i on from global memory, or zeros; and to it, or nowhere.
+template <u32 V, class T, u32 N>
+TILEC_DEVICE void load(Share<T, N>& to, u32 i, const void* from, bool inside TILEC_CALLED) {
+  PieceOf<V, T> x = {};
+  if (inside) x = load_global((const PieceOf<V, T>*)from TILEC_CALLER);
+  put_piece<V>(to, i, x);
+}
+template <u32 V, class T, u32 N>
+TILEC_DEVICE void store(void* to, const Share<T, N>& from, u32 i, bool inside TILEC_CALLED) {
+  if (inside) store_global((PieceOf<V, T>*)to, piece<V>(from, i) TILEC_CALLER);
+}
+
+// One element that starts at any bit of a row in memory.
+template <class T, u32 N>
+TILEC_DEVICE void load_bits(Share<T, N>& to, u32 i, const u8* row, u32 bit, bool inside TILEC_CALLED) {
+  constexpr u32 bits = Number<T>::memory;
+  u32 raw = 0;
+  if (inside) {
+    raw = load_global(row + bit / 8 TILEC_CALLER);
+    if (bit % 8 + bits > 8) raw |= u32(load_global(row + bit / 8 + 1 TILEC_CALLER)) << 8;
+  }
+  to.put(i, raw >> (bit % 8) & ((1u << bits) - 1));
+}
+
+// V elements from element i on to a shared address, and from it.
+template <u32 V, class T, u32 N>
+TILEC_DEVICE void keep(u32 address, const Share<T, N>& from, u32 i TILEC_CALLED) {
+  store_shared(address, piece<V>(from, i) TILEC_CALLER);
+}
+template <u32 V, class T, u32 N>
+TILEC_DEVICE void take(Share<T, N>& to, u32 i, u32 address TILEC_CALLED) {
+  put_piece<V>(to, i, load_shared<PieceOf<V, T>>(address TILEC_CALLER));
+}
+
+// A number of the lane whose number differs in the bits of `mask`.
+template <class C> TILEC_DEVICE C exchanged(C x, u32 mask TILEC_CALLED) {
+  if constexpr (sizeof(C) == 8) {
+    union { C number; u32 word[2]; } both = {x};
+    both.word[0] = shuffle_xor(both.word[0], mask TILEC_CALLER);
+    both.word[1] = shuffle_xor(both.word[1], mask TILEC_CALLER);
+    return both.number;
+  } else {
+    union { C number; u32 word; } both = {};
+    both.number = x;
+    both.word = shuffle_xor(both.word, mask TILEC_CALLER);
+    return both.number;
+  }
+}
+
+}  // namespace tilec

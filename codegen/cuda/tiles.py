@@ -1,0 +1,126 @@
+"""What each value is while a kernel is printed: registers, a scalar, or an expression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tilec.codegen.cuda import pointwise
+from tilec.codegen.cuda.printer import Printer, narrowed, plus
+from tilec.ir.core import Op, Trait, Value
+from tilec.ir.dtype import DType
+from tilec.ir.errors import TileError
+from tilec.ir.laid import Layouts, seen
+from tilec.ir.layout.register import RegisterLayout
+from tilec.ir.ops import shape
+from tilec.ir.types import Memory, Span, Tile
+
+
+@dataclass(frozen=True)
+class Place:
+    """A span: the text of its first coordinate, what that is a multiple of, and its sizes."""
+
+    start: str
+    multiple: int
+    size: int
+    dim: int
+    exact: bool  # whether all its coordinates are in the dimension
+
+
+@dataclass
+class Values:
+    """The values of one kernel; `layouts` says which are held in registers."""
+
+    p: Printer
+    layouts: Layouts
+    names: dict[Value, str] = field(default_factory=dict[Value, str])
+    spans: dict[Value, Place] = field(default_factory=dict[Value, Place])
+    made: dict[Value, Op] = field(default_factory=dict[Value, Op])
+
+    def declare(self, v: Value, hint: str) -> str:
+        """Registers for a value, or a variable for a scalar."""
+        t = tile(v)
+        name = self.names[v] = self.p.fresh(hint)
+        if v in self.layouts:
+            self.p.line(f"Share<{pointwise.cpp_type(t.dtype)}, {self.layouts[v].locals}> {name};")
+        return name
+
+    def scalar(self, v: Value) -> str:
+        """A tile of rank 0."""
+        return self.names.get(v) or self._expression(v, None, "0")
+
+    def item(self, v: Value, layout: RegisterLayout, i: str) -> str:
+        """Element `i` of this thread, in a layout in which the value can be read."""
+        t = tile(v)
+        if not t.shape:
+            return self.scalar(v)
+        held = self.layouts.get(v)
+        if held is not None:
+            if held != layout:
+                raise TileError(f"cuda: a {t} is held as {held}, but wanted as {layout}")
+            return f"{self.names[v]}[{i}]"
+        return self._expression(v, layout, i)
+
+    def _expression(self, v: Value, layout: RegisterLayout | None, i: str) -> str:
+        op = self.made.get(v)
+        match op:
+            case shape.Full():
+                return pointwise.literal(op.value, op.dtype)
+            case shape.Iota() if layout is not None:
+                return f"s32({self.p.coordinate(layout, 0, i)})"
+            case shape.Coordinates() if layout is not None:
+                start = self.spans[op.span].start
+                return f"s32({plus(start, self.p.coordinate(layout, 0, i))})"
+            case shape.Start():
+                return f"s32({self.spans[op.span].start})"
+            case shape.Size():
+                return f"{op.dim}"
+            case shape.Broadcast() | shape.Transpose() | shape.Reshape():
+                return self._view(op, layout, i)
+            case _ if op is not None and Trait.ELEMENTWISE in op.traits:
+                parts = [self.scalar(x) if layout is None else self.item(x, layout, i)
+                         for x in op.operands]  # fmt: skip
+                return pointwise.rounded(op, pointwise.emit(op, parts))
+            case _:
+                raise TileError(f"cuda: no code for {op.name if op else 'a value'} here")
+
+    def _view(self, op: Op, layout: RegisterLayout | None, i: str) -> str:
+        source = op.operands[0]
+        if layout is None or not tile(source).shape:
+            return self.scalar(source)
+        inner = seen(op, layout)
+        if isinstance(op, shape.Broadcast):
+            skip = layout.rank - inner.rank
+            kept = [a for a in range(layout.rank)
+                    if a >= skip and inner.shape[a - skip] == layout.shape[a]]  # fmt: skip
+            i = narrowed(layout.local_digits, kept, i)
+        return self.item(source, inner, i)
+
+
+def tile(v: Value) -> Tile:
+    """The type of a value that is a tile."""
+    assert isinstance(v.type, Tile)
+    return v.type
+
+
+def memory(v: Value) -> Memory:
+    """The type of a value that is memory."""
+    assert isinstance(v.type, Memory)
+    return v.type
+
+
+def extents(v: Value) -> tuple[int, ...]:
+    """The extents of memory, which are numbers."""
+    known = tuple(d for d in memory(v).shape if isinstance(d, int))
+    if len(known) != len(memory(v).shape):
+        raise TileError(f"cuda: {v.type} has dimensions without numbers")
+    return known
+
+
+def span(v: Value) -> Span | None:
+    """The type of a value that is a span."""
+    return v.type if isinstance(v.type, Span) else None
+
+
+def storage(t: DType) -> int:
+    """Bits of an element in memory."""
+    return 8 if t.kind == "bool" else t.bits

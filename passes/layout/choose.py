@@ -1,0 +1,266 @@
+"""Register layouts chosen in one walk, with conversions where an op wants another than there is.
+
+Products bring the layouts of their instruction; an op on tiles takes that of an operand, of which
+those that products and loops bring come first; what is loaded is coalesced.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
+from tilec.ir.laid import VIEWS, Laying, coalesced, restricted, seen, sizes_of
+from tilec.ir.layout.register import RegisterLayout
+from tilec.ir.ops import control, machine, memory, reduce
+from tilec.ir.ops.cast import Cast
+from tilec.ir.remark import Remark
+from tilec.ir.types import Span, Tile
+from tilec.passes.layout.products import common, tiling
+from tilec.passes.parts import tile
+from tilec.passes.pipeline import register
+
+
+@register("lay-out")
+def lay_out(func: Func, *, threads: int = 128) -> Func:
+    """Insert a `convert` wherever a tile is wanted in a layout that it does not have.
+
+    Before: tiles have sizes (`pad`). After: `ir.laid.layouts` finds the layout of every value.
+    """
+    chooser = _Chooser(threads)
+    body = chooser.block(func.body)
+    return func.replaced(body, *chooser.remarks)
+
+
+class _Chooser:
+    """The rewriting of one function; `laying` knows the layouts of what has been written."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.laying = Laying(threads)
+        self.to: dict[Value, Value] = {}
+        self.converted: list[dict[tuple[Value, RegisterLayout], Value]] = []
+        self.remarks: list[Remark] = []
+
+    # -- what a value is wanted as --
+
+    def layout(self, v: Value) -> RegisterLayout | None:
+        """The layout that a new value has, if it is held."""
+        return self.laying.of.get(v)
+
+    def held(self, v: Value, b: Builder) -> Value:
+        """The value in some layout."""
+        t = tile(v)
+        if not t.shape or self.layout(v) is not None:
+            return v
+        return self.wanted(v, coalesced(sizes_of(t), t.dtype.bits, self.threads), b, True)
+
+    def wanted(self, v: Value, layout: RegisterLayout, b: Builder, hold: bool = False) -> Value:
+        """The value as it can be read in a layout; with `hold`, really held in it."""
+        if not tile(v).shape or self.layout(v) == layout:
+            return v
+        for known in reversed(self.converted):
+            if (v, layout) in known:
+                return known[v, layout]
+        source = v if self.layout(v) is not None else self._view(v, layout, b)
+        if self.layout(v) is None and not hold:
+            found = source
+        else:
+            found = self._add(machine.Convert(source, layout), b).result
+        self.converted[-1][v, layout] = found
+        return found
+
+    def _view(self, v: Value, layout: RegisterLayout, b: Builder) -> Value:
+        """A value that is not held, with all that it shows in the layouts that that takes."""
+        op = self.laying.made.get(v)
+        if op is None:
+            return v
+        changed = dict[Value, Value]()
+        if Trait.ELEMENTWISE in op.traits:
+            changed = {x: self.wanted(x, layout, b) for x in op.operands}
+        elif isinstance(op, VIEWS) and op.operands and isinstance(op.operands[0].type, Tile):
+            source = op.operands[0]
+            changed = {source: self.wanted(source, seen(op, layout), b)}
+        if all(x is y for x, y in changed.items()):
+            return v
+        return self._add(op.rebuilt(changed), b).result
+
+    # -- ops --
+
+    def block(self, block: Block) -> Block:
+        """A block with conversions."""
+        self.converted.append({})
+        b = Builder()
+        for op in block.ops:
+            b.loc = op.loc
+            self._op(op, b)
+        self.converted.pop()
+        return Block(block.params, tuple(b.ops), tuple(self._new(v) for v in block.results))
+
+    def _new(self, v: Value) -> Value:
+        return self.to.get(v, v)
+
+    def _add(self, op: Op, b: Builder) -> Op:
+        b.add(op)
+        self.laying.op(op)
+        return op
+
+    def _copied(self, op: Op, b: Builder, /, **changed: Any) -> None:
+        new = self._add(op.rebuilt(self.to, **changed), b)
+        self.to.update(zip(op.results, new.results, strict=True))
+
+    def _op(self, op: Op, b: Builder) -> None:
+        match op:
+            case control.For() | control.Count() | control.While():
+                self._loop(op, b)
+            case control.If():
+                self._if(op, b)
+            case control.Grid():
+                self._copied(op, b, body=self.block(op.body))
+            case memory.Load() | memory.Store():
+                self._access(op, b)
+            case reduce.Dot():
+                self._dot(op, b)
+            case reduce.Reduction():
+                self._copied(op, b, a=self.held(self._new(op.a), b))
+            case _ if Trait.ELEMENTWISE in op.traits:
+                self._elementwise(op, b)
+            case _:
+                self._copied(op, b)
+
+    def _elementwise(self, op: Op, b: Builder) -> None:
+        operands = [self._new(v) for v in op.operands]
+        best = self._best([x for v in operands if (x := self.layout(v)) is not None], op)
+        if best is None and any(self._shows(v) for v in operands):
+            first = next(v for v in operands if tile(v).shape)
+            best = self.layout(self.held(first, b))
+        if best is None:
+            self._copied(op, b)
+            return
+        to = {v: self.wanted(self._new(v), best, b) for v in op.operands}
+        if not any(self.layout(x) is not None for x in to.values()):
+            first = next(v for v in op.operands if tile(v).shape)
+            to[first] = self.wanted(self._new(first), best, b, hold=True)
+        new = self._add(op.rebuilt(to), b)
+        self.to.update(zip(op.results, new.results, strict=True))
+
+    def _best(self, found: list[RegisterLayout], op: Op) -> RegisterLayout | None:
+        """The layout that an op takes: one that is no load's, if there is one."""
+        t = tile(op.result)
+        plain = {coalesced(sizes_of(t), bits, self.threads) for bits in (8, 16, 32, 64)}
+        return next((x for x in found if x not in plain), found[0] if found else None)
+
+    def _shows(self, v: Value) -> bool:
+        """Whether a value that is not held shows one that is."""
+        if self.layout(v) is not None:
+            return True
+        op = self.laying.made.get(v)
+        inner = isinstance(op, VIEWS) or (op is not None and Trait.ELEMENTWISE in op.traits)
+        return op is not None and inner and any(
+            isinstance(x.type, Tile) and self._shows(x) for x in op.operands
+        )  # fmt: skip
+
+    def _access(self, op: memory.Load | memory.Store, b: Builder) -> None:
+        """Index tiles and masks as the threads that hold the elements need them."""
+        if isinstance(op, memory.Store):
+            value = self.held(self._new(op.value), b)
+            layout, t = self.layout(value), tile(value)
+        else:
+            value, t = None, tile(op.result)
+            layout = coalesced(sizes_of(t), t.dtype.bits, self.threads) if t.shape else None
+        indices, axis, joint = list[Value](), 0, None
+        for i in map(self._new, op.indices):
+            if isinstance(i.type, Span) or not tile(i).shape or layout is None:
+                axis += isinstance(i.type, Span)
+                indices.append(i)
+                continue
+            if joint is None:
+                joint = tuple(range(axis, axis + tile(i).rank))
+                axis += len(joint)
+            indices.append(self.wanted(i, restricted(layout, joint), b))
+        changed: dict[str, Any] = {"indices": tuple(indices)}
+        if isinstance(op, memory.Store):
+            changed["value"] = value
+            if op.mask is not None and layout is not None:
+                changed["mask"] = self.wanted(self._new(op.mask), layout, b)
+        self._copied(op, b, **changed)
+
+    def _dot(self, op: reduce.Dot, b: Builder) -> None:
+        a, w, acc = (self._new(v) for v in (op.a, op.b, op.acc))
+        ta, tb = tile(a), tile(w)
+        t = common(ta.dtype, tb.dtype)
+        (m, k), (_, n) = sizes_of(ta), sizes_of(tb)
+        found = None if t is None else tiling((m, n, k), t, self.threads)
+        if found is None or t is None:
+            kinds = f"{ta.dtype} and {tb.dtype}, {m} x {n} x {k}"
+            self.remarks.append(Remark("lay-out", f"a product of {kinds} has no matrix instruction",
+                                       op.loc, "operands in f16, bf16, fp8 or i8"))  # fmt: skip
+            a, w, acc = (self.held(v, b) for v in (a, w, acc))
+            layout = self.layout(acc)
+        else:
+            a, w = (self._typed(v, t, b) for v in (a, w))
+            a, w = self.wanted(a, found.a, b, True), self.wanted(w, found.b, b, True)
+            acc, layout = self.wanted(acc, found.c, b, True), found.c
+        assert layout is not None
+        changed: dict[str, Any] = {"a": a, "b": w, "acc": acc}
+        for name, axis in (("scale", 1), ("row_scale", 0)):
+            v = getattr(op, name)
+            if v is not None:
+                changed[name] = self.wanted(self._new(v), restricted(layout, (axis,)), b)
+        self._copied(op, b, **changed)
+
+    def _typed(self, v: Value, t: Any, b: Builder) -> Value:
+        if tile(v).dtype == t or {tile(v).dtype.bits, t.bits} == {8} and t.is_integer:
+            return v
+        return self._add(Cast(v, t), b).result
+
+    # -- regions --
+
+    def _loop(self, op: control.For | control.Count | control.While, b: Builder) -> None:
+        first = 0 if isinstance(op, control.While) else 1
+        init = [self._new(v) for v in op.init]
+        found = self._probed(op, init, first)
+        init = [v if x is None else self.wanted(v, x, b, True)
+                for v, x in zip(init, found, strict=True)]  # fmt: skip
+        regions = {"body": op.body} | ({"test": op.test} if isinstance(op, control.While) else {})
+        changed: dict[str, Any] = {"init": tuple(init)}
+        for name, block in regions.items():
+            params = block.params[first if name == "body" else 0 :]
+            self.laying.of |= {p: x for p, x in zip(params, found, strict=True) if x is not None}
+            changed[name] = self._ended(block, found if name == "body" else [None])
+        self._copied(op, b, **changed)
+
+    def _ended(self, block: Block, ends: list[RegisterLayout | None]) -> Block:
+        """A block whose results are in these layouts."""
+        new = self.block(block)
+        self.converted.append({})
+        b = Builder(list(new.ops))
+        results = [v if x is None else self.wanted(v, x, b, True)
+                   for v, x in zip(new.results, ends, strict=True)]  # fmt: skip
+        self.converted.pop()
+        return Block(new.params, tuple(b.ops), tuple(results))
+
+    def _probed(self, op: control.For | control.Count | control.While, init: list[Value],
+                first: int) -> list[RegisterLayout | None]:  # fmt: skip
+        """The layouts that carried tiles should have: what the body makes of them."""
+        trial = _Chooser(self.threads)
+        trial.laying.of, trial.laying.made = dict(self.laying.of), dict(self.laying.made)
+        trial.to, trial.converted = dict(self.to), [dict(x) for x in self.converted]
+        new = trial.block(op.body)
+        out: list[RegisterLayout | None] = []
+        for v, result in zip(init, new.results, strict=True):
+            t = tile(v)
+            found = trial.layout(result) or self.layout(v)
+            if t.shape and found is None:
+                found = coalesced(sizes_of(t), t.dtype.bits, self.threads)
+            out.append(found if t.shape else None)
+        return out
+
+    def _if(self, op: control.If, b: Builder) -> None:
+        then = self.block(op.then)
+        ends: list[RegisterLayout | None] = []
+        for v in then.results:
+            t = tile(v)
+            plain = coalesced(sizes_of(t), t.dtype.bits, self.threads) if t.shape else None
+            ends.append(self.layout(v) or plain)
+        blocks = {"then": self._ended(op.then, ends), "otherwise": self._ended(op.otherwise, ends)}
+        self._copied(op, b, **blocks)

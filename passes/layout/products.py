@@ -1,0 +1,63 @@
+"""The layouts of matrix products: warps over the result, fragments of one instruction in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f16, i8, u8
+from tilec.ir.layout.atoms import ATOMS, Atom
+from tilec.ir.layout.register import RegisterLayout, local, replicated, spatial
+
+WARP = 32
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A product of tiles by an instruction of one warp: how its operands and its result lie.
+
+    `rows` x `columns` warps share the result; warps beyond these do the same as the first ones.
+    """
+
+    atom: Atom
+    a: RegisterLayout
+    b: RegisterLayout
+    c: RegisterLayout
+
+
+def common(a: DType, b: DType) -> DType | None:
+    """The dtype in which matrix units multiply operands of these dtypes exactly, if there is one."""
+    if {a, b} <= {i8, u8}:
+        return a if a == b else i8
+    if a == b and a in (f16, bf16):
+        return a
+    if a.is_float and b.is_float and {a, b} <= {f16, e4m3, e5m2}:
+        return f16
+    if a.is_float and b.is_float and {a, b} <= {bf16, e4m3, e5m2}:
+        return bf16
+    return None
+
+
+def tiling(sizes: tuple[int, int, int], t: DType, threads: int) -> Tiling | None:
+    """The tiling of an m x n x k product, or None where no instruction fits."""
+    m, n, k = sizes
+    fits = [x for x in ATOMS.values() if x.instruction == "mma" and x.m == 16 and not x.sparse
+            and x.a_type == str(t) and m % x.m == n % x.n == k % x.k == 0]  # fmt: skip
+    if not fits or threads % WARP:
+        return None
+    atom = max(fits, key=lambda x: x.k)
+    warps = threads // WARP
+    rows = min(warps, m // atom.m)
+    columns = min(warps // rows, n // atom.n)
+    copies = replicated(warps // (rows * columns))
+    high, wide, deep = m // atom.m // rows, n // atom.n // columns, k // atom.k
+    return Tiling(
+        atom,
+        copies * spatial(rows, 1) * replicated(columns) * local(high, deep) * atom.a,
+        copies * replicated(rows) * spatial(1, columns) * local(deep, wide) * _b(atom),
+        copies * spatial(rows, columns) * local(high, wide) * atom.c,
+    )
+
+
+def _b(atom: Atom) -> RegisterLayout:
+    assert atom.b is not None
+    return atom.b
