@@ -12,6 +12,8 @@ from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym, extent
 from tilec.ir.format import Format
+from tilec.ir.layout.register import RegisterLayout
+from tilec.ir.layout.text import parse as layout
 from tilec.ir.named import named, split
 from tilec.ir.types import Memory, Shape, Span, Tile, Type
 
@@ -89,6 +91,11 @@ def _scalar(annotation: Any, text: str) -> Any:
         return value
     if annotation is Format:
         return named(text)
+    if annotation is RegisterLayout:
+        found = layout(text)
+        if not isinstance(found, RegisterLayout):
+            raise TileError(f"expected a layout of registers, not {text!r}")
+        return found
     try:
         return annotation(text)
     except (TypeError, ValueError):

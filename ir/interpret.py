@@ -15,7 +15,7 @@ from tilec.ir.core import Block, Func, Op, Value
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
-from tilec.ir.ops import control, memory, shape
+from tilec.ir.ops import control, machine, memory, shape
 from tilec.ir.types import Tile
 
 Env = dict[Value, Any]
@@ -59,6 +59,12 @@ class _Run:
                 return self.repeat(op, env)
             case control.If():
                 return self.block(op.then if env[op.condition] else op.otherwise, env)
+            case machine.Copy():
+                op.evaluate(env[op.to], env[op.slot], env[op.mem],
+                            tuple(env[v] for v in op.indices))  # fmt: skip
+                return ()
+            case machine.Commit() | machine.Wait():
+                return ()
             case memory.Store():
                 mask = None if op.mask is None else env[op.mask]
                 op.evaluate(env[op.mem], tuple(env[v] for v in op.indices), env[op.value], mask)
@@ -75,6 +81,8 @@ class _Run:
                 out = op.evaluate((self.known(op.size),))
             case shape.Size():
                 return op.evaluate(self.known(op.dim))
+            case machine.Shared():
+                return op.evaluate()
             case memory.Whole():
                 return op.evaluate(self.known(op.dim if op.size is None else op.size))
             case shape.Broadcast():

@@ -137,12 +137,13 @@ def _warp() -> Iterator[Atom]:
 
 
 def _warpgroup() -> Iterator[Atom]:
+    accumulators = {n: wgmma_c(n) for n in EVERY_8}
     for k, types, c_types, ns in _WARPGROUP:
         bits = BITS[types.split()[0]]
         a, metadata = wgmma_a(bits, k), None if bits == 1 else wgmma_metadata(bits, 2 * k)
         for a_type, n in itertools.product(types.split(), ns):
             dense = Atom("wgmma", 64, n, k, a_type, tuple(types.split()), tuple(c_types.split()),
-                         "sm_90a", HOPPER, a, None, wgmma_c(n),
+                         "sm_90a", HOPPER, a, None, accumulators[n],
                          a_in=("shared", "register"), b_in=("shared",))  # fmt: skip
             yield dense
             if metadata:

@@ -25,7 +25,7 @@ from tilec.ir.layout.digits import (
     scaled,
     shrunk,
     split,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,7 @@ class RegisterLayout:
             raise TileError(f"division: {self} has rank {self.rank}, {by} has {by.rank}")
         cut_threads = split(self.thread_digits, threads)
         cut_locals = split(self.local_digits, locals_)
-        uneven = any(e % n for e, n in zip(self.shape, tile, strict=True))
-        if uneven or cut_threads is None or cut_locals is None:
+        if cut_threads is None or cut_locals is None:
             raise TileError(f"{self} is no product with {by}: the sizes don't divide")
         shape = tuple(e // n for e, n in zip(self.shape, tile, strict=True))
         return (cut_threads[0], cut_locals[0]), (cut_threads[1], cut_locals[1]), shape

@@ -20,16 +20,18 @@ Index = range | Array
 
 
 class Whole(Op, name="whole"):
-    """out = the first `size` coordinates of a dimension, as many as it has unless given"""
+    """out = `size` coordinates of a dimension from `start` on; all of them unless given"""
 
     dim: Extent
     size: Extent | None = None
+    start: int | None = None
 
     def infer(self) -> Type:
         return Span(self.dim, self.dim if self.size is None else self.size)
 
     def evaluate(self, size: int) -> range:
-        return range(size)
+        first = self.start or 0
+        return range(first, first + size)
 
 
 def accessed(op: str, mem: Value, indices: tuple[Value, ...]) -> Shape:

@@ -59,8 +59,9 @@ class _Chooser:
         if not tile(v).shape or self.layout(v) == layout:
             return v
         for known in reversed(self.converted):
-            if (v, layout) in known:
-                return known[v, layout]
+            found = known.get((v, layout))
+            if found is not None and not (hold and self.layout(found) is None):
+                return found
         source = v if self.layout(v) is not None else self._view(v, layout, b)
         if self.layout(v) is None and not hold:
             found = source

@@ -26,16 +26,16 @@ FEW = settings(
 
 def before(name: str, program: Program) -> Func:
     """The program as a pass may take it. Rejects what a pass has a reason to refuse."""
-    if name != "pad":
+    if name not in ("pad", "lay-out"):
         return program.func
     sizes = step("specialise", program)
     func = Step("tile")(sizes(program.func))
     try:
-        PASSES[name](func)
+        padded = PASSES["pad"](func)
     except TileError as e:
         assert str(e).startswith("pad: ")
         reject()
-    return func
+    return func if name == "pad" else padded
 
 
 def step(name: str, program: Program) -> Step:
@@ -86,7 +86,8 @@ def test_programs_hold_every_op():
         found.update(op.name for op in program.func.walk())
 
     collect()
-    assert set(Op.registry) - found == set()
+    machine = {n for n, cls in Op.registry.items() if cls.__module__ == "tilec.ir.ops.machine"}
+    assert set(Op.registry) - found == machine
 
 
 @given(program=programs())

@@ -1,4 +1,4 @@
-"""The command line: `tilec compile`, `run`, `opt`, `op`, `formats`, `doctor`."""
+"""The command line: `tilec compile`, `run`, `opt`, `op`, `formats`, `layout`, `doctor`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import typer
 
 from tilec.cli.build import compile_, run
 from tilec.cli.inspect import formats, op, opt
+from tilec.cli.layout import layout
 from tilec.cli.machine import doctor
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app.command("run")(run)
 app.command("opt")(opt)
 app.command("op")(op)
 app.command("formats")(formats)
+app.command("layout")(layout)
 app.command("doctor")(doctor)
 
 

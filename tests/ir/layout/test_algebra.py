@@ -19,7 +19,7 @@ from tilec.ir.layout.algebra import (
 from tilec.ir.layout.memory import MemoryLayout, column_major, concatenated, flat
 from tilec.ir.layout.text import parse
 
-MANY = settings(max_examples=300, deadline=None)
+MANY = settings(max_examples=100, deadline=None)
 
 
 def of(text: str) -> MemoryLayout:
@@ -61,7 +61,7 @@ def test_composition(pair):
     assert isinstance(b.shape, int) or both.extents == b.extents
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(memory_layouts(), memory_layouts(strides=6))
 def test_a_composition_is_right_or_refused(a: MemoryLayout, b: MemoryLayout):
     assume(b.cosize <= a.size)

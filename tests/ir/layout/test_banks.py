@@ -34,7 +34,7 @@ def test_phases_of_wide_accesses():
     assert wavefronts(np.concatenate([LANES * 4, LANES * 8]), 4) == Traffic((1, 2), (1, 1))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 200), min_size=32, max_size=32), st.sampled_from([1, 2, 4, 8, 16]))
 def test_counts_agree_with_a_plain_simulation(numbers: list[int], width: int):
     total = 0

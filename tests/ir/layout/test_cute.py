@@ -230,7 +230,7 @@ def pycute() -> Pycute:
     return Pycute()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(memory_layouts(), compact_layouts(gaps=True), composable(), *[compact_layouts()] * 2)
 def test_algebra(pycute: Pycute, layout, gappy, pair, compact, other):
     a, b = pair

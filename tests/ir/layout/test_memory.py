@@ -17,7 +17,7 @@ from tilec.ir.layout.memory import (
 )
 from tilec.ir.layout.text import parse
 
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=100, deadline=None)
 
 
 def test_a_layout_by_hand():

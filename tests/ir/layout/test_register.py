@@ -13,7 +13,7 @@ from tilec.ir.layout.digits import Digit
 from tilec.ir.layout.register import RegisterLayout, local, replicated, spatial
 from tilec.ir.layout.text import parse
 
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=100, deadline=None)
 MMA_C = local(2, 1).spatial(8, 4).local(1, 2)
 
 
@@ -165,26 +165,25 @@ def test_permute(layout: RegisterLayout, random):
     assert layout.transpose().table()[0].tolist() == layout.table()[-1].tolist()
 
 
-@settings(max_examples=250, deadline=None)
-@given(register_layouts(), st.integers(1, 3), st.randoms())
-def test_reshape(layout: RegisterLayout, rank: int, random):
+EVERY = sorted({x for shape, copies in [((12,), 1), ((6, 2), 1), ((3, 4), 2), ((2, 3, 2), 1)]
+                for x in every_register_layout(shape, copies)}, key=str)  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(12,), (6, 2), (2, 6), (4, 3), (3, 4), (2, 3, 2), (3, 2, 2)])
+def test_reshape(shape: tuple[int, ...]):
     """The same row-major number everywhere, or an error where no digits say so."""
-    total = int(np.prod(layout.shape))
-    divisors = [d for d in range(1, total + 1) if total % d == 0]
-    shape, left = [], total
-    for _ in range(rank - 1):
-        shape.append(random.choice([d for d in divisors if left % d == 0]))
-        left //= shape[-1]
-    shape = (*shape, left)
-    numbers = np.ravel_multi_index(layout.table(), layout.shape)
-    if _has_digits(np.unravel_index(numbers, shape)):
-        other = layout.reshape(*shape)
-        assert (np.ravel_multi_index(other.table(), shape) == numbers).all()
-        assert other.reshape(*layout.shape) == layout
-    else:
-        with pytest.raises(TileError, match="goes across axes"):
-            layout.reshape(*shape)
-    assert layout.reshape(total).shape == (total,)
+    verdicts: set[bool] = set()
+    for layout in EVERY:
+        numbers = np.ravel_multi_index(layout.table(), layout.shape)
+        verdicts.add(_has_digits(np.unravel_index(numbers, shape)))
+        if _has_digits(np.unravel_index(numbers, shape)):
+            other = layout.reshape(*shape)
+            assert (np.ravel_multi_index(other.table(), shape) == numbers).all()
+            assert other.reshape(*layout.shape) == layout
+        else:
+            with pytest.raises(TileError, match="goes across axes"):
+                layout.reshape(*shape)
+    assert verdicts == ({True} if shape == (12,) else {True, False})
 
 
 def _has_digits(table: tuple[np.ndarray, ...]) -> bool:
@@ -210,22 +209,28 @@ def _strided(x: np.ndarray) -> bool:
     )
 
 
-@settings(max_examples=250, deadline=None)
-@given(register_layouts(2), st.integers(0, 1), st.data())
-def test_slice(layout: RegisterLayout, axis: int, data):
-    extent = layout.shape[axis]
-    size = data.draw(st.sampled_from([d for d in range(1, extent + 1) if extent % d == 0]))
-    start = size * data.draw(st.integers(0, extent // size - 1))
-    whole = layout.table()[axis]
-    inside = whole // size == start // size
-    if _has_equal_parts(whole, size):
-        part, locals_ = layout.slice(axis, start, size)
-        assert sorted(locals_.tolist()) == np.flatnonzero(inside.all(0)).tolist()
-        for a, (c, own) in enumerate(zip(part.table(), layout.table(), strict=True)):
-            assert (c + (start if a == axis else 0) == own[:, locals_]).all()
-    else:
-        with pytest.raises(TileError, match="has no digits that divide"):
-            layout.slice(axis, start, size)
+def test_slice():
+    """Every part of every layout, or an error where the parts are not alike."""
+    verdicts: list[bool] = []
+    for layout in EVERY:
+        for axis, extent in enumerate(layout.shape):
+            for size in (d for d in range(1, extent + 1) if extent % d == 0):
+                verdicts.append(_has_equal_parts(layout.table()[axis], size))
+                if verdicts[-1]:
+                    for start in range(0, extent, size):
+                        _check_slice(layout, axis, start, size)
+                else:
+                    with pytest.raises(TileError, match="has no digits that divide"):
+                        layout.slice(axis, 0, size)
+    assert 100 < sum(verdicts) < len(verdicts) - 100
+
+
+def _check_slice(layout: RegisterLayout, axis: int, start: int, size: int) -> None:
+    part, locals_ = layout.slice(axis, start, size)
+    inside = layout.table()[axis] // size == start // size
+    assert sorted(locals_.tolist()) == np.flatnonzero(inside.all(0)).tolist()
+    for a, (c, own) in enumerate(zip(part.table(), layout.table(), strict=True)):
+        assert (c + (start if a == axis else 0) == own[:, locals_]).all()
 
 
 def _has_equal_parts(coordinates: np.ndarray, size: int) -> bool:

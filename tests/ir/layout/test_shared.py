@@ -18,7 +18,7 @@ from tilec.ir.layout.shared import (
 )
 from tilec.ir.layout.text import parse
 
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=100, deadline=None)
 swizzles = st.builds(
     lambda bits, base, more, sign: Swizzle(bits, base, sign * (bits + more)),
     st.integers(0, 3), st.integers(0, 5), st.integers(0, 3), st.sampled_from([-1, 1]),
