@@ -8,6 +8,7 @@ from tilec.passes import (
     lower_formats,
     pad,
     specialise,
+    stage_loads,
     tile,
 )
 from tilec.passes.pipeline import PASSES, Step, parse_pipeline, register, run
@@ -25,5 +26,6 @@ __all__ = [
     "register",
     "run",
     "specialise",
+    "stage_loads",
     "tile",
 ]

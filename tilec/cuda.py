@@ -24,7 +24,7 @@ from tilec.settings import settings
 THREADS = 128  # of a block
 PASSES = (
     "compose,decode-elements,tile{rows=64 columns=64 depth=64 budget=4096},"
-    "lower-formats,canonicalize,pad,lay-out{threads=%d},canonicalize"
+    "lower-formats,canonicalize,pad,stage-loads,lay-out{threads=%d},canonicalize"
 )
 
 

@@ -20,7 +20,6 @@ from tilec.ir.source import KernelSource, Launch, Param
 from tilec.ir.types import Memory, Tile
 
 
-
 def emit(func: Func, params: tuple[Param, ...] = (), *, threads: int = 128) -> KernelSource:
     """CUDA source of a function, and the launches of its kernels in order.
 
@@ -70,9 +69,9 @@ def _kernel(func: Func, name: str, before: list[Op], op: Op, threads: int) -> tu
     if isinstance(op, Grid) and op.dims:
         lines.append("  const u32 block = block_x();")
     if p.shared:
-        lines.append("  const u32 shared = shared_base();")
+        lines.append(f"  const u32 shared = shared_base() + {p.rings};")
     text = "\n".join([*lines, *p.top, *p.lines, "}", ""])
-    return text, Launch(name, blocks, threads, p.shared)
+    return text, Launch(name, blocks, threads, p.rings + p.shared)
 
 
 def _parameter(v: Value, name: str) -> str:

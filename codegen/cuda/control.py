@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilec.codegen.cuda import dot, exchange, memory, pointwise, reduce
+from tilec.codegen.cuda import dot, exchange, memory, pointwise, reduce, ring
 from tilec.codegen.cuda.printer import Printer
 from tilec.codegen.cuda.tiles import Place, Values, tile
 from tilec.ir.core import Block, Op, Trait, Value
@@ -36,6 +36,8 @@ def handles(cls: type[Op]) -> str:
         return "codegen/cuda/dot.py"
     if cls is machine.Convert:
         return "codegen/cuda/exchange.py"
+    if cls in (machine.Shared, machine.Copy):
+        return "codegen/cuda/ring.py"
     return f"codegen/cuda/{'tiles' if issubclass(cls, FREE) else 'control'}.py"
 
 
@@ -79,6 +81,16 @@ class Walker:
                 memory.store(self.values, op)
             case mem.Whole():
                 self._whole(op)
+            case machine.Shared():
+                ring.declare(self.values, op)
+            case machine.Copy():
+                self.p.at(op)
+                ring.copy(self.values, op)
+            case machine.Commit():
+                self.p.line("copy_async_commit();")
+            case machine.Wait():
+                self.p.line(f"copy_async_wait<{op.pending}>();")
+                self.p.line("barrier();")
             case _ if isinstance(op, FREE):
                 pass
             case _:
@@ -116,12 +128,16 @@ class Walker:
         if wanted is not None:
             self.values.layouts[v] = wanted.layout
         self.values.declare(v, op.mem.hint.replace(".", "_").lower() + "_tile")
-        memory.load(self.values, op, self.values.layouts[v])
+        if op.mem in self.values.rings:
+            ring.load(self.values, op, self.values.names[v], self.values.layouts[v])
+        else:
+            memory.load(self.values, op, self.values.layouts[v])
 
     def _convert(self, op: machine.Convert) -> None:
         source = self.values.layouts.get(op.a)
-        if source == op.layout:
-            self.values.names[op.result] = self.values.names[op.a]
+        same = self.values.unmoved(op.a, op.layout)
+        if same is not None:
+            self.values.names[op.result] = self.values.names[same]
             return
         name = self.values.declare(op.result, "turned")
         if source is not None:
@@ -148,6 +164,11 @@ class Walker:
     def _whole(self, op: mem.Whole) -> None:
         t = op.result.type
         assert isinstance(t, Span)
+        if op.start:
+            exact = op.start + int(str(t.size)) <= int(str(t.dim))
+            self.values.spans[op.result] = Place(str(op.start), op.start, int(str(t.size)),
+                                                 int(str(t.dim)), exact)  # fmt: skip
+            return
         self.values.spans[op.result] = _place(t, "0", 1 << 20, True)
 
     def grid(self, op: control.Grid) -> int:
@@ -281,5 +302,3 @@ def _place(t: Span, start: str, multiple: int, whole: bool) -> Place:
 
 def _hint(op: Op) -> str:
     return {"sum": "total", "max": "most", "min": "least", "argmax": "first"}.get(op.name, "value")
-
-

@@ -161,5 +161,3 @@ def _vector(values: Values, mem: Value, indices: tuple[Value, ...], layout: Regi
             return n
         n //= 2
     return 1
-
-

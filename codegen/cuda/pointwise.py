@@ -60,7 +60,7 @@ def combined(name: str, t: DType, a: str, b: str) -> str:
 
 
 _INFIX = {arith.Add: "+", arith.Sub: "-", arith.Mul: "*", arith.Div: "/", arith.Lt: "<",
-          arith.Le: "<=", arith.Eq: "==", arith.And: "&"}  # fmt: skip
+          arith.Le: "<=", arith.Eq: "==", arith.And: "&", arith.Mod: "%"}  # fmt: skip
 
 
 def emit(op: Op, args: list[str]) -> str:

@@ -19,7 +19,8 @@ class Printer:
     top: list[str] = field(default_factory=list[str])
     lines: list[str] = field(default_factory=list[str])
     depth: int = 1
-    shared: int = 0  # bytes of shared memory
+    shared: int = 0  # bytes of shared memory through which threads hand tiles to each other
+    rings: int = 0  # bytes of rings, which lie before that
     taken: set[str] = field(default_factory=set[str])
     places: dict[tuple[Digits, int], str] = field(default_factory=dict[tuple[Digits, int], str])
     at_loc: Loc | None = None

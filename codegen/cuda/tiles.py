@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from tilec.codegen.cuda import pointwise
 from tilec.codegen.cuda.printer import Printer, narrowed, plus
@@ -35,6 +36,7 @@ class Values:
     names: dict[Value, str] = field(default_factory=dict[Value, str])
     spans: dict[Value, Place] = field(default_factory=dict[Value, Place])
     made: dict[Value, Op] = field(default_factory=dict[Value, Op])
+    rings: dict[Value, Any] = field(default_factory=dict[Value, Any])  # codegen.cuda.ring.Ring
 
     def declare(self, v: Value, hint: str) -> str:
         """Registers for a value, or a variable for a scalar."""
@@ -59,6 +61,15 @@ class Values:
                 raise TileError(f"cuda: a {t} is held as {held}, but wanted as {layout}")
             return f"{self.names[v]}[{i}]"
         return self._expression(v, layout, i)
+
+    def unmoved(self, v: Value, layout: RegisterLayout) -> Value | None:
+        """The value whose registers hold what `v` is in a layout, element for element."""
+        op = self.made.get(v)
+        if v in self.layouts:
+            return v if self.layouts[v] == layout else None
+        if isinstance(op, shape.Transpose | shape.Reshape):
+            return self.unmoved(op.operands[0], seen(op, layout))
+        return None
 
     def _expression(self, v: Value, layout: RegisterLayout | None, i: str) -> str:
         op = self.made.get(v)

@@ -10,7 +10,12 @@ from tilec.ir.types import Tile, Type
 
 
 class Cast(Op, name="cast", traits=EACH):
-    """out = a rounded to dtype; integers saturate if asked, else wrap modulo 2**bits"""
+    """out = a rounded to dtype; integers saturate if asked, else wrap modulo 2**bits
+
+    stochastic, in float64 with r = random / 2**32: out = floor(a / step + r) * step for integers
+    and floats, `step` being the distance of the values next to a; for codes out = the value above
+    a where (a - below) / (above - below) + r >= 1, else the one below.
+    """
 
     a: Value
     dtype: DType
@@ -35,9 +40,7 @@ class Cast(Op, name="cast", traits=EACH):
 
     def evaluate(self, a: Array, random: Array | None = None) -> Array:
         fraction = None if random is None else random * 2.0**-32
-        source = tile("cast", self.a).dtype
-        mode = self.rounding if source.is_float else "nearest"
-        return self.dtype.round(a, mode, self.saturate, fraction)
+        return self.dtype.round(a, self.rounding, self.saturate, fraction)
 
 
 class Bitcast(Op, name="bitcast", traits=EACH):

@@ -35,7 +35,7 @@ class Convert(Op, name="convert"):
         return a
 
 
-class Shared(Op, name="shared"):
+class Shared(Op, name="shared", traits=Trait.READS):
     """out = memory of a block of threads, full of anything"""
 
     sizes: tuple[int, ...]

@@ -210,7 +210,7 @@ class _Chooser:
         self._copied(op, b, **changed)
 
     def _typed(self, v: Value, t: Any, b: Builder) -> Value:
-        if tile(v).dtype == t or {tile(v).dtype.bits, t.bits} == {8} and t.is_integer:
+        if tile(v).dtype == t or ({tile(v).dtype.bits, t.bits} == {8} and t.is_integer):
             return v
         return self._add(Cast(v, t), b).result
 

@@ -25,7 +25,7 @@ class Tiling:
 
 
 def common(a: DType, b: DType) -> DType | None:
-    """The dtype in which matrix units multiply operands of these dtypes exactly, if there is one."""
+    """The dtype in which matrix units multiply operands of these dtypes exactly, if any."""
     if {a, b} <= {i8, u8}:
         return a if a == b else i8
     if a == b and a in (f16, bf16):
@@ -46,8 +46,7 @@ def tiling(sizes: tuple[int, int, int], t: DType, threads: int) -> Tiling | None
         return None
     atom = max(fits, key=lambda x: x.k)
     warps = threads // WARP
-    rows = min(warps, m // atom.m)
-    columns = min(warps // rows, n // atom.n)
+    rows, columns = _shared(warps, m // atom.m, n // atom.n)
     copies = replicated(warps // (rows * columns))
     high, wide, deep = m // atom.m // rows, n // atom.n // columns, k // atom.k
     return Tiling(
@@ -56,6 +55,13 @@ def tiling(sizes: tuple[int, int, int], t: DType, threads: int) -> Tiling | None
         copies * replicated(rows) * spatial(1, columns) * local(deep, wide) * _b(atom),
         copies * spatial(rows, columns) * local(high, wide) * atom.c,
     )
+
+
+def _shared(warps: int, high: int, wide: int) -> tuple[int, int]:
+    """How many warps there are along each side of the result: those that read the least."""
+    ways = [(r, c) for r in range(1, warps + 1) for c in range(1, warps // r + 1)
+            if high % r == wide % c == 0 and warps % (r * c) == 0]  # fmt: skip
+    return min(ways, key=lambda x: (-x[0] * x[1], 2 * high // x[0] + wide // x[1]))
 
 
 def _b(atom: Atom) -> RegisterLayout:

@@ -26,7 +26,7 @@ FEW = settings(
 
 def before(name: str, program: Program) -> Func:
     """The program as a pass may take it. Rejects what a pass has a reason to refuse."""
-    if name not in ("pad", "lay-out"):
+    if name not in ("pad", "lay-out", "stage-loads"):
         return program.func
     sizes = step("specialise", program)
     func = Step("tile")(sizes(program.func))
