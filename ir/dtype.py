@@ -2,6 +2,10 @@
 
 Values travel as float64 (floats), int64 (integers) and bool arrays: every type of at most 64 bits
 here fits its carrier exactly, so "compute in the carrier, round once" is the meaning of an op.
+
+tf32 is the 19 bits of PTX in words of 32, those of an f32 whose last 13 bits are 0. A cast to it
+rounds ties to even like any other, as `cvt.rn.tf32.f32` does from sm_90 on; `cvt.rna.tf32.f32`, all
+that sm_80 has, takes them away from zero (PTX ISA, `cvt`).
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ Rounding = Literal["nearest", "toward_zero", "stochastic"]
 class DType:
     """An element type; `storage` is the numpy type that holds one element in memory.
 
+    `bits` are what an element takes there, but for whole bytes that hold fewer than 8.
     A `code` is a number of at most 8 bits that stands for a value in a table (`ir.codes`): it can
     be loaded, stored and cast, and is computed with in another type.
     """
@@ -80,14 +85,16 @@ class DType:
               random: Array | None = None) -> Array:  # fmt: skip
         """The values of this type for the carrier values `x`.
 
-        Floats round to nearest-even unless `mode` says otherwise (`random` holds uniform [0, 1)
-        for stochastic rounding); integers wrap modulo 2**bits, or clip if `saturate`; codes round
-        to the nearest value of their table.
+        Floats round to nearest-even unless `mode` says otherwise: toward zero, or by chance to one
+        of the two neighbours, the upper one where the fraction of the way to it and `random`, which
+        is uniform in [0, 1), make at least 1. Integers wrap modulo 2**bits, or clip if `saturate`;
+        codes round to the values of their table.
         """
         if self.table is not None:
-            return self.table.round(np.asarray(x, np.float64), mode, saturate, random)
+            return self.table.round(_real(x), mode, saturate, random)
         if self.is_float:
-            return _round_float(self, np.asarray(x, np.float64), mode, saturate, random)
+            x = np.asarray(x, np.float64) if self.bits == 64 else _real(x)
+            return _round_float(self, x, mode, saturate, random)
         if not self.is_integer:
             return np.asarray(x) != 0
         return self._round_integer(np.asarray(x), mode, saturate, random)
@@ -96,10 +103,10 @@ class DType:
         self, x: Array, mode: Rounding, saturate: bool, random: Array | None
     ) -> Array:
         if x.dtype.kind == "f":
-            x = _snap(x, mode, random)
-            edge = 2.0**63
-            x = np.where(np.isnan(x), 0.0, np.clip(x, self.low, self.high) if saturate else x)
-            x = np.where(np.abs(x) < edge, x, np.where(x < 0, -edge, 0)).astype(np.int64)
+            x = np.where(np.isnan(x), 0.0, _snap(x, mode, random))
+            far = np.where(x < 0, np.int64(-(1 << 63)), np.int64((1 << 63) - 1 if saturate else 0))
+            inside = np.abs(x) < 2.0**63
+            x = np.where(inside, np.where(inside, x, 0.0).astype(np.int64), far)
         x = x.astype(np.int64)
         if saturate:
             return np.clip(x, self.low, self.high)
@@ -124,6 +131,16 @@ class DType:
 @lru_cache(maxsize=64)
 def _numpy(name: str) -> np.dtype[Any]:
     return np.dtype(getattr(ml_dtypes, name, name))
+
+
+def _real(x: Array) -> Array:
+    """Carrier values as float64. Of a whole number of more than 53 bits it keeps 42 at least and
+    whether a bit below them is set, so that to round it again to fewer does no harm."""
+    x = np.asarray(x)
+    if x.dtype.kind != "i":
+        return x.astype(np.float64)
+    long = np.abs(x) >= 1 << 53
+    return np.where(long, x & -2048 | np.where(x & 2047, 2048, 0), x).astype(np.float64)
 
 
 def _snap(x: Array, mode: Rounding, random: Array | None) -> Array:
@@ -173,6 +190,7 @@ def _integer(bits: int, signed: bool) -> DType:
 
 f64 = _float("f64", "float64", 11, 52)
 f32 = _float("f32", "float32", 8, 23)
+tf32 = DType("tf32", "float", 32, "float32", 8, 10)
 f16 = _float("f16", "float16", 5, 10)
 bf16 = _float("bf16", "bfloat16", 8, 7)
 e4m3 = _float("e4m3", "float8_e4m3fn", 4, 3, infinite=False)
@@ -181,7 +199,7 @@ boolean = DType("bool", "bool", 1, "bool")
 i8, i16, i32, i64 = (_integer(b, True) for b in (8, 16, 32, 64))
 u8, u16, u32 = (_integer(b, False) for b in (8, 16, 32))
 
-FLOATS = (f64, f32, f16, bf16, e4m3, e5m2)
+FLOATS = (f64, f32, tf32, f16, bf16, e4m3, e5m2)
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
 INTEGERS = (*(_integer(b, s) for s in (True, False) for b in WIDTHS), i64)
 BY_NAME = {t.name: t for t in (*FLOATS, *INTEGERS, boolean)}
@@ -198,7 +216,7 @@ def integer(bits: int, signed: bool) -> DType:
 
 
 def of_numpy(dtype: np.dtype[Any]) -> DType:
-    """The element type of a numpy array."""
+    """The element type of a numpy array; float32 is f32."""
     for t in (*FLOATS, i8, i16, i32, i64, u8, u16, u32, boolean):
         if t.numpy == dtype:
             return t

@@ -34,9 +34,13 @@ class Table:
 
     def round(self, x: Array, mode: str, saturate: bool, random: Array | None) -> Array:
         """The nearest values, ties to the even code; what is neither finite nor in the table
-        becomes the greatest value, NaN becomes 0, and so does what no unsigned type can hold."""
+        becomes the greatest value, NaN becomes 0, and so does what no unsigned type can hold.
+
+        Toward zero a finite number stays finite; between the least values of a table that has no 0
+        it is rounded to the nearest.
+        """
         points, odd = self._sorted, self._odd
-        if self._above is not None and not saturate:
+        if self._above is not None and not saturate and mode != "toward_zero":
             least = [] if self.low >= 0 else [-self._above]
             points = np.concatenate([least, points, [self._above]])
             odd = np.concatenate([~odd[:1] if least else odd[:0], odd, ~odd[-1:]])
@@ -55,10 +59,11 @@ class Table:
         if mode == "stochastic" and random is not None:
             with np.errstate(invalid="ignore"):
                 return (x - low) / (high - low) + random >= 1.0
-        if mode == "toward_zero":
-            return (x < 0) | (x >= high)
         middle = (low + high) / 2
-        return (x > middle) | (x == middle) & odd
+        nearer = (x > middle) | (x == middle) & odd
+        if mode == "toward_zero":
+            return np.where((low < 0) & (high > 0), nearer, (x < 0) | (x >= high))
+        return nearer
 
     def _special(self, x: Array, y: Array, saturate: bool) -> Array:
         nan = 0.0 if self.nan is None else self.nan

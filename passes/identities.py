@@ -153,7 +153,7 @@ def where(op: arith.Where, c: Context) -> Result:
 @RULES.pattern(Cast)
 def cast(op: Cast, c: Context) -> Result:
     """x as its own dtype, and back from a dtype that holds every value of x's."""
-    if op.saturate and op.dtype.is_float:  # takes infinities to finite values
+    if op.saturate and op.dtype.kind in ("float", "code"):  # takes infinities to finite values
         return None
     source = op.a.type
     if source == op.result.type:

@@ -23,8 +23,8 @@ from tilec.lang.expressions import Builtin
 from tilec.lang.python import Tensor, inline_of
 from tilec.runtime.tensor import PackedTensor, dynamic, quantize
 
-f64, f32, f16, bf16, e4m3, e5m2 = (
-    BY_NAME[n] for n in ("f64", "f32", "f16", "bf16", "e4m3", "e5m2")
+f64, f32, tf32, f16, bf16, e4m3, e5m2 = (
+    BY_NAME[n] for n in ("f64", "f32", "tf32", "f16", "bf16", "e4m3", "e5m2")
 )
 i8, i16, i32, i64 = (BY_NAME[n] for n in ("i8", "i16", "i32", "i64"))
 u8, u16, u32, boolean = (BY_NAME[n] for n in ("u8", "u16", "u32", "bool"))

@@ -117,6 +117,13 @@ def _known(shape: Shape) -> tuple[int, ...]:
     return tuple(int(str(d)) for d in shape)
 
 
+def _element(pinned: Format | None, found: DType) -> DType:
+    """An array's element type, or the pinned one that is stored so: tf32 as f32, codes as u8."""
+    if not isinstance(pinned, Dense) or pinned.dtype.bits < 8:
+        return found
+    return pinned.dtype if pinned.dtype.numpy == found.numpy else found
+
+
 def written(func: Func) -> frozenset[str]:
     """The names of the parameters that a kernel stores to."""
     return frozenset(op.mem.hint for op in func.walk() if isinstance(op, Store))
@@ -161,7 +168,8 @@ class Kernel:
                 types[p.name], layouts[p.name], shapes[-1] = arg.format, arg.layout, arg.shape
                 continue
             seen = self._tensor(p.name, p.spec, arg)
-            types[p.name], shapes[-1] = Dense(BY_NAME[seen.dtype]), tuple(seen.shape)
+            element = _element(p.spec.format, BY_NAME[seen.dtype])
+            types[p.name], shapes[-1] = Dense(element), tuple(seen.shape)
             frozen += [] if seen.writable else [p.name]
         self._refuse_frozen(types, frozen)
         return engine().load(cpu_source(self.definition, types, signature.bind(shapes), layouts))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from tilec.codegen.cpu.llvm import Function, V, constant
+from tilec.codegen.cpu.quarters import reduced
 
 
 def _poly(f: Function, x: V, coefficients: Sequence[float]) -> V:
@@ -130,19 +131,13 @@ def _erf(f: Function, x: V, limit: float = 4.0, terms: int = 64) -> V:
 
 
 def _turn(f: Function, x: V, quarter: int) -> V:
-    """sin(x + quarter * pi / 2), by reduction to [-pi/4, pi/4]; NaN beyond |x| = 2**30."""
+    """sin(x + quarter * pi / 2), from the sine and cosine of the rest of a quarter turn."""
     n = x.lanes
-    whole = f.intrinsic("roundeven", f.binary("fmul", x, constant("double", 2 / math.pi, n)))
-    high, low = 1.57079632679489655800e00, 6.12323399573676603587e-17
-    rest = f.intrinsic("fma", whole, constant("double", -high, n), x)
-    rest = f.intrinsic("fma", whole, constant("double", -low, n), rest)
+    rest, k = reduced(f, x)
+    k = f.binary("add", k, constant("i64", quarter, n))
     square = f.binary("fmul", rest, rest)
     sine = [(-1) ** k / math.factorial(2 * k + 1) for k in range(8, -1, -1)]
     cosine = [(-1) ** k / math.factorial(2 * k) for k in range(9, -1, -1)]
-    large = f.compare("fcmp uge", f.intrinsic("fabs", whole), constant("double", 2.0**30, n))
-    rest = f.select(large, constant("double", math.nan, n), rest)
-    safe = f.select(large, constant("double", 0, n), whole)
-    k = f.binary("add", f.convert("fptosi", safe, "i64"), constant("i64", quarter, n))
     odd = f.compare("icmp ne", f.binary("and", k, constant("i64", 1, n)), constant("i64", 0, n))
     y = f.select(odd, _poly(f, square, cosine), f.binary("fmul", rest, _poly(f, square, sine)))
     flip = f.compare("icmp ne", f.binary("and", k, constant("i64", 2, n)), constant("i64", 0, n))

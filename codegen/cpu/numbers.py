@@ -7,10 +7,10 @@ the float that it stands for.
 
 from __future__ import annotations
 
+from tilec.codegen.cpu import codes, rounding
 from tilec.codegen.cpu.llvm import Function, V, constant
-from tilec.codegen.cpu.recipes import Affine, recipe_of
-from tilec.ir.dtype import DType, Rounding, bf16, f32, f64
-from tilec.ir.errors import TileError
+from tilec.codegen.cpu.rounding import Spacing
+from tilec.ir.dtype import DType, Rounding, bf16, f32, f64, tf32
 
 
 def register(t: DType) -> str:
@@ -31,16 +31,16 @@ def scratch(t: DType) -> int:
 
 
 def load(f: Function, t: DType, at: V, lanes: int) -> V:
-    """Elements in memory as values."""
+    """Elements in memory as values; words that are no tf32 are rounded to one."""
     if t.kind == "bool":
         return f.compare("icmp ne", f.load("i8", lanes, at), constant("i8", 0, lanes))
     if t.kind == "code":
-        return decode(f, t, f.convert("zext", f.load("i8", lanes, at), "i32"))
+        return codes.decode(f, t, f.convert("zext", f.load("i8", lanes, at), "i32"))
     if not t.is_float:
         raw = f.load(f"i{8 * item(t)}", lanes, at)
         return f.convert("sext" if t.kind == "int" else "zext", raw, register(t))
     if t.bits >= 32:
-        return f.load(register(t), lanes, at)
+        return round_float(f, t, f.load(register(t), lanes, at))
     wide = f.convert("zext", f.load(f"i{t.bits}", lanes, at), "i32")
     return widen(f, t, wide)
 
@@ -50,7 +50,7 @@ def store(f: Function, t: DType, v: V, at: V) -> None:
     if t.kind == "bool":
         f.store(f.convert("zext", v, "i8"), at)
     elif t.kind == "code":
-        raise TileError(f"cpu: no code for stores of {t}")
+        f.store(f.convert("trunc", codes.encode(f, t, v), "i8"), at)
     elif not t.is_float:
         f.store(f.convert("trunc", v, f"i{8 * item(t)}"), at)
     elif t.bits >= 32:
@@ -64,35 +64,7 @@ def from_bits(f: Function, t: DType, bits: V) -> V:
     if t.is_integer:
         return wrap(f, t, bits)
     low = f.binary("and", bits, constant("i32", (1 << t.bits) - 1, bits.lanes))
-    return decode(f, t, low) if t.kind == "code" else widen(f, t, low)
-
-
-def decode(f: Function, t: DType, code: V) -> V:
-    """The float that a code in an i32, without other bits, stands for."""
-    n, recipe = code.lanes, recipe_of(t)
-    if recipe is None:
-        assert t.table is not None
-        return f.lookup(f"table.{t}", t.table.values.tolist(), code)
-    if isinstance(recipe, Affine):
-        value = f.convert("uitofp", code, "float")
-        for op, by, idle in (("fmul", recipe.scale, 1.0), ("fadd", recipe.offset, 0.0)):
-            value = value if by == idle else f.binary(op, value, constant("float", by, n))
-        return value
-    body = f.binary("shl", code, constant("i32", recipe.left, n))
-    if recipe.sign is not None:
-        body = f.binary("and", body, constant("i32", 0x7FFFFFFF >> 8 - recipe.exponents, n))
-    value = f.convert("bitcast", body, "float")
-    if recipe.scale != 1.0:
-        value = f.binary("fmul", value, constant("float", recipe.scale, n))
-    if recipe.sign is not None:
-        sign = f.binary("shl", code, constant("i32", 31 - recipe.sign, n))
-        sign = f.binary("and", sign, constant("i32", -(1 << 31), n))
-        both = f.binary("or", f.convert("bitcast", value, "i32"), sign)
-        value = f.convert("bitcast", both, "float")
-    for raw, right in recipe.patches:
-        hit = f.compare("icmp eq", code, constant("i32", raw, n))
-        value = f.select(hit, constant("float", right, n), value)
-    return value
+    return codes.decode(f, t, low) if t.kind == "code" else widen(f, t, low)
 
 
 def widen(f: Function, t: DType, bits: V) -> V:
@@ -148,81 +120,69 @@ def narrow(f: Function, t: DType, v: V) -> V:
 
 
 def round_float(
-    f: Function, t: DType, v: V, mode: Rounding = "nearest", saturate: bool = False
-) -> V:
-    """A float or double rounded to a float dtype (nearest-even or toward zero)."""
+    f: Function, t: DType, v: V, mode: Rounding = "nearest", saturate: bool = False,
+    random: V | None = None,
+) -> V:  # fmt: skip
+    """A float or double rounded to a float dtype; stochastic rounding takes random bits."""
     if t == f64:
         return f.convert("fpext", v, "double")
+    if random is not None:
+        return _by_chance(f, t, v, saturate, random)
     if v.type == "double":
-        v = (
-            f.convert("fptrunc", v, "float")
-            if t == f32 and mode == "nearest"
-            else _odd(f, v, t, mode)
-        )
-    n = v.lanes
+        single = t == f32 and mode == "nearest"
+        v = f.convert("fptrunc", v, "float") if single else rounding.odd(f, v, t != f32)
     if t == f32:
         return _saturated(f, t, v) if saturate else v
-    if t == bf16:
-        raw = f.convert("bitcast", v, "i32")
-        if mode == "nearest":
-            even = f.binary(
-                "and", f.binary("lshr", raw, constant("i32", 16, n)), constant("i32", 1, n)
-            )
-            up = f.binary("add", raw, f.binary("add", even, constant("i32", 0x7FFF, n)))
-        else:
-            up = raw
-        kept = f.binary("and", up, constant("i32", -65536, n))
-        nan = f.compare("fcmp uno", v, v)
-        quiet = constant("i32", 0x7FC00000, n)
-        v = f.convert("bitcast", f.select(nan, quiet, kept), "float")
+    if t in (tf32, bf16):
+        v = _shortened(f, t, v, mode)
         return _saturated(f, t, v) if saturate else v
     return _round_small(f, t, v, mode, saturate)
 
 
-def _odd(f: Function, v: V, t: DType, mode: Rounding) -> V:
-    """double -> float with the last bit set where inexact: rounding again is then harmless."""
-    n = v.lanes
-    near = f.convert("fptrunc", v, "float")
-    back = f.convert("fpext", near, "double")
-    bits = f.convert("bitcast", near, "i32")
-    above = f.compare("fcmp ogt", f.intrinsic("fabs", back), f.intrinsic("fabs", v))
-    down = f.select(above, f.binary("sub", bits, constant("i32", 1, n)), bits)  # toward zero
-    exact = f.compare("fcmp oeq", back, v)
-    last = constant("i32", 0 if t == f32 and mode == "toward_zero" else 1, n)
-    odd = f.convert("bitcast", f.binary("or", down, last), "float")
-    nan = f.compare("fcmp uno", v, v)
-    infinite = f.compare("fcmp oeq", f.intrinsic("fabs", v), constant("double", float("inf"), n))
-    plain = f.binary("or", f.binary("or", exact, nan), infinite)
-    return f.select(plain, near, odd)
+def _spacing(t: DType) -> Spacing:
+    return Spacing(2 - (1 << t.exponent - 1), t.mantissa)
+
+
+def _shortened(f: Function, t: DType, v: V, mode: Rounding) -> V:
+    """An f32 as the upper bits of one."""
+    n, away = v.lanes, 23 - t.mantissa
+    raw = f.convert("bitcast", v, "i32")
+    if mode == "nearest":
+        last = f.binary("lshr", raw, constant("i32", away, n))
+        even = f.binary("and", last, constant("i32", 1, n))
+        half = constant("i32", (1 << away - 1) - 1, n)
+        raw = f.binary("add", raw, f.binary("add", even, half))
+    kept = f.binary("and", raw, constant("i32", -(1 << away), n))
+    quiet = f.binary("or", f.convert("bitcast", v, "i32"), constant("i32", 1 << 22, n))
+    return f.convert("bitcast", f.select(f.compare("fcmp uno", v, v), quiet, kept), "float")
 
 
 def _round_small(f: Function, t: DType, v: V, mode: Rounding, saturate: bool) -> V:
-    """By adding and taking away a power of two whose last place is the unit of the result."""
     n = v.lanes
     magnitude = f.intrinsic("fabs", v)
     capped = f.intrinsic("minnum", magnitude, constant("float", 2.0**20, n))
-    field = f.binary("and", f.convert("bitcast", capped, "i32"), constant("i32", 0x7F800000, n))
-    least = 2 - (1 << t.exponent - 1) + 127 << 23
-    field = f.intrinsic("smax", field, constant("i32", least, n))
-    unit = f.binary("add", field, constant("i32", (23 - t.mantissa) << 23, n))
-    big = f.convert("bitcast", unit, "float")
-    y = f.binary("fsub", f.binary("fadd", capped, big), big)
-    if mode == "toward_zero":
-        step = f.convert(
-            "bitcast", f.binary("sub", field, constant("i32", t.mantissa << 23, n)), "float"
-        )
-        y = f.select(f.compare("fcmp ogt", y, capped), f.binary("fsub", y, step), y)
-    beyond = f.compare("fcmp ogt", y, constant("float", t.high, n))
-    if saturate:
-        y = f.select(beyond, constant("float", t.high, n), y)
-    else:
-        over = constant("float", float("inf") if t.infinite else float("nan"), n)
-        if mode == "toward_zero":
-            finite = f.compare("fcmp one", magnitude, constant("float", float("inf"), n))
-            over = f.select(finite, constant("float", t.high, n), over)
-        y = f.select(beyond, over, y)
+    y = rounding.snapped(f, _spacing(t), capped, mode)
+    over = _over(t, "float", n, saturate)
+    if mode == "toward_zero" and not saturate:
+        finite = f.compare("fcmp one", magnitude, constant("float", float("inf"), n))
+        over = f.select(finite, constant("float", t.high, n), over)
+    y = f.select(f.compare("fcmp ogt", y, constant("float", t.high, n)), over, y)
     y = f.intrinsic("copysign", y, v)
     return f.select(f.compare("fcmp uno", v, v), v, y)
+
+
+def _by_chance(f: Function, t: DType, v: V, saturate: bool, random: V) -> V:
+    n, x = v.lanes, f.convert("fpext", v, "double")
+    y = rounding.by_chance(f, _spacing(t), x, random)
+    beyond = f.compare("fcmp ogt", f.intrinsic("fabs", y), constant("double", t.high, n))
+    over = f.intrinsic("copysign", _over(t, "double", n, saturate), x)
+    return f.convert("fptrunc", f.select(beyond, over, y), "float")
+
+
+def _over(t: DType, kind: str, lanes: int, saturate: bool) -> V:
+    """What stands for numbers that are too great."""
+    most = t.high if saturate else float("inf") if t.infinite else float("nan")
+    return constant(kind, most, lanes)
 
 
 def _saturated(f: Function, t: DType, v: V) -> V:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tilec.codegen.cpu import numbers
+from tilec.codegen.cpu import codes, numbers, rounding
 from tilec.codegen.cpu.functions import FUNCTIONS
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.ir.core import Op
-from tilec.ir.dtype import DType
+from tilec.ir.dtype import DType, f64
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith
 from tilec.ir.ops import cast as casts
@@ -46,7 +46,7 @@ def emit(f: Function, op: Op, a: list[V]) -> V:
 
 def _rounded(f: Function, t: DType, v: V) -> V:
     if t.is_float:
-        return v if t.bits >= 32 else numbers.round_float(f, t, v)
+        return numbers.round_float(f, t, v)
     return v if t.kind == "bool" else numbers.wrap(f, t, v)
 
 
@@ -134,43 +134,51 @@ def _divide(f: Function, name: str, signed: bool, a: list[V]) -> V:
 
 
 def _bitcast(f: Function, v: V, source: DType, out: DType) -> V:
-    n = v.lanes
-    if source.is_float and source.bits < 32:
-        v = numbers.narrow(f, source, v)
+    if source.kind == "code":
+        v = codes.encode(f, source, v)
     elif source.is_float:
-        v = f.convert("bitcast", v, f"i{source.bits}")
-    if out.is_float and out.bits < 32:
-        low = f.binary("and", v, constant("i32", (1 << out.bits) - 1, n))
-        return numbers.widen(f, out, low)
-    if out.is_float:
-        return f.convert("bitcast", v, numbers.register(out))
-    return numbers.wrap(f, out, v)
+        wide = source.bits >= 32
+        v = f.convert("bitcast", v, f"i{source.bits}") if wide else numbers.narrow(f, source, v)
+    if out.is_float and out.bits >= 32:
+        return numbers.round_float(f, out, f.convert("bitcast", v, numbers.register(out)))
+    return numbers.wrap(f, out, v) if v.type == "i64" else numbers.from_bits(f, out, v)
 
 
 def cast(f: Function, v: V, source: DType, op: casts.Cast, random: V | None) -> V:
     """A value of one dtype as another."""
-    out, n = op.dtype, v.lanes
-    if random is not None:
-        raise TileError("cpu: no code for stochastic rounding yet", op.loc)
+    out = op.dtype
+    whole = source.is_integer or source.kind == "bool"
     if out.kind == "bool":
-        zero = constant(v.type, 0, n)
-        return f.compare(
-            "icmp ne" if source.is_integer or source.kind == "bool" else "fcmp une", v, zero
-        )
-    if out.kind == "code":
-        raise TileError(f"cpu: no code rounds to {out} yet", op.loc)
-    if source.is_float or source.kind == "code":
-        if out.is_float:
-            return numbers.round_float(f, out, v, op.rounding, op.saturate)
-        return _to_whole(f, v, out, op)
+        return f.compare("icmp ne" if whole else "fcmp une", v, constant(v.type, 0, v.lanes))
+    if whole and out.is_integer:
+        return _resize(f, v, source, out, op.saturate)
+    if whole:
+        v = _real(f, v, source, out)
+    if out.is_integer:
+        return _to_whole(f, v, out, op, random)
     if out.is_float:
-        if v.type == "i32" and source.bits < 24:
-            return numbers.round_float(
-                f, out, f.convert("sitofp", v, "float"), "nearest", op.saturate
-            )
-        wide = "uitofp" if source.kind in ("uint", "bool") else "sitofp"
-        return numbers.round_float(f, out, f.convert(wide, v, "double"), "nearest", op.saturate)
-    return _resize(f, v, source, out, op.saturate)
+        return numbers.round_float(f, out, v, op.rounding, op.saturate, random)
+    if random is not None:
+        return codes.by_chance(f, out, v, op.saturate, random)
+    return codes.rounded(f, out, v, op.rounding, op.saturate)
+
+
+def _real(f: Function, v: V, source: DType, out: DType) -> V:
+    """A whole number as a float or double that rounds as it does: of more than 53 bits it keeps 42
+    and whether there are more."""
+    n = v.lanes
+    if source.kind != "int":
+        return f.convert("uitofp", v, "float" if source.bits < 24 else "double")
+    if v.type == "i64" and out != f64:
+        ends = f.compare("icmp ne", f.binary("and", v, constant("i64", 2047, n)),
+                         constant("i64", 0, n))  # fmt: skip
+        more = f.select(ends, constant("i64", 2048, n), constant("i64", 0, n))
+        kept = f.binary("or", f.binary("and", v, constant("i64", -2048, n)), more)
+        high = f.binary("ashr", v, constant("i64", 53, n))
+        short = f.compare("icmp ult", f.binary("add", high, constant("i64", 1, n)),
+                          constant("i64", 2, n))  # fmt: skip
+        v = f.select(short, v, kept)
+    return f.convert("sitofp", v, "float" if source.bits < 24 else "double")
 
 
 def _resize(f: Function, v: V, source: DType, out: DType, saturate: bool) -> V:
@@ -182,19 +190,22 @@ def _resize(f: Function, v: V, source: DType, out: DType, saturate: bool) -> V:
     return numbers.wrap(f, out, kept)
 
 
-def _to_whole(f: Function, v: V, out: DType, op: casts.Cast) -> V:
+def _to_whole(f: Function, v: V, out: DType, op: casts.Cast, random: V | None) -> V:
     n = v.lanes
-    wide = f.convert("fpext", v, "double")
-    near = f.intrinsic("roundeven" if op.rounding == "nearest" else "trunc", wide)
-    number = f.compare("fcmp ord", v, v)
-    near = f.select(number, near, constant("double", 0.0, n))
+    near = f.convert("fpext", v, "double")
+    if random is not None:
+        near = f.binary("fadd", near, rounding.chance(f, random))
+    ways = {"nearest": "roundeven", "toward_zero": "trunc", "stochastic": "floor"}
+    near = f.intrinsic(ways[op.rounding], near)
+    zero = constant("double", 0.0, n)
+    near = f.select(f.compare("fcmp ord", v, v), near, zero)
     if op.saturate:
         low, high = constant("double", out.low, n), constant("double", out.high, n)
         near = f.intrinsic("minnum", f.intrinsic("maxnum", near, low), high)
-    edge = constant("double", 2.0**63, n)
-    small = f.compare("fcmp olt", f.intrinsic("fabs", near), edge)
-    whole = f.convert("fptosi", f.select(small, near, constant("double", 0.0, n)), "i64")
-    negative = f.compare("fcmp olt", near, constant("double", 0.0, n))
-    least = f.select(negative, constant("i64", -(1 << 63), n), constant("i64", 0, n))
-    whole = f.select(small, whole, least)
+    small = f.compare("fcmp olt", f.intrinsic("fabs", near), constant("double", 2.0**63, n))
+    whole = f.convert("fptosi", f.select(small, near, zero), "i64")
+    most = constant("i64", (1 << 63) - 1 if op.saturate else 0, n)
+    negative = f.compare("fcmp olt", near, zero)
+    far = f.select(negative, constant("i64", -(1 << 63), n), most)
+    whole = f.select(small, whole, far)
     return numbers.wrap(f, out, f.convert("trunc", whole, numbers.register(out)))

@@ -104,8 +104,7 @@ def _cast(op: Cast, a: str) -> str:
     source, to = source_dtype(op), op.dtype
     if to.kind == "bool":
         return f"{a} != 0"
-    if op.rounding == "stochastic":
-        raise TileError("triton: no code for stochastic rounding", op.loc)
+    _check(op)
     if source.is_float and to.is_float:
         return _float(op, a)
     if source.is_float:
@@ -118,12 +117,23 @@ def _cast(op: Cast, a: str) -> str:
     return _to(op, a, to)
 
 
+def _check(op: Cast) -> None:
+    """Refuse the types and the roundings that Triton has not."""
+    source, to = source_dtype(op), op.dtype
+    dtype_of(source)
+    dtype_of(to)
+    if op.rounding == "stochastic":
+        raise TileError("triton: no code for stochastic rounding", op.loc)
+    exact = source.exponent <= to.exponent and source.mantissa <= to.mantissa
+    if source.is_integer:
+        exact = source.bits - (source.kind == "int") <= to.mantissa + 1
+    if op.rounding == "toward_zero" and to.is_float and not exact:
+        raise TileError("triton: numbers become narrower floats by nearest rounding only", op.loc)
+
+
 def _float(op: Cast, a: str) -> str:
     """A float as another one. Saturation clips where all values of both can be told apart."""
     source, to = source_dtype(op), op.dtype
-    exact = source.exponent <= to.exponent and source.mantissa <= to.mantissa
-    if op.rounding == "toward_zero" and not exact:
-        raise TileError("triton: floats become narrower floats by nearest rounding only", op.loc)
     if not op.saturate or to.bits == 64:
         return _to(op, a, to)
     a = _to(op, a, promote(promote(source, to), f32))

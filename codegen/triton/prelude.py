@@ -32,6 +32,13 @@ def clip(x, low, high):
     """Into the range of an integer; NaN becomes 0."""
     return tl.minimum(tl.maximum(tl.where(x == x, x, 0.0), low), high)
 ''',
+    "ordered": '''
+@triton.jit
+def ordered(x, whole: tl.constexpr, most: tl.constexpr):
+    """Whole numbers in the order of floats, zeros equal, NaN above all."""
+    i = (x + 0.0).to(whole, bitcast=True)
+    return tl.where(x != x, most, tl.where(i < 0, i ^ most, i))
+''',
     "nan_max": '''
 @triton.jit
 def nan_max(a, b):

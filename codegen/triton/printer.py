@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tilec.codegen.triton.prelude import TEXTS
 from tilec.ir.core import Func, Op
-from tilec.ir.dtype import DType
+from tilec.ir.dtype import DType, tf32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym, names
 from tilec.ir.ops.memory import Load
@@ -28,8 +28,8 @@ TAKEN = frozenset({*keyword.kwlist, *TEXTS, "tl", "triton", "pid", "range"})  # 
 
 def dtype_of(t: DType) -> str:
     """The Triton type in which values of a dtype are computed; codes live in bytes. Raises an error
-    for those that are tables."""
-    if t.kind == "code":
+    for tf32 and those that are tables."""
+    if t.kind == "code" or t == tf32:
         raise TileError(f"triton: no code for values of {t} yet", hint="the CPU back end has it")
     if t.is_integer and t.bits < 8:
         return "tl.int8" if t.kind == "int" else "tl.uint8"

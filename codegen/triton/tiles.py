@@ -72,6 +72,9 @@ def reduction(p: Printer, op: reduce.Reduction, a: str) -> str:
         inside = f"{mask}[{at}]" if t.rank > 1 else mask
         a = f"tl.where({inside}, {a}, {_neutral(op, t.dtype)})"
     if isinstance(op, reduce.Argmax):
+        if t.dtype.is_float:  # Triton's own leaves NaN out
+            wide = max(32, t.dtype.bits)
+            a = f"ordered({bare(a)}, tl.int{wide}, {(1 << wide - 1) - 1})"
         return f"tl.argmax({a}, {op.axis})"
     if t.dtype.is_float and not isinstance(op, reduce.Sum):  # Triton's own leave NaN out
         text = f"tl.reduce({bare(a)}, {op.axis}, nan_{op.name})"

@@ -1,5 +1,7 @@
 """Rounding against ml_dtypes and fractions; every code of every narrow type."""
 
+from fractions import Fraction
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -17,9 +19,11 @@ from tilec.ir.dtype import (
     f64,
     i8,
     i32,
+    i64,
     integer,
     of_numpy,
     promote,
+    tf32,
     u8,
 )
 from tilec.ir.errors import TileError
@@ -79,6 +83,21 @@ def test_ties_go_to_even_and_neighbours_do_not(t):
     np.testing.assert_array_equal(t.round(above), high)
     index = np.abs(t.round(middle)).astype(t.numpy).view(f"u{t.bits // 8}")
     assert not np.any(index & 1)
+
+
+def test_tf32_is_an_f32_of_19_bits():
+    """By whole numbers: half a unit is added to the bits that go, less where the last is even."""
+    raw = np.random.default_rng(5).integers(0, 1 << 32, 100_000)
+    raw[:3] = [0x3F801000, 0x3F803000, 0x7F7FF000]  # two ties, and one that overflows
+    raw = raw[raw & 0x7F800000 != 0x7F800000]
+    kept = raw + 0xFFF + (raw >> 13 & 1) >> 13 << 13
+    expected = kept.astype(np.uint32).view(np.float32).astype(np.float64)
+    same(tf32.round(raw.astype(np.uint32).view(np.float32).astype(np.float64)), expected)
+    same(tf32.round(np.array([np.inf, -np.inf, np.nan])), np.array([np.inf, -np.inf, np.nan]))
+    words = tf32.to_storage(tf32.round(np.array([1 / 3, -0.1]))).view(np.uint32)
+    assert words.tolist() == [0x3EAAA000, 0xBDCCC000]
+    assert tf32.high == 2.0**128 - 2.0**117
+    assert (tf32.bits, tf32.numpy) == (32, np.dtype(np.float32))
 
 
 @pytest.mark.parametrize("t", FLOATS, ids=str)
@@ -149,9 +168,42 @@ def test_floats_become_integers_by_rounding_then_wrapping():
     assert u8.round(x, saturate=True).tolist() == [0, 2, 2, 0, 0, 128, 255, 0, 255]
 
 
+def test_integers_saturate_at_the_ends_of_64_bits():
+    x = np.array([1e30, np.inf, 2.0**63, -(2.0**63), -1e30, -np.inf, np.nan, 2.0**63 - 1024])
+    most, least = (1 << 63) - 1, -(1 << 63)
+    expected = [most, most, most, least, least, least, 0, (1 << 63) - 1024]
+    assert i64.round(x, saturate=True).tolist() == expected
+
+
+@pytest.mark.parametrize("t", [f32, f16, bf16, tf32, e4m3], ids=str)
+def test_whole_numbers_become_floats_by_one_rounding(t):
+    """Also those that have more bits than a float64: beside midpoints, in every mode."""
+    rng = np.random.default_rng(6)
+    top = 1 << 17 if t.high > 1e6 else int(t.high) // 4
+    digits = t.mantissa + 2
+    x = np.concatenate([rng.integers(-top, top, 500), (1 << digits) + np.arange(-100, 300)])
+    if t.high > 1e20:
+        far = rng.integers(1 << digits - 1, 1 << digits, 500) << 61 - digits
+        x = np.concatenate([x, far - 1, far, far + 1, -far - 1, -far + 1])
+    near, zero = t.round(x), t.round(x, "toward_zero")
+    for value, n, z in zip(x.tolist(), near.tolist(), zero.tolist(), strict=True):
+        low, high = sorted((z, np.copysign(z + _step(t, z), value or 1)), key=abs)
+        assert abs(Fraction(low)) <= abs(value) < abs(Fraction(high)), value
+        assert abs(Fraction(n) - value) == min(abs(Fraction(e) - value) for e in (low, high)), value
+
+
+def _step(t, z):
+    """From a magnitude to the next of the type, with the sign of z."""
+    _, e = np.frexp(z)
+    step = np.ldexp(1.0, max(int(e) - 1, 2 - (1 << t.exponent - 1)) - t.mantissa)
+    return np.copysign(step, z)
+
+
 def test_names_and_numpy_types():
     assert of_numpy(np.dtype(ml_dtypes.bfloat16)) == bf16
-    assert [of_numpy(t.numpy) for t in (*FLOATS, boolean)] == [*FLOATS, boolean]
+    own = [t for t in (*FLOATS, boolean) if t != tf32]
+    assert [of_numpy(t.numpy) for t in own] == own
+    assert of_numpy(tf32.numpy) == f32
     assert integer(5, signed=False) is BY_NAME["u5"]
     with pytest.raises(TileError, match="9 bits"):
         integer(9, signed=True)
@@ -165,6 +217,9 @@ def test_names_and_numpy_types():
         (f16, bf16, f32),
         (f16, f32, f32),
         (f64, bf16, f64),
+        (f32, tf32, f32),
+        (f16, tf32, tf32),
+        (i32, tf32, tf32),
         (i32, f16, f16),
         (boolean, u8, u8),
         (u8, i8, BY_NAME["i16"]),
