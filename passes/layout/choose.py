@@ -6,6 +6,7 @@ those that products and loops bring come first; what is loaded is coalesced.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
@@ -27,6 +28,7 @@ def lay_out(func: Func, *, threads: int = 128) -> Func:
     Before: tiles have sizes (`pad`). After: `ir.laid.layouts` finds the layout of every value.
     """
     chooser = _Chooser(threads)
+    chooser.uses = _uses(func)
     body = chooser.block(func.body)
     return func.replaced(body, *chooser.remarks)
 
@@ -40,6 +42,8 @@ class _Chooser:
         self.to: dict[Value, Value] = {}
         self.converted: list[dict[tuple[Value, RegisterLayout], Value]] = []
         self.remarks: list[Remark] = []
+        self.uses: Counter[Value] = Counter()
+        self.once: set[Value] = set()  # new values that are read in one place
 
     # -- what a value is wanted as --
 
@@ -62,6 +66,9 @@ class _Chooser:
             found = known.get((v, layout))
             if found is not None and not (hold and self.layout(found) is None):
                 return found
+        pulled = self._pulled(v, layout, b)
+        if pulled is not None:
+            return pulled
         source = v if self.layout(v) is not None else self._view(v, layout, b)
         if self.layout(v) is None and not hold:
             found = source
@@ -69,6 +76,28 @@ class _Chooser:
             found = self._add(machine.Convert(source, layout), b).result
         self.converted[-1][v, layout] = found
         return found
+
+    def _pulled(self, v: Value, layout: RegisterLayout, b: Builder) -> Value | None:
+        """What is read in one place, made in the layout from its loads on; None where it is not."""
+        op = self.laying.made.get(v)
+        if self.layout(v) is None or v not in self.once or not self._loaded(v):
+            return None
+        if isinstance(op, memory.Load):
+            return self._add(machine.Convert(v, layout), b).result
+        assert op is not None
+        changed = {x: self.wanted(x, layout, b) for x in op.operands}
+        return self._add(op.rebuilt(changed), b).result
+
+    def _loaded(self, v: Value) -> bool:
+        """Whether a value comes from loads and constants, each read in one place."""
+        op = self.laying.made.get(v)
+        if self.layout(v) is None:
+            return not self._shows(v)
+        if v not in self.once or op is None:
+            return False
+        plain = isinstance(op, memory.Load) and all(isinstance(i.type, Span) or not tile(i).shape
+                                                    for i in op.indices)  # fmt: skip
+        return plain or (Trait.ELEMENTWISE in op.traits and all(map(self._loaded, op.operands)))
 
     def _view(self, v: Value, layout: RegisterLayout, b: Builder) -> Value:
         """A value that is not held, with all that it shows in the layouts that that takes."""
@@ -106,8 +135,11 @@ class _Chooser:
         return op
 
     def _copied(self, op: Op, b: Builder, /, **changed: Any) -> None:
-        new = self._add(op.rebuilt(self.to, **changed), b)
+        self._became(op, self._add(op.rebuilt(self.to, **changed), b))
+
+    def _became(self, op: Op, new: Op) -> None:
         self.to.update(zip(op.results, new.results, strict=True))
+        self.once |= {n for o, n in zip(op.results, new.results, strict=True) if self.uses[o] == 1}
 
     def _op(self, op: Op, b: Builder) -> None:
         match op:
@@ -141,8 +173,7 @@ class _Chooser:
         if not any(self.layout(x) is not None for x in to.values()):
             first = next(v for v in op.operands if tile(v).shape)
             to[first] = self.wanted(self._new(first), best, b, hold=True)
-        new = self._add(op.rebuilt(to), b)
-        self.to.update(zip(op.results, new.results, strict=True))
+        self._became(op, self._add(op.rebuilt(to), b))
 
     def _best(self, found: list[RegisterLayout], op: Op) -> RegisterLayout | None:
         """The layout that an op takes: one that is no load's, if there is one."""
@@ -245,6 +276,7 @@ class _Chooser:
         """The layouts that carried tiles should have: what the body makes of them."""
         trial = _Chooser(self.threads)
         trial.laying.of, trial.laying.made = dict(self.laying.of), dict(self.laying.made)
+        trial.uses, trial.once = self.uses, set(self.once)
         trial.to, trial.converted = dict(self.to), [dict(x) for x in self.converted]
         new = trial.block(op.body)
         out: list[RegisterLayout | None] = []
@@ -265,3 +297,13 @@ class _Chooser:
             ends.append(self.layout(v) or plain)
         blocks = {"then": self._ended(op.then, ends), "otherwise": self._ended(op.otherwise, ends)}
         self._copied(op, b, **blocks)
+
+
+def _uses(func: Func) -> Counter[Value]:
+    """How often each value is read."""
+    uses: Counter[Value] = Counter()
+    for op in func.walk():
+        uses.update(op.operands)
+        for block in op.blocks:
+            uses.update(block.results)
+    return uses
