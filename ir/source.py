@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
+from tilec.ir.fragments import Fragments
 from tilec.ir.remark import Remark
 from tilec.ir.stream import Records
 
@@ -52,7 +54,7 @@ class KernelSource:
     `void @tilec_parallel(ptr %fn, ptr %args, i64 %chunks)`, which calls
     `void fn(ptr args, i64 chunk, i32 tid)` once for every chunk in 0..chunks-1 and returns when
     all are done, and `i32 @tilec_threads()`, which every tid is below.
-    language "cuda": the `launches` are made one after the other; each kernel takes the parameters
+    language "cuda": parameters with `orders` lie in fragment order; the `launches` are made one after the other; each kernel takes the parameters
     in order, then the memory of the program's own.
     `remarks` are what passes and back end could not do, and why.
     """
@@ -64,3 +66,4 @@ class KernelSource:
     workspace: int = 0
     remarks: tuple[Remark, ...] = ()
     launches: tuple[Launch, ...] = ()
+    orders: Mapping[str, Fragments] = field(default_factory=dict[str, Fragments])

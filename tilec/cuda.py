@@ -85,8 +85,12 @@ def _own(p: Value) -> Array:
     return np.full(int(np.prod(known)) * p.type.dtype.numpy.itemsize, 0xFF, np.uint8)
 
 
-def in_memory(format: Format, parts: Mapping[str, Array], shape: tuple[int, ...], name: str
-              ) -> dict[str, Array]:  # fmt: skip
-    """A tensor's components as they lie in memory, by the names of the parameters they become."""
-    return {f"{name}.{c.name}" if c.name else name: stored(c, parts[c.name])
-            for c in format.components(shape)}  # fmt: skip
+def in_memory(program: Program, format: Format, parts: Mapping[str, Array],
+              shape: tuple[int, ...], name: str) -> dict[str, Array]:  # fmt: skip
+    """A tensor's components as a program reads them, by the names of the parameters they are."""
+    found: dict[str, Array] = {}
+    for c in format.components(shape):
+        hint = f"{name}.{c.name}" if c.name else name
+        order = program.source.orders.get(hint)
+        found[hint] = stored(c, parts[c.name]) if order is None else order.pack(parts[c.name])
+    return found

@@ -1,7 +1,7 @@
-"""Func -> CUDA C++: what kernels are written in, a vocabulary with a body for devices and one for hosts.
+"""Func -> CUDA C++ in a vocabulary that has a body for devices and one for hosts.
 
-Before: tiles have sizes and layouts (`pad`, `lay-out`), formats are lowered to plain memory, extents
-are numbers. Each grid of a function becomes a kernel; they run one after the other.
+Before: tiles have sizes and layouts (`pad`, `lay-out`), formats are lowered to plain memory,
+extents are numbers. Each grid of a function becomes a kernel; they run one after the other.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from math import prod
 
 from tilec.codegen.cuda import pointwise
 from tilec.codegen.cuda.control import Walker
+from tilec.codegen.cuda.orders import Orders, orders
 from tilec.codegen.cuda.printer import Printer
-from tilec.codegen.cuda.tiles import extents, memory, storage, tile
+from tilec.codegen.cuda.tiles import extents, memory_type, storage, tile
 from tilec.ir.core import Func, Op, Trait, Value
 from tilec.ir.errors import TileError
 from tilec.ir.laid import layouts
@@ -26,37 +27,41 @@ def emit(func: Func, params: tuple[Param, ...] = (), *, threads: int = 128) -> K
     Every kernel takes the function's parameters in order; those beyond `params` are memory of the
     function's own. Raises TileError where CUDA code can't do an op.
     """
+    found = orders(func)
     texts: list[str] = []
     launches: list[Launch] = []
     before: list[Op] = []
     for op in func.body.ops:
         if Trait.WRITES in op.traits:
             name = f"{func.name}_{len(launches)}"
-            text, launch = _kernel(func, name, before, op, threads)
+            text, launch = _kernel(func, found, name, before, op, threads)
             texts.append(text)
             launches.append(launch)
         if op.results:
             before.append(op)
     dtypes = {tile(v).dtype for o in func.walk() for v in (*o.results, *o.operands)
               if isinstance(v.type, Tile)}  # fmt: skip
-    head = [f"// `{func.name}`, compiled by tilec for CUDA.", '#include "tile.cuh"', "",
+    head = [f"// `{func.name}`, compiled by tilec for CUDA.", '#include "decode.cuh"', "",
             "using namespace tilec;", "", *pointwise.prelude(dtypes)]  # fmt: skip
     own = tuple(_bytes(p) for p in func.params[len(params) :]) if params else ()
     return KernelSource("cuda", "\n".join([*head, *texts]), launches[0].entry if launches else "",
-                        params, sum(own), func.remarks, tuple(launches))  # fmt: skip
+                        params, sum(own), func.remarks, tuple(launches),
+                        {p.hint: found.of[p] for p in func.params if p in found.of})  # fmt: skip
 
 
 def _bytes(p: Value) -> int:
-    bits = storage(memory(p).dtype)
+    bits = storage(memory_type(p).dtype)
     return prod(extents(p)[:-1]) * -(-extents(p)[-1] * bits // 8)
 
 
-def _kernel(func: Func, name: str, before: list[Op], op: Op, threads: int) -> tuple[str, Launch]:
+def _kernel(
+    func: Func, found: Orders, name: str, before: list[Op], op: Op, threads: int
+) -> tuple[str, Launch]:
     """One kernel: an op that writes memory, after the ops that it may read."""
     p = Printer(threads)
     names = {v: p.fresh(v.hint.replace(".", "_")) for v in func.params}
     p.taken |= {"thread", "block", "shared"}
-    walker = Walker(p, layouts(func, threads), names)
+    walker = Walker(p, layouts(func, threads), found, names)
     for earlier in before:
         walker.op(earlier)
     blocks = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tilec.codegen.cuda import dot, exchange, memory, pointwise, reduce, ring
+from tilec.codegen.cuda.orders import Orders
 from tilec.codegen.cuda.printer import Printer
 from tilec.codegen.cuda.tiles import Place, Values, tile
 from tilec.ir.core import Block, Op, Trait, Value
@@ -44,9 +45,11 @@ def handles(cls: type[Op]) -> str:
 class Walker:
     """Prints the ops of blocks."""
 
-    def __init__(self, p: Printer, layouts: Layouts, names: dict[Value, str]) -> None:
+    def __init__(
+        self, p: Printer, layouts: Layouts, orders: Orders, names: dict[Value, str]
+    ) -> None:
         self.p = p
-        self.values = Values(p, layouts, dict(names))
+        self.values = Values(p, layouts, orders, dict(names))
         self.direct: dict[Value, machine.Convert] = {}  # loads that are read as they are wanted
 
     def block(self, block: Block) -> None:
@@ -68,33 +71,33 @@ class Walker:
             raise TileError(f"cuda: no code for {op.name}: {UNSUPPORTED[type(op)]}")
         self.values.made.update(dict.fromkeys(op.results, op))
         match op:
-            case control.For():
-                self._for(op)
-            case control.Count():
-                self._count(op)
-            case control.While():
-                self._while(op)
-            case control.If():
-                self._if(op)
+            case control.For() | control.Count() | control.While() | control.If():
+                self._region(op)
             case mem.Store():
                 self.p.at(op)
                 memory.store(self.values, op)
             case mem.Whole():
                 self._whole(op)
+            case machine.Shared() | machine.Copy() | machine.Commit() | machine.Wait():
+                self._shared(op)
+            case _ if isinstance(op, FREE):
+                pass
+            case _:
+                self._value(op)
+
+    def _shared(self, op: Op) -> None:
+        """What has to do with rings in shared memory."""
+        match op:
             case machine.Shared():
                 ring.declare(self.values, op)
             case machine.Copy():
                 self.p.at(op)
                 ring.copy(self.values, op)
-            case machine.Commit():
-                self.p.line("copy_async_commit();")
             case machine.Wait():
                 self.p.line(f"copy_async_wait<{op.pending}>();")
                 self.p.line("barrier();")
-            case _ if isinstance(op, FREE):
-                pass
             case _:
-                self._value(op)
+                self.p.line("copy_async_commit();")
 
     def _value(self, op: Op) -> None:
         """An op with a result that is held, or a scalar."""
@@ -155,9 +158,24 @@ class Walker:
             self.p.line(f"const auto {name} = {pointwise.rounded(op, text)};")
             self.values.names[v] = name
             return
+        if op in self.values.orders.within:
+            return  # decoded together with what follows
+        if op in self.values.orders.decoded:
+            self._decoded(op)
+            return
         text = pointwise.emit(op, [self.values.item(x, layout, "i") for x in op.operands])
         name = self.values.declare(v, _hint(op))
         self.p.line(f"fill({name}, [&](u32 i) {{ return {text}; }});")
+
+    def _decoded(self, op: Op) -> None:
+        """Codes in fragment order as floats."""
+        orders = self.values.orders
+        source = op.operands[0]
+        cast = self.values.made.get(source)
+        if cast in orders.within and cast is not None:
+            source = cast.operands[0]
+        name = self.values.declare(op.result, "decoded")
+        self.p.line(f"decode<{orders.decoded[op]}>({name}, {self.values.names[source]});")
 
     # -- spans --
 
@@ -218,6 +236,17 @@ class Walker:
 
     def _end(self, op: Op, names: list[str]) -> None:
         self.values.names.update(zip(op.results, names, strict=True))
+
+    def _region(self, op: control.For | control.Count | control.While | control.If) -> None:
+        match op:
+            case control.For():
+                self._for(op)
+            case control.Count():
+                self._count(op)
+            case control.While():
+                self._while(op)
+            case control.If():
+                self._if(op)
 
     def _for(self, op: control.For) -> None:
         p, t = self.p, op.body.params[0].type

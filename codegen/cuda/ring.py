@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from tilec.codegen.cuda.printer import offset, plus, times
-from tilec.codegen.cuda.tiles import Values, extents, memory, storage, tile
+from tilec.codegen.cuda.printer import narrowed, offset, plus, times
+from tilec.codegen.cuda.tiles import Values, extents, memory_type, storage, tile
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
+from tilec.ir.fragments import Fragments
 from tilec.ir.layout.digits import split
 from tilec.ir.layout.register import RegisterLayout, spatial
 from tilec.ir.ops.machine import Copy, Shared
@@ -52,9 +53,30 @@ class Ring:
         return plus(plus(out, f"({row}) * {self.pitch}"), byte)
 
 
+@dataclass(frozen=True)
+class FragmentRing:
+    """Slots of tiles in fragment order."""
+
+    name: str
+    order: Fragments
+    slots: int
+
+    @property
+    def slot(self) -> int:
+        """Bytes from one slot to the next."""
+        return self.order.tile_bytes
+
+
 def declare(values: Values, op: Shared) -> None:
     """A name for a ring, at the end of those that there are."""
     p = values.p
+    order = values.orders.of.get(op.result)
+    if order is not None:
+        found = FragmentRing(p.fresh("ring"), order, op.sizes[0])
+        values.rings[op.result] = found
+        p.top.append(f"  const u32 {found.name} = shared_base() + {p.rings};")
+        p.rings += found.slots * found.slot
+        return
     ring = Ring(p.fresh("ring"), op.sizes[1:], op.sizes[0], storage(op.dtype))
     values.rings[op.result] = ring
     p.top.append(f"  const u32 {ring.name} = shared_base() + {p.rings};")
@@ -64,8 +86,11 @@ def declare(values: Values, op: Shared) -> None:
 def copy(values: Values, op: Copy) -> None:
     """Print a copy: pieces of rows, a piece a thread."""
     p, ring = values.p, values.rings[op.to]
+    if isinstance(ring, FragmentRing):
+        _copy_fragments(values, op, ring)
+        return
     dims = extents(op.mem)
-    bits = storage(memory(op.mem).dtype)
+    bits = storage(memory_type(op.mem).dtype)
     width = _width(ring, dims[-1] * bits // 8)
     pieces, each = ring.row // width, width * 8 // bits
     total = prod(ring.sizes[:-1]) * pieces
@@ -86,6 +111,41 @@ def copy(values: Values, op: Copy) -> None:
     slot = values.scalar(op.slot)
     at = ring.address(f"u32({slot})", "row", "column")
     p.line(f"copy_async<{width}>({at}, {source}, {' && '.join(bounds) or 'true'});")
+    p.close()
+
+
+def _copy_fragments(values: Values, op: Copy, ring: FragmentRing) -> None:
+    """A tile in fragment order is one run of bytes."""
+    p, pieces = values.p, ring.slot // LINE
+    rows, columns = ring.order.layout.shape
+    _, depth = extents(op.mem)
+    row, column = (values.spans[v].start for v in op.indices)
+    column = plus(column, str(op.ahead)) if op.axis == 1 else column
+    number = f"u64({row}) / {rows} * {-(-depth // columns)} + ({column}) / {columns}"
+    inside = "true" if not op.ahead and values.spans[op.indices[1]].exact else f"{column} < {depth}"
+    base, to = p.fresh("tile"), p.fresh("to")
+    p.line(f"const u8* {base} = {values.names[op.mem]} + ({number}) * {ring.slot};")
+    p.line(f"const u32 {to} = {ring.name} + u32({values.scalar(op.slot)}) * {ring.slot};")
+    steps = -(-pieces // p.threads)
+    p.unrolled("i", steps)
+    p.line(f"const u32 byte = (i * {p.threads} + thread) * {LINE};")
+    if steps * p.threads != pieces:
+        p.line(f"if (byte >= {ring.slot}) break;")
+    p.line(f"copy_async<{LINE}>({to} + byte, {base} + byte, {inside});")
+    p.close()
+
+
+def _load_fragments(values: Values, op: Load, name: str, ring: FragmentRing) -> None:
+    """16 bytes at a time, of which the threads' are beside each other."""
+    p, order = values.p, ring.order
+    held = [a for a in range(order.layout.rank)]
+    mine = narrowed(order.layout.thread_digits, held, "thread")
+    each = 8 * LINE // order.codes.bits
+    base = p.fresh("slot")
+    p.line(f"const u32 {base} = {ring.name} + u32({values.scalar(op.indices[0])}) * {ring.slot} "
+           f"+ ({mine}) * {LINE};")  # fmt: skip
+    p.unrolled("i", order.layout.locals // each)
+    p.line(f"take<{each}>({name}, i * {each}, {base} + i * {order.threads * LINE});")
     p.close()
 
 
@@ -119,6 +179,9 @@ def _places(values: Values, op: Copy, dims: tuple[int, ...]) -> tuple[list[str],
 def load(values: Values, op: Load, name: str, layout: RegisterLayout) -> None:
     """Print a load of a slot: matrices of 8 rows of 16 bytes where the layout is made of those."""
     p, ring = values.p, values.rings[op.mem]
+    if isinstance(ring, FragmentRing):
+        _load_fragments(values, op, name, ring)
+        return
     t = tile(op.result).dtype
     slot = f"u32({values.scalar(op.indices[0])})"
     outer = _matrices(layout, t)

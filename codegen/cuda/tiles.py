@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tilec.codegen.cuda import pointwise
+from tilec.codegen.cuda.orders import Orders
 from tilec.codegen.cuda.printer import Printer, narrowed, plus
 from tilec.ir.core import Op, Trait, Value
 from tilec.ir.dtype import DType
@@ -33,6 +34,7 @@ class Values:
 
     p: Printer
     layouts: Layouts
+    orders: Orders
     names: dict[Value, str] = field(default_factory=dict[Value, str])
     spans: dict[Value, Place] = field(default_factory=dict[Value, Place])
     made: dict[Value, Op] = field(default_factory=dict[Value, Op])
@@ -113,7 +115,7 @@ def tile(v: Value) -> Tile:
     return v.type
 
 
-def memory(v: Value) -> Memory:
+def memory_type(v: Value) -> Memory:
     """The type of a value that is memory."""
     assert isinstance(v.type, Memory)
     return v.type
@@ -121,8 +123,8 @@ def memory(v: Value) -> Memory:
 
 def extents(v: Value) -> tuple[int, ...]:
     """The extents of memory, which are numbers."""
-    known = tuple(d for d in memory(v).shape if isinstance(d, int))
-    if len(known) != len(memory(v).shape):
+    known = tuple(d for d in memory_type(v).shape if isinstance(d, int))
+    if len(known) != len(memory_type(v).shape):
         raise TileError(f"cuda: {v.type} has dimensions without numbers")
     return known
 
