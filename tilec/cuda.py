@@ -39,19 +39,20 @@ class Program:
 def cuda_func(
     definition: Definition, dims: Mapping[str, int],
     types: Mapping[str, Format | DType] | None = None, tiles: Mapping[str, int] | None = None,
+    threads: int = THREADS,
 ) -> Func:  # fmt: skip
     """A kernel with layouts of threads; `tiles` pins tile sizes (`m=16`)."""
-    steps = [Step("specialise", dict(dims)), *parse_pipeline(PASSES % THREADS)]
+    steps = [Step("specialise", dict(dims)), *parse_pipeline(PASSES % threads)]
     if tiles:
         steps = [Step(s.name, {**s.options, **tiles}) if s.name == "tile" else s for s in steps]
     return run(tuple(steps), definition.ir(types or {}))
 
 
-def cuda_program(func: Func) -> Program:
+def cuda_program(func: Func, threads: int = THREADS) -> Program:
     """The CUDA source of a function with layouts."""
     from tilec.codegen.cuda import emit
 
-    return Program(func, emit(func, threads=THREADS))
+    return Program(func, emit(func, threads=threads))
 
 
 @cache

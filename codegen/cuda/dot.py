@@ -35,14 +35,17 @@ def emit(values: Values, op: Dot, name: str) -> None:
 
 
 def _scaled(values: Values, op: Dot, sums: str, name: str) -> None:
-    """name += sums * scales."""
+    """name += sums * scales, the last product and the sum rounded once."""
     layout = values.layouts[op.acc]
-    term = f"f32({sums}[i])"
+    term, scales = f"f32({sums}[i])", list[str]()
     for scale, axis in ((op.scale, 1), (op.row_scale, 0)):
         if scale is not None:
             i = narrowed(layout.local_digits, (axis,), "i")
-            term = f"mul_f32({term}, {values.item(scale, restricted(layout, (axis,)), i)})"
-    values.p.line(f"fill({name}, [&](u32 i) {{ return add_f32({name}[i], {term}); }});")
+            scales.append(values.item(scale, restricted(layout, (axis,)), i))
+    for scale in scales[1:]:
+        term = f"mul_f32({term}, {scale})"
+    total = f"fma_f32({term}, {scales[0]}, {name}[i])"
+    values.p.line(f"fill({name}, [&](u32 i) {{ return {total}; }});")
 
 
 def _atom(values: Values, op: Dot) -> Atom | None:
