@@ -73,7 +73,7 @@ class _Staging:
         while wanted:
             o = made.get(wanted.pop())
             if isinstance(o, memory.Load) and op.body.params[0] in o.indices and o not in found:
-                problem = _obstacle(o)
+                problem = _obstacle(o, op)
                 if problem:
                     self.remarks.append(Remark("stage-loads", f"`{o.mem.hint}` is loaded when it "
                                                "is needed", o.loc, problem))  # fmt: skip
@@ -140,7 +140,7 @@ class _Staging:
         )
 
 
-def _obstacle(load: memory.Load) -> str:
+def _obstacle(load: memory.Load, loop: control.For) -> str:
     """Why a load can't be copied in pieces, or nothing."""
     assert isinstance(load.mem.type, Memory)
     t, sizes = load.mem.type, tile(load.result).shape
@@ -148,7 +148,10 @@ def _obstacle(load: memory.Load) -> str:
         return "spans as indices"
     if not isinstance(t.format, Dense) or len(sizes) < 2:
         return "a matrix"
-    for extent in (t.shape[-1], sizes[-1]):
+    if t.dtype.bits & (t.dtype.bits - 1):
+        return "elements of which whole ones fill 4 bytes"
+    moves = load.indices[-1] is loop.body.params[0]
+    for extent in (t.shape[-1], sizes[-1], *([loop.tile] if moves else [])):
         if int(str(extent)) * t.dtype.bits % (8 * WIDTHS[-1]):
-            return f"rows of a multiple of {WIDTHS[-1]} bytes"
+            return f"rows and steps of a multiple of {WIDTHS[-1]} bytes"
     return ""

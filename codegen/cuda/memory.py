@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tilec.codegen.cuda import pointwise
 from tilec.codegen.cuda.printer import narrowed, plus
-from tilec.codegen.cuda.tiles import Values, extents, memory, storage, tile
+from tilec.codegen.cuda.tiles import Values, extents, memory_type, storage, tile
 from tilec.ir.core import Value
 from tilec.ir.errors import TileError
 from tilec.ir.laid import coalesced, restricted
@@ -30,7 +30,7 @@ class _Access:
 def load(values: Values, op: Load, layout: RegisterLayout | None) -> None:
     """Print a load in a layout, which is that of the result unless it is converted at once."""
     p = values.p
-    bits = storage(memory(op.mem).dtype)
+    bits = storage(memory_type(op.mem).dtype)
     if layout is None:
         _load_scalar(values, op)
         return
@@ -147,7 +147,7 @@ def _vector(values: Values, mem: Value, indices: tuple[Value, ...], layout: Regi
     digit = layout.local_digits[-1] if layout.local_digits else None
     if last is None or digit is None or digit.axis != last or digit.stride != 1:
         return 1
-    bits = storage(memory(mem).dtype)
+    bits = storage(memory_type(mem).dtype)
     width, place = extents(mem)[-1], values.spans[indices[-1]]
     n = digit.size & -digit.size
     starts = [d.stride for d in (*layout.thread_digits, *layout.local_digits[:-1])

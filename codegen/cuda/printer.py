@@ -121,6 +121,7 @@ def _total(digits: Iterable[Digit]) -> int:
 
 
 def _digit(number: str, place: int, size: int, total: int) -> str:
+    number = number if number.replace("_", "").isalnum() else f"({number})"
     out = number if place == 1 else f"{number} / {place}"
     return out if place * size == total else f"{out} % {size}"
 

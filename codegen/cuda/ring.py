@@ -91,7 +91,8 @@ def copy(values: Values, op: Copy) -> None:
         return
     dims = extents(op.mem)
     bits = storage(memory_type(op.mem).dtype)
-    width = _width(ring, dims[-1] * bits // 8)
+    step = values.spans[op.indices[-1]].multiple * bits // 8
+    width = _width(ring, dims[-1] * bits // 8, step)
     pieces, each = ring.row // width, width * 8 // bits
     total = prod(ring.sizes[:-1]) * pieces
     steps = -(-total // p.threads)
@@ -149,10 +150,10 @@ def _load_fragments(values: Values, op: Load, name: str, ring: FragmentRing) -> 
     p.close()
 
 
-def _width(ring: Ring, row: int) -> int:
-    """Bytes of one copy: they divide a row of the slot and of memory."""
+def _width(ring: Ring, row: int, step: int) -> int:
+    """Bytes of one copy: they divide a row of the slot and of memory, and where a tile starts."""
     for width in WIDTHS:
-        if ring.row % width == 0 and row % width == 0:
+        if all(n % width == 0 for n in (ring.row, row, step)):
             return width
     raise TileError(f"cuda: rows of {row} bytes can't be copied in pieces")
 

@@ -48,12 +48,18 @@ TILEC_STMATRIX(stmatrix_trans, ".trans")
 
 // d += a b for a 16 x k and b k x 8, by the warp: mma.sync.m16n8k<k>.row.col. Accumulators are
 // four f32 or s32, or four f16 in two registers.
-template <u32 k, class A, class B> TILEC_DEVICE void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2]);
-template <u32 k, class A, class B> TILEC_DEVICE void mma(f32 (&d)[4], const u32 (&a)[2], const u32 (&b)[1]);
-template <u32 k, class A, class B> TILEC_DEVICE void mma(s32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2]);
-template <u32 k, class A, class B> TILEC_DEVICE void mma(s32 (&d)[4], const u32 (&a)[2], const u32 (&b)[1]);
-template <u32 k, class A, class B> TILEC_DEVICE void mma(u32 (&d)[2], const u32 (&a)[4], const u32 (&b)[2]);
-template <u32 k, class A, class B> TILEC_DEVICE void mma(u32 (&d)[2], const u32 (&a)[2], const u32 (&b)[1]);
+template <u32 k, class A, class B> TILEC_DEVICE void
+mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2]);
+template <u32 k, class A, class B> TILEC_DEVICE void
+mma(f32 (&d)[4], const u32 (&a)[2], const u32 (&b)[1]);
+template <u32 k, class A, class B> TILEC_DEVICE void
+mma(s32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2]);
+template <u32 k, class A, class B> TILEC_DEVICE void
+mma(s32 (&d)[4], const u32 (&a)[2], const u32 (&b)[1]);
+template <u32 k, class A, class B> TILEC_DEVICE void
+mma(u32 (&d)[2], const u32 (&a)[4], const u32 (&b)[2]);
+template <u32 k, class A, class B> TILEC_DEVICE void
+mma(u32 (&d)[2], const u32 (&a)[2], const u32 (&b)[1]);
 
 #define TILEC_MMA_NAME(K, A, B, D, tail) \
   "mma.sync.aligned.m16n8k" #K ".row.col." #D "." #A "." #B "." #D tail

@@ -111,7 +111,9 @@ TILEC_DEVICE f32 reciprocal_approx(f32 a) { return (f32)(1.0 / (double)a); }
 TILEC_DEVICE f32 rsqrt_approx(f32 a) { return (f32)(1.0 / __builtin_sqrt((double)a)); }
 TILEC_DEVICE f32 tanh_approx(f32 a) { return (f32)__builtin_tanh((double)a); }
 
-TILEC_DEVICE s32 s32_from_f32(f32 a) { return (s32)emulated::integer(a, -0x80000000ll, 0x7fffffff); }
+TILEC_DEVICE s32 s32_from_f32(f32 a) {
+  return (s32)emulated::integer(a, -0x80000000ll, 0x7fffffff);
+}
 TILEC_DEVICE s32 s8_from_f32(f32 a) { return (s32)emulated::integer(a, -128, 127); }
 TILEC_DEVICE u32 u8_from_f32(f32 a) { return (u32)emulated::integer(a, 0, 255); }
 TILEC_DEVICE f32 f32_from_s32(s32 a) { return (f32)a; }

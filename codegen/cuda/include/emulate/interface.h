@@ -1,4 +1,4 @@
-// What the vocabulary asks of the machine.
+// What the vocabulary asks of the machine, which is a library of its own.
 #pragma once
 
 #include "../types.cuh"
@@ -22,6 +22,8 @@ struct Position {
   u32 thread[3], block[3], threads[3], blocks[3];
   u32 rank;  // of the thread among those of its block, x innermost
 };
+
+#pragma GCC visibility push(default)
 extern const Position* position;
 
 // threads
@@ -105,6 +107,7 @@ void wgmma(const WarpgroupProduct& shape, void* d, const u32* a_registers, u64 a
 void wgmma_fence(Site site);
 void wgmma_commit(Site site);
 void wgmma_wait(u32 pending, Site site);
+#pragma GCC visibility pop
 
 }  // namespace tilec::emulated
 

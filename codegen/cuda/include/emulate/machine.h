@@ -1,7 +1,6 @@
 // The machine behind emulate.h, to be compiled on its own: threads as fibers, the meaning of every
 // function of the vocabulary, and, where TILEC_CHECK is 1, the checks of how they are used.
 
-
 #include "interface.h"
 
 #include "arithmetic.h"

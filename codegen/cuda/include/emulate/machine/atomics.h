@@ -6,28 +6,32 @@
 namespace tilec::emulated {
 
 // Everything that the thread knows, in the terms of other blocks.
-inline Clock published(const Thread& thread) {
+inline SharedForeigners published(const Thread& thread) {
   const Block& own = *thread.block;
-  Clock out;
-  Foreigners news;
-  news[own.rank] = {own.epoch, thread.clock.known};
-  out.foreigners = merged(thread.clock.foreigners, std::make_shared<Foreigners>(std::move(news)));
-  return out;
+  auto news = std::make_shared<Foreigners>();
+  (*news)[own.rank] = {own.epoch, thread.clock.known};
+  return merged(thread.clock.foreigners, news);
 }
 
+// What was published at an address.
+inline SharedForeigners news_at(const void* at) {
+  auto found = machine->released.find(at);
+  return found == machine->released.end() ? nullptr : found->second;
+}
+
+// Add to it all that the thread knows and did.
 inline void publish(Thread& thread, const void* at) {
   if (!CHECKED) return;
-  machine->released[at].join(published(thread));
+  machine->released[at] = merged(news_at(at), published(thread));
   tick(thread);
 }
 
-// Learn what was published there, also by threads of the own block.
-inline void subscribe(Thread& thread, const Clock& news) {
-  thread.clock.foreigners = merged(thread.clock.foreigners, news.foreigners);
-  if (!news.foreigners) return;
-  auto own = news.foreigners->find(thread.block->rank);
-  // Threads' clocks go on from epoch to epoch, so that what was published is no more than known.
-  if (own != news.foreigners->end()) raise(thread.clock.known, own->second.known);
+// Learn what was published; the part of the own block is in terms of its own agents.
+inline void subscribe(Thread& thread, const SharedForeigners& news) {
+  if (!news) return;
+  thread.clock.foreigners = merged(thread.clock.foreigners, news);
+  auto own = news->find(thread.block->rank);
+  if (own != news->end()) raise(thread.clock.known, own->second.known);
 }
 
 inline u32 changed(Change change, u32 old, u32 value, u32 expected) {
@@ -41,6 +45,18 @@ inline u32 changed(Change change, u32 old, u32 value, u32 expected) {
   __builtin_unreachable();
 }
 
+inline void acquire_at(Thread& self, const void* at, Order order) {
+  if (!CHECKED) return;
+  bool acquires = order == Order::acquire || order == Order::acq_rel;
+  if (acquires) subscribe(self, news_at(at));
+  else self.observed = merged(self.observed, news_at(at));
+}
+
+inline void release_at(Thread& self, const void* at, Order order) {
+  if (order == Order::release || order == Order::acq_rel) publish(self, at);
+  else if (self.fenced) machine->released[at] = merged(news_at(at), self.fenced);
+}
+
 u32 atomic(Change change, void* at, u32 value, u32 expected, Order order, Site site) {
   bool looks = change == Change::exchange || change == Change::compare_exchange;
   looks ? spin("atomic", site) : yield("atomic", site);  // a sum waits for nothing
@@ -50,13 +66,10 @@ u32 atomic(Change change, void* at, u32 value, u32 expected, Order order, Site s
   u32 old;
   memcpy(&old, at, 4);
   u32 now = changed(change, old, value, expected);
+  acquire_at(self, at, order);
   note_global_write(self, *buffer, (u8*)at, (const u8*)&now, 4, true, "atomic access", site);
+  release_at(self, at, order);
   count_global("atomic", *buffer, at, 4, site);
-  if (order == Order::release || order == Order::acq_rel) publish(self, at);
-  else if (self.fenced.foreigners) machine->released[at].join(self.fenced);
-  if (CHECKED && (order == Order::acquire || order == Order::acq_rel))
-    subscribe(self, machine->released[at]);
-  else if (CHECKED) self.observed.join(machine->released[at]);
   memcpy(at, &now, 4);
   if (now != old) progress();
   return old;
@@ -67,7 +80,7 @@ u32 load_acquire(const u32* at, Site site) {
   Buffer* buffer = locate_global(at, 4, 4, false, "load_acquire", site);
   if (!buffer) return ~0u;
   Thread& self = *machine->current;
-  if (CHECKED) subscribe(self, machine->released[at]);
+  if (CHECKED) subscribe(self, news_at(at));
   note_global_read(self, *buffer, at, 4, true, "load_acquire", site);
   count_global("load_acquire", *buffer, at, 4, site);
   return *at;
@@ -80,7 +93,7 @@ void store_release(u32* at, u32 value, Site site) {
   Thread& self = *machine->current;
   note_global_write(self, *buffer, (u8*)at, (const u8*)&value, 4, true, "store_release", site);
   count_global("store_release", *buffer, at, 4, site);
-  if (CHECKED) machine->released[at] = Clock();  // who reads this value sees this release only
+  machine->released.erase(at);  // who reads this value sees this release only
   publish(self, at);
   *at = value;
   progress();

@@ -61,9 +61,8 @@ class Findings {
 
  private:
   static std::string line(const Finding& f, u64 count) {
-    std::string threads;
-    if (f.thread >= 0) threads = std::to_string(f.thread);
-    if (f.other_thread >= 0) threads += (threads.empty() ? "" : ", ") + std::to_string(f.other_thread);
+    std::string threads = std::to_string(f.thread);
+    if (f.other_thread >= 0) threads += ", " + std::to_string(f.other_thread);
     return format("{\"kind\": \"%s\", \"line\": %d, \"other_line\": %d, \"threads\": [%s], ",
                   f.kind, f.site.line, f.other.line, threads.c_str()) +
            format("\"block\": [%u, %u, %u], \"address\": %lld, \"count\": %llu, ", f.block[0],

@@ -2,6 +2,8 @@
 // go on.
 #pragma once
 
+#include <mutex>
+
 namespace tilec::emulated {
 
 static void finish_thread() {
@@ -125,12 +127,13 @@ using tilec::emulated::Launch;
 
 struct TilecBuffer { const char* name; void* base; unsigned long long bytes; unsigned writable; };
 
-// Run a launch; gives one JSON object a line: what was found, and what was counted. The text lasts
-// until the next launch. Not for two threads of the host at a time.
-TILEC_EXPORT const char* tilec_emulate(const Launch* launch, const TilecBuffer* buffers,
-                                     unsigned count) {
+// Run a launch; gives one JSON object a line: what was found, and what was counted. The text is the
+// caller's, to be given to free(); it is null where there is no memory for stacks.
+TILEC_EXPORT char* tilec_emulate(const Launch* launch, const TilecBuffer* buffers,
+                                 unsigned count) {
   using namespace tilec::emulated;
-  static std::string text;
+  static std::mutex one_at_a_time;
+  std::lock_guard<std::mutex> turn(one_at_a_time);
   Machine whole(*launch);
   if (!whole.stacks.made()) return nullptr;
   for (unsigned i = 0; i < count; i++)
@@ -139,7 +142,6 @@ TILEC_EXPORT const char* tilec_emulate(const Launch* launch, const TilecBuffer* 
   whole.statistics = std::make_unique<Statistics>();
   machine = &whole;
   run_blocks();
-  text = whole.findings.json() + whole.statistics->json();
   machine = nullptr;
-  return text.c_str();
+  return strdup((whole.findings.json() + whole.statistics->json()).c_str());
 }

@@ -61,7 +61,7 @@ struct Thread {
   bool done = false;
   Waiting waiting;
   Clock clock;
-  Clock fenced, observed;                     // what its last fence covered, what it saw since
+  SharedForeigners fenced, observed;          // what its last fence covered, what it saw since
   u32 groups = 0;                             // of copies, closed so far
   std::deque<std::shared_ptr<Chunk>> chunks;  // not yet landed
   std::vector<BulkStore> open_stores;
@@ -167,7 +167,7 @@ struct Machine {
   bool stopped = false;
   Findings findings;
   std::unique_ptr<Statistics> statistics;
-  std::map<const void*, Clock> released;      // by address: what its last releases published
+  std::map<const void*, SharedForeigners> released;  // by address: what its releases published
 
   explicit Machine(const Launch& given)
       : launch(given),

@@ -7,16 +7,17 @@ namespace tilec::emulated {
 static Warpgroup& warpgroup() { return block().warpgroups[machine->current->rank / WARPGROUP]; }
 static u32 first_of_warpgroup() { return machine->current->rank / WARPGROUP * WARPGROUP; }
 
-template <class Work> static void warpgroup_meet(const char* what, void* mine, Site site, Work work) {
+template <class Work>
+static void warpgroup_meet(const char* what, void* mine, Site site, Work work) {
   if (first_of_warpgroup() + WARPGROUP > block().threads.size())
     stop({"divergence", site, {}, -1, -1, -1, "", {},
           format("%s in a warpgroup of fewer than 128 threads", what)});
   meet(warpgroup().rendezvous, first_of_warpgroup(), WARPGROUP, what, mine, site, work);
 }
 
-// Call see(i, address) for the runs of 16 bytes that a descriptor names. A line is a row if K-major,
-// with two runs, and one of 16 k if MN-major, with a run for each 8 rows. (The layouts are those of
-// the PTX ISA, wgmma, shared memory layout, and of CUTLASS, make_gmma_desc.)
+// Call see(i, address) for the runs of 16 bytes that a descriptor names. A line is a row if it is
+// K-major, with two runs, and one of 16 k if MN-major, with a run for each 8 rows. (PTX ISA, wgmma,
+// shared memory layout; CUTLASS, make_gmma_desc.)
 template <class See> static void for_runs(u64 descriptor, bool mn, u32 rows, See see) {
   u32 start = (u32)(descriptor & 0x3fff) << 4, leading = (u32)(descriptor >> 16 & 0x3fff) << 4;
   u32 stride = (u32)(descriptor >> 32 & 0x3fff) << 4;
