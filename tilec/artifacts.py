@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tilec.compile import Kernel, cpu_source, engine, lower, written
+from tilec.cuda import cuda_func, cuda_program, emulate, in_memory
 from tilec.ir.bits import is_packed
 from tilec.ir.core import Func
 from tilec.ir.dtype import Array, DType
@@ -24,6 +25,7 @@ from tilec.lang.kernel import Definition, Parameter, TensorSpec
 from tilec.lang.text import load
 from tilec.passes import Step, parse_pipeline, run
 from tilec.runtime import jit
+from tilec.runtime.report import Report
 from tilec.runtime.tensor import PackedTensor, quantize
 from tilec.sass import Stats, disassembled, stats_of
 
@@ -159,6 +161,31 @@ def triton_artifacts(
     return {e: made[e] for e in emits}
 
 
+def cuda_artifacts(
+    definition: Definition, dims: Mapping[str, int], emits: Sequence[str], target: str
+) -> dict[str, Artifact]:
+    """The stages asked for, of a kernel as CUDA C++ for a GPU that need not be there."""
+    from tilec.codegen.cuda.headers import device_headers
+    from tilec.runtime.nvrtc import compile_cuda
+
+    check_dims(definition, dims)
+    func = cuda_func(definition, dims)
+    source = cuda_program(func).source
+    made: dict[str, Artifact] = {
+        "ir": show(func), "source": source.text, "remarks": remarks(source)
+    }  # fmt: skip
+    known = ("ir", "source", "ptx", *MACHINE, "remarks")
+    for e in emits:
+        if e not in known:
+            raise TileError(f"the cuda back end emits {', '.join(known)}, not {e!r}")
+    if not set(emits) <= made.keys():
+        build = compile_cuda(source.text, target, headers=device_headers())
+        made["ptx"] = build.ptx
+        shared = max((k.shared for k in source.launches), default=0)
+        made |= machine_artifacts(build.cubin, emits, shared)
+    return {e: made[e] for e in emits}
+
+
 def machine_artifacts(cubin: bytes, emits: Sequence[str], shared: int) -> dict[str, Artifact]:
     """Those of MACHINE that are asked for, of a cubin whose launches have so many bytes of dynamic
     shared memory."""
@@ -234,6 +261,25 @@ class Trial:
                 size = float(np.linalg.norm(want))
                 found[p.hint] = float(np.linalg.norm(got - want)) / (size or 1.0)
         return found
+
+
+class EmulatedTrial(Trial):
+    """A trial of a kernel's CUDA code on this processor; `reports` say what its checks found."""
+
+    reports: tuple[Report, ...] = ()
+
+    def run(self) -> None:
+        """Run the CUDA code under emulation."""
+        program = cuda_program(cuda_func(self.definition, self.dims))
+        given: dict[str, Array] = {}
+        for p, x in zip(self.func.params, self.arguments, strict=True):
+            if isinstance(x, PackedTensor):
+                given |= in_memory(program, x.format, x.parts(), x.shape, p.hint)
+            elif isinstance(x, np.ndarray):
+                given[p.hint] = x
+            else:
+                raise TileError(f"`{p.hint}`: scalar arguments can't be emulated yet")
+        self.reports = emulate(program, given)
 
 
 def _values(t: DType, shape: tuple[int, ...], rng: np.random.Generator) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tilec.cli.build import compile_, run
+from tilec.cli.check import check
 from tilec.cli.inspect import formats, op, opt
 from tilec.cli.layout import layout
 from tilec.cli.machine import doctor
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command("compile")(compile_)
 app.command("run")(run)
+app.command("check")(check)
 app.command("opt")(opt)
 app.command("op")(op)
 app.command("formats")(formats)

@@ -17,6 +17,7 @@ from tilec.artifacts import (
     Artifact,
     Trial,
     cpu_artifacts,
+    cuda_artifacts,
     dimensions,
     kernel_of,
     retyped,
@@ -40,7 +41,7 @@ from tilec.lang.kernel import Definition
 from tilec.sass.report import rows, text
 
 SUFFIX = {"ir": "tileir", "asm": "s", "remarks": "txt", "stats": "stats.txt"}
-SOURCE = {"cpu": "ll", "triton": "py"}
+SOURCE = {"cpu": "ll", "triton": "py", "cuda": "cu"}
 LARGEST = 1 << 31  # multiply-adds that the interpreter is asked to check
 TOLERANCE = 1e-2  # of the norm of a result: more than any order of additions or narrow dtype makes
 
@@ -49,13 +50,14 @@ TOLERANCE = 1e-2  # of the norm of a result: more than any order of additions or
 def compile_(
     file: File,
     kernel: KernelName = "",
-    backend: Annotated[str, typer.Option(help="cpu or triton.")] = "cpu",
+    backend: Annotated[str, typer.Option(help="cpu, triton or cuda.")] = "cpu",
     target: Annotated[str, typer.Option(help=f"cpu: host, {', '.join(TARGETS)}; triton: sm_80, "
                                              "sm_90.")] = "",
     dims: Dims = "",
     types: Types = "",
     emit: Annotated[str, typer.Option(help="cpu: ir,source,asm,remarks; triton: source,ttir,ttgir,"
-                                           "llir,ptx,cubin,sass,stats,remarks.")] = "source",
+                                           "llir,ptx,cubin,sass,stats,remarks; "
+                                           "cuda: ir,source,ptx,cubin,sass,stats,remarks.")] = "source",
     out: Annotated[Path | None, typer.Option("-o", help="A folder for the files.")] = None,
     json_: Json = False,
 ) -> None:  # fmt: skip
@@ -108,8 +110,10 @@ def _made(
             return cpu_artifacts(definition, dims, emits, "" if target == "host" else target)
         case "triton":
             return triton_artifacts(definition, dims, emits, target or "sm_90")
+        case "cuda":
+            return cuda_artifacts(definition, dims, emits, target or "sm_80")
         case _:
-            raise TileError(f"no back end is called {backend!r}; there are cpu and triton")
+            raise TileError(f"no back end is called {backend!r}; there are cpu, triton and cuda")
 
 
 def _write(made: Mapping[str, Artifact], name: str, backend: str, out: Path) -> dict[str, str]:
