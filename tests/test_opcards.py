@@ -6,7 +6,7 @@ import pytest
 
 from tilec.ir.core import Op
 from tilec.ir.errors import TileError
-from tilec.opcard import ROOT, backends, card, names
+from tilec.opcard import ROOT, backends, card, names, on_machine
 
 
 @pytest.mark.parametrize("name", Op.registry)
@@ -16,16 +16,19 @@ def test_card(name):
     assert found.typed.startswith("ir/ops/")
     assert "ir/ops/" in found.evaluated or found.evaluated.startswith("by the interpreter")
     assert set(found.fields) == set(Op.registry[name].__dataclass_fields__) - {"results", "loc"}
-    assert found.written, "no line of opcard's sample makes it"
-    assert re.match(rf"(%[\w, %]+ = )?{name}( |$)", found.ir)
-    assert {"tests/programs.py", "tests/conformance.py"} & set(found.tests), "nothing generates it"
+    if on_machine(Op.registry[name]):
+        assert any(t.startswith("tests/ir/ops") for t in found.tests), "nothing tests it"
+    else:
+        assert found.written, "no line of opcard's sample makes it"
+        assert re.match(rf"(%[\w, %]+ = )?{name}( |$)", found.ir)
+        assert {"tests/programs.py", "tests/conformance.py"} & set(found.tests), "not generated"
     assert found.text().startswith(f"{name}\n  {found.meaning.splitlines()[0]}\n")
 
 
 @pytest.mark.parametrize("name", Op.registry)
 def test_the_code_of_a_back_end_is_where_the_card_says(name):
     found = backends(Op.registry[name])
-    assert set(found) == {"cpu", "triton"}
+    assert set(found) == {"cpu", "triton", "cuda"}
     for backend, how in found.items():
         if how.startswith("none: "):
             assert len(how) > 20, "no reason"

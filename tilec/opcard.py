@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from tilec.codegen.cpu.control import handles as cpu_handles
+from tilec.codegen.cuda.control import handles as cuda_handles
 from tilec.codegen.triton.control import handles as triton_handles
 from tilec.ir import ops
 from tilec.ir.core import Op
@@ -105,7 +106,16 @@ def card(name: str) -> Card:
 
 def backends(cls: type[Op]) -> dict[str, str]:
     """How each back end compiles an op, or why it does not."""
-    return {"cpu": cpu_handles(cls), "triton": triton_handles(cls)}
+    found = {"cpu": cpu_handles, "triton": triton_handles, "cuda": cuda_handles}
+    if on_machine(cls):
+        return {"cpu": "none: it is for machines whose threads share tiles",
+                "triton": "none: Triton lays tiles out itself", "cuda": cuda_handles(cls)}  # fmt: skip
+    return {name: handles(cls) for name, handles in found.items()}
+
+
+def on_machine(cls: type[Op]) -> bool:
+    """Whether passes make an op for a machine, and no program says it."""
+    return cls.__module__ == "tilec.ir.ops.machine"
 
 
 @cache
