@@ -19,7 +19,9 @@ Given = Array | PackedTensor
 
 def poisoned(shape: tuple[int, ...], t: DType) -> Array:
     """Memory of elements that nothing computes."""
-    return np.full(int(np.prod(shape)) * t.numpy.itemsize, 0xA5, np.uint8).view(t.numpy).reshape(shape)
+    return (
+        np.full(int(np.prod(shape)) * t.numpy.itemsize, 0xA5, np.uint8).view(t.numpy).reshape(shape)
+    )
 
 
 def program_of(kernel: Kernel, types: Mapping[str, Format | DType], dims: Mapping[str, int],

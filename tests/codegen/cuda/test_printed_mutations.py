@@ -1,0 +1,113 @@
+"""Printed kernels broken on purpose: emulation finds each, by a check or by a wrong result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import ml_dtypes
+import numpy as np
+import pytest
+from emulated import poisoned, program_of
+from lang import kernels
+
+import tilec as tc
+from tilec.cuda import Program, emulate, in_memory
+from tilec.ir.dtype import Array
+from tilec.ir.named import named
+
+DIMS = {"M": 64, "N": 128, "K": 512}
+WRONG = "wrong"
+
+
+@cache
+def gemm() -> tuple[Program, dict[str, Array], Array]:
+    """bf16, on whole numbers."""
+    types = {"x": tc.bf16, "w": tc.bf16, "y": tc.f32}
+    program = program_of(kernels.linear, types, DIMS, m=64, n=64, k=64)
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(-4, 5, (DIMS[d], DIMS["K"])).astype(ml_dtypes.bfloat16) for d in "MN")
+    want = x.astype(float) @ w.astype(float).T
+    return program, {"x": x, "w": w}, want
+
+
+@cache
+def w4a16() -> tuple[Program, dict[str, Array], Array]:
+    """Codes in fragment order, on whole numbers with scales that are powers of two."""
+    format = named("uint4<group=128>")
+    types = {"x": tc.f16, "w": format, "y": tc.f32}
+    program = program_of(kernels.linear, types, DIMS, m=64, n=64, k=64)
+    rng = np.random.default_rng(1)
+    parts = {"codes": rng.integers(0, 16, (128, 512)),
+             "scale": np.ldexp(1.0, rng.integers(-1, 2, (128, 4)))}  # fmt: skip
+    x = rng.integers(-4, 5, (64, 512)).astype(np.float16)
+    want = x.astype(float) @ format.values(parts, (128, 512)).T
+    return program, {"x": x} | in_memory(program, format, parts, (128, 512), "w"), want
+
+
+def outcome(program: Program, given: dict[str, Array], want: Array) -> set[str]:
+    """The kinds of what the checks found, and whether the result is wrong."""
+    y = poisoned(want.shape, tc.f32)
+    reports = emulate(program, given | {"y": y})
+    kinds = {f.kind for r in reports for f in r.findings}
+    return kinds | ({WRONG} if not np.array_equal(y, want) else set())
+
+
+# What is replaced (the n-th time that it occurs), by what, and what must find it.
+GEMM = [
+    ("copy_async_wait<1>();", 0, "copy_async_wait<2>();", "in-flight"),
+    ("copy_async_wait<1>();\n    barrier();", 0, "copy_async_wait<1>();", "race"),
+    ("copy_async_wait<1>();", 0, "", "in-flight"),
+    ("copy_async_commit();", 2, "", "in-flight"),
+    ("start + 128 + column < 512", 0, "true", "out-of-bounds"),
+    ("scalar % 3", 0, "scalar % 2", WRONG),
+    ("+ 2)", 0, "+ 1)", "in-flight"),
+    ("i * 128 + thread", 0, "i * 64 + thread", "race"),
+    ("piece / 8, column = piece % 8 * 8", 0, "piece / 8, column = piece % 4 * 8", "race"),
+    ("(row) * 144", 0, "(row) * 128", WRONG),
+    ("(row) * 144", 1, "(row) * 160", "uninitialised"),
+    ("mma<16, bf16, bf16>", 0, "mma<16, f16, f16>", WRONG),
+    ("(thread % 32 / 8) % 2", 0, "(thread % 32 / 8) / 2", WRONG),
+    ("thread % 8)", 1, "thread % 4)", WRONG),
+    ("ldmatrix(", 0, "ldmatrix_trans(", WRONG),
+    ("= carried;\n", 0, ";\n", WRONG),
+    ("* 8) * 128 +", 0, "* 8) * 127 +", "misaligned"),
+    ("* 8) * 128 +", 0, "* 8) * 129 +", "out-of-bounds"),
+    ("(m * 4 + k) * 4", 0, "(m * 4 + k) * 4 ^ 4", WRONG),
+    ("(k * 4 + n) * 2", 0, "(n * 4 + k) * 2", WRONG),
+]
+W4A16 = [
+    ("copy_async_wait<1>();", 0, "copy_async_wait<2>();", "in-flight"),
+    ("barrier();", 0, "", "race"),
+    ("decode<8>", 0, "decode<7>", WRONG),
+    ("* 16;", 0, "* 32;", WRONG),
+    ("i * 1024", 0, "i * 512", WRONG),
+    ("thread / 4 % 8 * 4", 0, "thread / 8 % 8 * 4", WRONG),
+    ("start + 128 < 512", 0, "true", "out-of-bounds"),
+    ("/ 64 * 8", 0, "/ 64 * 4", WRONG),
+    ("value[i / 4 % 4 * 2", 0, "value[i / 8 % 4 * 2", WRONG),
+]
+
+
+def broken(program: Program, old: str, number: int, new: str) -> Program:
+    parts = program.source.text.split(old)
+    assert len(parts) > number + 1, f"{old!r} is there {len(parts) - 1} times"
+    text = old.join(parts[: number + 1]) + new + old.join(parts[number + 1 :])
+    return replace(program, source=replace(program.source, text=text))
+
+
+def test_they_are_right_as_they_are():
+    assert outcome(*gemm()) == set()
+    assert outcome(*w4a16()) == set()
+
+
+@pytest.mark.parametrize(("old", "number", "new", "found"), GEMM)
+def test_gemm(old, number, new, found):
+    program, given, want = gemm()
+    assert found in outcome(broken(program, old, number, new), given, want)
+
+
+@pytest.mark.parametrize(("old", "number", "new", "found"), W4A16)
+def test_w4a16(old, number, new, found):
+    program, given, want = w4a16()
+    assert found in outcome(broken(program, old, number, new), given, want)
