@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from tilec.codegen.cuda.printer import plus
 from tilec.codegen.cuda.tiles import Values, tile
 from tilec.ir.core import Value
@@ -16,6 +18,7 @@ from tilec.ir.dtype import DType
 from tilec.ir.laid import sizes_of
 from tilec.ir.layout.register import RegisterLayout
 
+MOST = 512  # elements of a thread that are put in another order one by one
 LINE = 16  # bytes of the widest access, and what a row is longer by
 
 
@@ -100,11 +103,27 @@ def convert(values: Values, v: Value, name: str, layout: RegisterLayout) -> None
     if values.layouts[v] == layout:
         p.line(f"{name} = {values.names[v]};")
         return
+    order = _within(values.layouts[v], layout)
+    if order is not None:
+        table = p.fresh("order")
+        p.line(f"constexpr u16 {table}[] = {{{', '.join(map(str, order))}}};")
+        p.line(f"fill({name}, [&](u32 i) {{ return {values.names[v]}[{table}[i]]; }});")
+        return
     through = parked(v)
     p.line("barrier();")
     put(values, v, through)
     p.line("barrier();")
     take(values, name, t.dtype, layout, through)
+
+
+def _within(source: RegisterLayout, to: RegisterLayout) -> list[int] | None:
+    """For each element of a thread, its number before; None where a thread lacks some."""
+    if source.threads != to.threads or to.locals > MOST:
+        return None
+    threads = np.arange(to.threads)[:, None]
+    holders, numbers = source.holders(*to.element(threads, np.arange(to.locals)))
+    own = (holders == threads[..., None]).any(-1).all()
+    return numbers[0].tolist() if own and (numbers == numbers[0]).all() else None
 
 
 def _run(layout: RegisterLayout, where: Parked, t: DType) -> int:
