@@ -53,6 +53,11 @@ class Parked:
         return plus("shared" if not self.start else f"shared + {self.start}", out)
 
 
+def _shares_bytes(t: DType) -> bool:
+    """Whether registers hold several elements in a byte; each has its own in shared memory."""
+    return t.bits < 8 and t.kind != "bool"
+
+
 def element_bytes(t: DType) -> int:
     """Bytes of an element in shared memory."""
     return max(1, -(-(8 if t.kind == "bool" else t.bits) // 8))
@@ -74,7 +79,7 @@ def put(values: Values, v: Value, to: Parked) -> None:
         p.depth += 1
     p.unrolled("i", layout.locals, n)
     at = to.address([p.coordinate(layout, a, "i") for a in range(layout.rank)])
-    if t.dtype.bits < 8:
+    if _shares_bytes(t.dtype):
         p.line(f"store_shared({at}, u8({values.names[v]}.raw(i)));")
     else:
         p.line(f"keep<{n}>({at}, {values.names[v]}, i);")
@@ -90,7 +95,7 @@ def take(values: Values, name: str, t: DType, layout: RegisterLayout, source: Pa
     n = _run(layout, source, t)
     p.unrolled("i", layout.locals, n)
     at = source.address([p.coordinate(layout, a, "i") for a in range(layout.rank)])
-    if t.bits < 8:
+    if _shares_bytes(t):
         p.line(f"{name}.put(i, load_shared<u8>({at}));")
     else:
         p.line(f"take<{n}>({name}, i, {at});")
@@ -129,7 +134,7 @@ def _within(source: RegisterLayout, to: RegisterLayout) -> list[int] | None:
 def _run(layout: RegisterLayout, where: Parked, t: DType) -> int:
     """How many neighbours of a thread one access moves."""
     digits = layout.local_digits
-    if not digits or t.bits < 8:
+    if not digits or _shares_bytes(t):
         return 1
     last = digits[-1]
     if last.axis != layout.rank - 1 or last.stride != 1:

@@ -24,7 +24,10 @@ template <class T, u32 N, u32 bits = Number<T>::bits> struct Share {
   static constexpr u32 each = 32 / bits;
   Word words[(N + each - 1) / each];
   TILEC_MEMBER typename Number<T>::Carrier operator[](u32 i) const {
-    return Number<T>::value(words[i / each] >> (i % each * bits) & ((1u << bits) - 1));
+    return Number<T>::value(raw(i));
+  }
+  TILEC_MEMBER u32 raw(u32 i) const {
+    return words[i / each] >> (i % each * bits) & ((1u << bits) - 1);
   }
   TILEC_MEMBER void put(u32 i, u32 raw) {
     const u32 at = i % each * bits, mask = ((1u << bits) - 1) << at;

@@ -1,0 +1,120 @@
+"""The CUDA back end equals the interpreter on every op and dtype, under emulation with checks on.
+
+Cases without a grid are ops of one kernel, many at a time, so that a C++ compiler runs less often.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from conformance import Case, all_cases
+from emulated import run_func
+
+from tilec.cuda import THREADS
+from tilec.ir.core import Block, Func, Value, rebuild
+from tilec.ir.dtype import Array, DType
+from tilec.ir.errors import TileError
+from tilec.ir.interpret import interpret
+from tilec.ir.ops import control
+from tilec.passes import parse_pipeline, run
+
+PASSES = parse_pipeline(f"pad,stage-loads,lay-out{{threads={THREADS}}},canonicalize")
+CASES = all_cases()
+BATCH = 24
+ULPS = 2.0  # times those of the case: its functions are computed in f32 where the CPU has double
+REASONS = ("cuda: no code for", "cuda: elements of", "pad: ", "cuda: an axis")
+# Every n-th batch of cases is run always, all of them with the slow tests.
+STARTS = [pytest.param(i, marks=[] if i // BATCH % 12 == 0 else pytest.mark.slow)
+          for i in range(0, len(CASES), BATCH)]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prepared:
+    case: Case
+    func: Func
+    prefix: str
+
+
+def prepared(case: Case, number: int) -> Prepared:
+    """The case with layouts, and names of its own for its parameters."""
+    prefix = f"c{number}_"
+    to = {p: Value(p.type, prefix + p.hint) for p in case.func.params}
+    body = rebuild(case.func.body, dict(to))
+    ops = body.ops
+    if not any(isinstance(op, control.Grid) for op in ops):
+        ops = (control.Grid((), (), (), Block((), ops)),)
+    func = Func("k", Block(tuple(to.values()), ops))
+    return Prepared(case, run(PASSES, func), prefix)
+
+
+def merged(parts: list[Prepared]) -> Func:
+    """One kernel that does what all of these do."""
+    inner = [op for part in parts for grid in part.func.body.ops for op in grid.blocks[0].ops]
+    params = [p for part in parts for p in part.func.params]
+    return Func("k", Block(tuple(params), (control.Grid((), (), (), Block((), tuple(inner))),)))
+
+
+def close(got: Array, want: Array, t: DType, ulps: float) -> Array:
+    """Where two results agree: equal, both NaN, or within so many units in the last place."""
+    same = (got == want) | (np.isnan(want) & np.isnan(got) if t.is_float else False)
+    if not ulps:
+        return same
+    with np.errstate(all="ignore"):
+        _, e = np.frexp(want)
+        least = 2 - (1 << t.exponent - 1)
+        unit = np.ldexp(1.0, np.maximum(e - 1, least) - t.mantissa)
+        return same | (np.abs(got - want) <= ulps * unit)
+
+
+def flat(part: Prepared) -> bool:
+    """Whether a case is one grid without dimensions, and nothing before it."""
+    ops = part.func.body.ops
+    return len(ops) == 1 and isinstance(ops[0], control.Grid) and not ops[0].dims
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_equals_the_interpreter(start: int) -> None:
+    parts: list[Prepared] = []
+    refused: list[str] = []
+    for number, case in enumerate(CASES[start : start + BATCH]):
+        try:
+            part = prepared(case, number)
+            _printed(part.func)
+            parts.append(part)
+        except TileError as e:
+            refused.append(e.message)
+    assert all(m.startswith(REASONS) for m in refused), refused
+    assert len(refused) < BATCH, "nothing of a whole batch runs"
+    whole = [part for part in parts if flat(part)]
+    failed: list[str] = []
+    for func, group in ((merged(whole), whole), *((p.func, [p]) for p in parts if not flat(p))):
+        if group:
+            failed += _failures(func, group)
+    assert not failed, "\n".join(failed)
+
+
+def _printed(func: Func) -> None:
+    from tilec.codegen.cuda import emit
+
+    emit(func, threads=THREADS)
+
+
+def _failures(func: Func, group: list[Prepared]) -> list[str]:
+    given: dict[str, Array] = {}
+    for part in group:
+        given |= {part.prefix + n: x.copy() for n, x in part.case.inputs.items()}
+        given[f"{part.prefix}out"] = np.full(part.case.shape, 77, part.case.out.carrier)
+    run_func(func, given)
+    failed: list[str] = []
+    for part in group:
+        case, got = part.case, given[f"{part.prefix}out"]
+        want = np.full(case.shape, 77, case.out.carrier)
+        interpret(case.func, {**case.inputs, "out": want}, {})
+        ok = close(got, want, case.out, ULPS * case.ulps)
+        if not ok.all():
+            i = tuple(np.argwhere(~ok)[0])
+            failed.append(f"{case.name}: {(~ok).sum()} differ, at {i}: {got[i]!r}, "
+                          f"expected {want[i]!r}")  # fmt: skip
+    return failed
