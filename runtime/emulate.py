@@ -8,29 +8,28 @@ the functions of the source mean is in the headers that it includes, which are g
 
 from __future__ import annotations
 
+import posixpath
+import re
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from tilec.runtime.cache import Cache, Entry, cache_key
-from tilec.runtime.emulated_kernel import Argument, EmulatedKernel, Shape
+from tilec.runtime.emulated_kernel import Argument, EmulatedKernel, Shape, load_library
 from tilec.runtime.host_compiler import HostCompiler, find_host_compiler
 from tilec.runtime.report import Report
 
 # Rounding as written, and pointers to any type: both as on the device.
-_COMMON = (
-    "-std=c++17",
-    "-fPIC",
-    "-fvisibility=hidden",
-    "-ffp-contract=off",
-    "-fno-strict-aliasing",
-    "-Wno-psabi",
-)
+_OPTIONS = (
+    "-std=c++17", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden", "-ffp-contract=off",
+    "-fno-strict-aliasing", "-Wno-psabi", "-I.",
+)  # fmt: skip
 # Stack slots must not be shared: fragments that a wgmma still reads are watched where they lie.
 _SLOTS = {False: ("-fstack-reuse=none",), True: ("-mllvm", "-no-stack-coloring")}
-_MACHINE = "emulate/machine.h"
+_MACHINE = '#include "emulate/machine.h"\n'
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"', re.MULTILINE)
 
 
 class Emulator:
@@ -46,7 +45,8 @@ class Emulator:
         self._headers = dict(headers)
         self._cache = cache
         self._compiler = compiler or find_host_compiler()
-        self._kernels: dict[str, EmulatedKernel] = {}
+        self._kernels: dict[tuple[str, str, bool], EmulatedKernel] = {}
+        self._machines: dict[bool, tuple[str, bytes]] = {}
         self._lock = threading.Lock()
 
     def run(
@@ -75,40 +75,58 @@ class Emulator:
 
     def load(self, source: str, entry: str, *, check: bool = True) -> EmulatedKernel:
         """The kernel, compiled for the host. Raises TileError when the compiler refuses it."""
-        key = cache_key(
-            kind="emulated", source=source, entry=entry, check=check, machine=self._identity
-        )
         with self._lock:
-            if key not in self._kernels:
-                made = partial(self._library, source, entry, check)
-                image = self._cache.get_or_make(key, made).payload
-                self._kernels[key] = EmulatedKernel(entry, image)
-            return self._kernels[key]
+            kernel = self._kernels.get((source, entry, check))
+            if kernel is None:
+                name, machine = self._machine(check)
+                files = {
+                    "kernel.cc": f'#line 1 "{entry}.cu"\n{source}\nTILEC_ENTRY({entry})\n'.encode(),
+                    name: machine,
+                }
+                options = ("-O1", *_SLOTS[self._compiler.is_clang], "kernel.cc", name)
+                key = self._key(source, entry=entry, machine=name, options=options)
+                kernel = EmulatedKernel(entry, self._library(key, options, files))
+                self._kernels[source, entry, check] = kernel
+            return kernel
 
-    @cached_property
-    def _identity(self) -> str:
-        """All that a library depends on, besides its kernel."""
-        options = [*_COMMON, *_SLOTS[self._compiler.is_clang]]
-        return cache_key(headers=self._headers, compiler=self._compiler.version, options=options)
+    def _machine(self, check: bool) -> tuple[str, bytes]:
+        """The library that all kernels use, loaded, and the name under which they find it."""
+        if check not in self._machines:
+            options = ("-O3", f"-DTILEC_CHECK={int(check)}", "machine.cc")
+            key = self._key(_MACHINE, options=options)
+            name = f"libtilec-machine-{key[:16]}.so"
+            named = (*options, f"-Wl,-soname,{name}")
+            image = self._library(key, named, {"machine.cc": _MACHINE.encode()})
+            load_library(image)
+            self._machines[check] = name, image
+        return self._machines[check]
 
-    def _machine(self, check: bool) -> bytes:
-        """The object file of the machine, which all kernels share."""
-        key = cache_key(kind="emulator", check=check, machine=self._identity)
-        return self._cache.get_or_make(key, partial(self._compile_machine, check)).payload
+    def _key(self, source: str, **parts: str | Sequence[str]) -> str:
+        """The name of what a source is compiled to."""
+        said = self._compiler.version
+        headers = self._reached(source)
+        return cache_key(
+            kind="emulated", source=source, headers=headers, compiler=said, common=_OPTIONS, **parts
+        )
 
-    def _compile_machine(self, check: bool) -> Entry:
-        flags = ("-O3", f"-DTILEC_CHECK={int(check)}", "-c", "machine.cc")
-        object_file = self._compiled(flags, {"machine.cc": f'#include "{_MACHINE}"\n'.encode()})
-        return Entry(object_file, {"kind": "emulator"})
+    def _reached(self, source: str) -> dict[str, str]:
+        """The headers that a source includes, and those that they include."""
+        found: dict[str, str] = {}
+        waiting = [("", source)]
+        while waiting:
+            folder, text = waiting.pop()
+            for name in _INCLUDE.findall(text):
+                beside = posixpath.normpath(posixpath.join(folder, name))
+                path = beside if beside in self._headers else name
+                if path in self._headers and path not in found:
+                    found[path] = self._headers[path]
+                    waiting.append((posixpath.dirname(path), found[path]))
+        return found
 
-    def _library(self, source: str, entry: str, check: bool) -> Entry:
-        text = f'#line 1 "{entry}.cu"\n{source}\nTILEC_ENTRY({entry})\n'
-        files = {"kernel.cc": text.encode(), "machine.o": self._machine(check)}
-        slots = _SLOTS[self._compiler.is_clang]
-        flags = ("-O1", *slots, "-shared", "kernel.cc", "machine.o")
-        return Entry(self._compiled(flags, files), {"kind": "emulated"})
+    def _library(self, key: str, options: Sequence[str], files: Mapping[str, bytes]) -> bytes:
+        return self._cache.get_or_make(key, partial(self._compiled, options, files)).payload
 
-    def _compiled(self, flags: Sequence[str], files: Mapping[str, bytes]) -> bytes:
+    def _compiled(self, options: Sequence[str], files: Mapping[str, bytes]) -> Entry:
         """What the compiler makes of these files, beside the headers."""
         with tempfile.TemporaryDirectory(prefix="tilec-") as name:
             folder = Path(name)
@@ -116,5 +134,5 @@ class Emulator:
             for file, content in {**texts, **files}.items():
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 (folder / file).write_bytes(content)
-            self._compiler.run([*_COMMON, "-I.", *flags, "-o", "made"], folder)
-            return (folder / "made").read_bytes()
+            self._compiler.run([*_OPTIONS, *options, "-o", "made.so"], folder)
+            return Entry((folder / "made.so").read_bytes(), {"kind": "emulated"})

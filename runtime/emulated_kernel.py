@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import struct
 import tempfile
-import threading
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -21,6 +21,7 @@ Shape = tuple[int, ...]
 
 MAX_THREADS = 1024  # in a block
 MAX_SHARED_BYTES = 227 << 10  # in a block, on any target
+_SLOT = 128  # bytes and alignment of an argument: those of the largest, a tensor map
 
 
 class _Launch(ctypes.Structure):
@@ -44,17 +45,21 @@ class _Buffer(ctypes.Structure):
     ]
 
 
+def load_library(image: bytes) -> ctypes.CDLL:
+    """A library from its bytes. It stays loaded, and others find it by the name that it has."""
+    with tempfile.NamedTemporaryFile(prefix="tilec-", suffix=".so") as file:
+        file.write(image)
+        file.flush()
+        return ctypes.CDLL(file.name)
+
+
 class EmulatedKernel:
-    """A kernel that was compiled for the host. Its library stays loaded."""
+    """A kernel that was compiled for the host. The machine that it uses must be loaded."""
 
     def __init__(self, entry: str, image: bytes) -> None:
         self._entry = entry
-        self._lock = threading.Lock()  # a library holds one launch at a time
-        with tempfile.NamedTemporaryFile(prefix="tilec-", suffix=".so") as file:
-            file.write(image)
-            file.flush()
-            self._library = ctypes.CDLL(file.name)
-        self._library.tilec_emulate.restype = ctypes.c_char_p
+        self._library = load_library(image)
+        self._library.tilec_emulate.restype = ctypes.c_void_p
         self._library.tilec_letters.restype = ctypes.c_char_p
         self._library.tilec_sizes.restype = ctypes.POINTER(ctypes.c_uint)
         letters: bytes = self._library.tilec_letters()
@@ -78,8 +83,9 @@ class EmulatedKernel:
             raise TileError(
                 f"{shared_bytes} bytes of shared memory, expected 0 to {MAX_SHARED_BYTES}"
             )
-        values = [ctypes.create_string_buffer(v, len(v)) for v in self._values(arguments)]
-        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
+        if resident < 1:
+            raise TileError(f"{resident} resident blocks, expected 1 or more")
+        memory, pointers = _laid_out(self._values(arguments))
         launch = _Launch(
             (ctypes.c_uint32 * 3)(*_three(grid, "grid")), (ctypes.c_uint32 * 3)(*threads),
             shared_bytes, resident, seed,
@@ -88,11 +94,13 @@ class EmulatedKernel:
         )  # fmt: skip
         buffers = _buffers(arguments)
         table = (_Buffer * len(buffers))(*buffers)
-        with self._lock:
-            text = self._library.tilec_emulate(ctypes.byref(launch), table, len(buffers))
+        text = self._library.tilec_emulate(ctypes.byref(launch), table, len(buffers))
+        del memory  # which lived until the launch had ended
         if text is None:
             raise TileError(f"the system gives no stacks for {threads} threads")
-        return parse_report(text.decode())
+        report = parse_report(ctypes.string_at(text).decode())
+        self._library.free(ctypes.c_void_p(text))
+        return report
 
     def _values(self, arguments: Mapping[str, Argument]) -> list[bytes]:
         """The bytes of each parameter."""
@@ -103,6 +111,16 @@ class EmulatedKernel:
         kinds = zip(self._letters, self._sizes, strict=True)
         pairs = zip(arguments.items(), kinds, strict=True)
         return [_value(f"{self._entry}: argument {n}", a, *kind) for (n, a), kind in pairs]
+
+
+def _laid_out(values: list[bytes]) -> tuple[ctypes.Array[Any], ctypes.Array[Any]]:
+    """Memory with these values, each in a slot, and the addresses of the slots."""
+    memory = ctypes.create_string_buffer(_SLOT * (len(values) + 1))
+    first = -(-ctypes.addressof(memory) // _SLOT) * _SLOT
+    places = [first + _SLOT * i for i in range(len(values))]
+    for place, value in zip(places, values, strict=True):
+        ctypes.memmove(place, value, len(value))
+    return memory, (ctypes.c_void_p * len(values))(*places)
 
 
 def _three(shape: Shape, what: str) -> tuple[int, int, int]:

@@ -128,8 +128,8 @@ def dynamic(tensor: Any, format: Format | str) -> PackedTensor:
 
 def _memory(tensor: Any) -> Array:
     """The memory of a numpy array or torch tensor on the CPU."""
-    if isinstance(tensor, np.ndarray):
-        return tensor
+    if not hasattr(tensor, "detach"):
+        return np.asarray(tensor)
     from torch import uint8
 
     return tensor.detach().view(uint8).numpy()

@@ -143,7 +143,7 @@ def w4_warpgroup(m: int, n: int, k: int) -> Case:
     # [block, warp, upper 8, g, step, kk, right 8, t, e] -> [block, step, thread, kk, the eight]
     tiles = codes.reshape(n // 64, 4, 2, 8, k // 64, 4, 2, 4, 2)
     lanes = tiles.transpose(0, 4, 1, 3, 7, 5, 6, 2, 8).reshape(n // 64, k // 64, 128, 4, 8)
-    q = np.ascontiguousarray((lanes << np.arange(0, 32, 4, np.uint32)).sum(-1, dtype="u4"))
+    q = np.ascontiguousarray((lanes << np.arange(0, 32, 4).astype("u4")).sum(-1, dtype="u4"))
     arguments: dict[str, Argument] = {
         "q": q, "x": TensorMap(x, (16, 64), 128), "y": y, "m": m, "n": n, "k": k,
     }  # fmt: skip

@@ -172,7 +172,7 @@ class Walker:
         orders = self.values.orders
         source = op.operands[0]
         cast = self.values.made.get(source)
-        if cast in orders.within and cast is not None:
+        if cast is not None and cast in orders.within:
             source = cast.operands[0]
         name = self.values.declare(op.result, "decoded")
         self.p.line(f"decode<{orders.decoded[op]}>({name}, {self.values.names[source]});")

@@ -3,7 +3,8 @@
 Every op is one expression of its operands' carriers; it may have more bits than the dtype of the
 result. Rounding (and the wrapping of whole numbers) is where a value is kept: `Share::set` does
 it for tiles, and `rounded` prints it for scalars and for expressions that are read where they are
-written. What the functions mean is in include/numbers.cuh.
+written. Only tf32, which is kept in whole words, is rounded by its expressions. What the functions
+mean is in include/numbers.cuh.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ INFIX: dict[type[Op], str] = {
     arith.Lt: "<", arith.Le: "<=",
 }  # fmt: skip
 SHORT = {"maximum": "max", "minimum": "min", "sum": "add"}
-CARRIED_AS_THEY_ARE = (f32, f64, boolean, i32, u32, i64)
-# Ops whose results are numbers of the dtype: on all dtypes, and on floats.
+AS_THEY_ARE = (f32, f64, boolean, i32, u32, i64)
+# Ops whose results are numbers of their dtype: on all dtypes, and on floats.
 EXACT = (arith.Maximum, arith.Minimum, arith.Where, arith.Comparison, arith.And, arith.Or,
          arith.Xor, arith.Shr, Bitcast)  # fmt: skip
 EXACT_ON_FLOATS = (arith.Neg, arith.Abs, arith.Floor, arith.Ceil, arith.Rint)
 EXACT_IN_F32 = 24  # bits of whole numbers
+ENDINGS = {u32: "u", i64: "ll"}  # of literals
 
 
 def cpp_type(t: DType) -> str:
@@ -45,7 +47,7 @@ def cpp_type(t: DType) -> str:
 
 def stored_type(t: DType) -> str:
     """The C++ type of what a pointer to elements in memory points to."""
-    if t.bits < 8 and t != boolean or t.kind == "code":
+    if (t.bits < 8 and t != boolean) or t.kind == "code":
         return "u8"
     return "f32" if t == tf32 else cpp_type(t)
 
@@ -63,9 +65,9 @@ def literal(value: float | int | bool, t: DType) -> str:
     if t == boolean:
         return str(bool(number)).lower()
     if t.is_integer:
-        text = f"{number}{ {'s64': 'll', 'u32': 'u'}.get(carrier(t), '')}"
-        lowest = t in (i32, i64) and number == t.low
-        return f"({literal(int(t.low) + 1, t)} - 1)" if lowest else text
+        if t in (i32, i64) and number == t.low:  # its size is no number of the type
+            return f"({literal(int(t.low) + 1, t)} - 1)"
+        return f"{number}{ENDINGS.get(t, '')}"
     if t == f64:
         finite = np.isfinite(number)
         return repr(float(number)) if finite else f"f64_of_bits({number.view(np.uint64):#x})"
@@ -82,10 +84,16 @@ def prelude(dtypes: Iterable[DType]) -> list[str]:
 def rounded(op: Op, text: str) -> str:
     """An op's expression, rounded to the dtype of its result."""
     t = _dtype(op)
-    exact = isinstance(op, EXACT) or (t.is_float and isinstance(op, EXACT_ON_FLOATS))
-    if exact or t in CARRIED_AS_THEY_ARE:
-        return text
+    return text if _exact(op) or t in (*AS_THEY_ARE, tf32) else _rounded(t, text)
+
+
+def _rounded(t: DType, text: str) -> str:
     return f"Number<{cpp_type(t)}>::rounded({text})"
+
+
+def _exact(op: Op) -> bool:
+    """Whether an expression gives numbers of the dtype as it is."""
+    return isinstance(op, EXACT) or (_dtype(op).is_float and isinstance(op, EXACT_ON_FLOATS))
 
 
 def combined(name: str, t: DType, a: str, b: str) -> str:
@@ -98,6 +106,11 @@ def emit(op: Op, args: list[str]) -> str:
 
     Raises TileError for other ops.
     """
+    text = _expression(op, args)
+    return _rounded(tf32, text) if _dtype(op) == tf32 and not _exact(op) else text
+
+
+def _expression(op: Op, args: list[str]) -> str:
     t = _source(op)
     if type(op) in INFIX:
         return f"({args[0]} {INFIX[type(op)]} {args[1]})"
@@ -111,28 +124,31 @@ def emit(op: Op, args: list[str]) -> str:
         case arith.Not():
             return f"{'!' if t == boolean else '~'}{args[0]}"
         case arith.Neg() if t.is_float:
-            return f"(-{args[0]})" if not args[0].startswith("-") else f"(-({args[0]}))"
-        case arith.Shl() | arith.Shr():
-            return f"{_function(op.name, t)}<{t.bits}>({args[0]}, {args[1]})"
-        case arith.Fma():
-            return f"{_fma(t)}({', '.join(args)})"
-        case arith.Mul() if t == tf32:  # f32 has no bits more for the least products
-            return f"numbers::odd_product_f32({args[0]}, {args[1]})"
-        case arith.Binary() | arith.Unary():
-            return f"{_function(op.name, t)}({', '.join(args)})"
+            return f"(-({args[0]}))" if args[0].startswith("-") else f"(-{args[0]})"
+        case arith.Binary() | arith.Unary() | arith.Fma():
+            return f"{_called(op, t)}({', '.join(args)})"
         case _:
             raise TileError(f"cuda: no code for {op.name}", op.loc)
 
 
+def _called(op: Op, t: DType) -> str:
+    """The function of an op on a dtype."""
+    match op:
+        case arith.Shl() | arith.Shr():
+            return f"{_function(op.name, t)}<{t.bits}>"
+        case arith.Fma() if t in (f16, bf16):
+            return f"fma_{t}"
+        case arith.Fma() if t not in (f32, f64):  # fma_f32 would round before the last rounding
+            return "numbers::odd_fma_f32"
+        case arith.Mul() if t == tf32:  # least products have more bits than f32 has for them
+            return "numbers::odd_product_f32"
+        case _:
+            return _function(op.name, t)
+
+
 def _function(name: str, t: DType) -> str:
-    """The function of an op on a dtype; bools are whole numbers to it."""
-    suffix = "s32" if t == boolean else carrier(t)
-    return f"{SHORT.get(name, name)}_{suffix}"
-
-
-def _fma(t: DType) -> str:
-    """The function of a multiply-add: rounding f32's once more would not be rounding once."""
-    return f"fma_{t}" if t in (f16, bf16, f32, f64) else "numbers::odd_fma_f32"
+    """The function of a name on the carrier of a dtype; bools are whole numbers to it."""
+    return f"{SHORT.get(name, name)}_{'s32' if t == boolean else carrier(t)}"
 
 
 def _cast(op: Cast, args: list[str]) -> str:

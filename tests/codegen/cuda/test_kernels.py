@@ -48,7 +48,9 @@ def test_flash_attention(shape):
 def test_softmax(shape):
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     y = poisoned(shape, tc.f32)
-    program = program_of(kernels.softmax, {"x": tc.f32, "y": tc.f32}, {"M": shape[0], "N": shape[1]})
+    program = program_of(
+        kernels.softmax, {"x": tc.f32, "y": tc.f32}, {"M": shape[0], "N": shape[1]}
+    )
     run(program, {"x": x, "y": y})
     p = np.exp(x.astype(float) - x.max(1, keepdims=True))
     assert far(y, p / p.sum(1, keepdims=True)) < 1e-6

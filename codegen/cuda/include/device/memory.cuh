@@ -32,7 +32,6 @@
       asm volatile(ptx ".v4.u32 [%0], {%1, %2, %3, %4};" \
                    ::reg(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory"); } \
   };
-#define TILEC_MEMORY , "memory"
 #define TILEC_CLOBBER : "memory"
 #define TILEC_NOTHING
 
@@ -110,5 +109,4 @@ template <class T> TILEC_DEVICE void store_shared(u32 address, T value) {
 #undef TILEC_LOADS
 #undef TILEC_STORES
 #undef TILEC_CLOBBER
-#undef TILEC_MEMORY
 #undef TILEC_NOTHING

@@ -247,7 +247,7 @@ def test_conflicts_of_banks_are_counted() -> None:
     [
         (_gemm, "{right[j / 2][j % 2 * 2], right[j / 2][j % 2 * 2 + 1]}",
          "{right[j / 2][j % 2], right[j / 2][j % 2 + 2]}"),
-        (_warpgroups, "tile + A_BYTES + kk * 32, 16, 8 * LINE", "tile + A_BYTES + kk * 32, 16, LINE"),
+        (_warpgroups, "tile + A_BYTES + kk * 32, 16, 8", "tile + A_BYTES + kk * 32, 16, 4"),
         (lambda: kernels.w4a16(48, 128), "decode(code[i] >> 8,", "decode(code[i] >> 4,"),
         (lambda: kernels.sparse("sparse_f16", 32, 8, 64), "mma_sp<32, T, T, 1>",
          "mma_sp<32, T, T, 0>"),

@@ -20,7 +20,7 @@ static u32 bytes_of_box(const TensorLayout& layout) {
   return bytes;
 }
 
-// The first `inside` of a box's row are at `p`, after `before` elements outside the tensor.
+// A row of a box: `inside` elements from `p` on, after `before` elements outside the tensor.
 struct BoxRow { u32 number; u8* p; u32 before, inside; };
 
 // Call see(row) for the rows of a box, a row being along the innermost dimension.
@@ -49,7 +49,7 @@ static void for_box_runs(const TensorLayout& layout, u32 start, u32 bytes, See s
 }
 
 static Buffer* locate_tensor(const TensorLayout& layout, bool write, const char* what, Site site) {
-  u64 bytes = (layout.sizes[0] - 1) * layout.bytes + layout.bytes;
+  u64 bytes = layout.sizes[0] * layout.bytes;
   for (u32 d = 1; d < layout.rank; d++) bytes += (layout.sizes[d] - 1) * layout.strides[d - 1];
   return locate_global((u8*)layout.base, bytes, 16, write, what, site);
 }

@@ -24,25 +24,34 @@ inline void outside(const void* p, u64 bytes, const char* what, Site site) {
                  near ? near->bytes : 0ull)});
 }
 
+// The buffer that these bytes are in; most often that of the access before.
+inline Buffer* buffer_of(const void* p, u64 bytes) {
+  auto& buffers = machine->buffers;
+  size_t& last = machine->last_buffer;
+  if (last < buffers.size() && inside(buffers[last], p, bytes)) return &buffers[last];
+  for (last = 0; last < buffers.size(); last++)
+    if (inside(buffers[last], p, bytes)) return &buffers[last];
+  return nullptr;
+}
+
 // The buffer of an access that is inside and aligned (buffers are taken to start at a multiple of
 // 256); other accesses are findings, and not made.
 inline Buffer* locate_global(const void* p, u64 bytes, u32 aligned, bool write, const char* what,
                              Site site) {
-  auto& buffers = machine->buffers;
-  size_t& last = machine->last_buffer;
-  for (size_t i = 0; i <= buffers.size(); i++) {
-    if (i == buffers.size()) return outside(p, bytes, what, site), nullptr;
-    if (last >= buffers.size() || !inside(buffers[last], p, bytes)) last = i;
-    if (inside(buffers[last], p, bytes)) break;
+  Buffer* buffer = buffer_of(p, bytes);
+  if (!buffer) return outside(p, bytes, what, site), nullptr;
+  s64 offset = (const u8*)p - buffer->base;
+  if (offset % aligned) {
+    report({"misaligned", site, {}, -1, -1, offset, buffer->name, {},
+            format("%s at a byte that is no multiple of %u", what, aligned)});
+    return nullptr;
   }
-  Buffer& buffer = buffers[last];
-  s64 offset = (const u8*)p - buffer.base;
-  if (offset % aligned == 0 && (buffer.writable || !write)) return &buffer;
-  const char* kind = offset % aligned ? "misaligned" : "read-only";
-  report({kind, site, {}, -1, -1, offset, buffer.name, {},
-          offset % aligned ? format("%s at a byte that is no multiple of %u", what, aligned)
-                           : format("%s to a buffer that is only read", what)});
-  return nullptr;
+  if (write && !buffer->writable) {
+    report({"read-only", site, {}, -1, -1, offset, buffer->name, {},
+            format("%s to a buffer that is only read", what)});
+    return nullptr;
+  }
+  return buffer;
 }
 
 // An address for statistics that is the same in every run.

@@ -104,6 +104,7 @@ void mbarrier_arrive_copies(u32 at, Site site) {
   Thread& self = *machine->current;
   Event event = event_of(self, site);
   Block* here = &block();
+  while (!self.chunks.empty() && self.chunks.front()->landed) self.chunks.pop_front();
   for (auto& chunk : self.chunks) {
     chunk->shared = true;
     mbarrier.late.push_back([here, chunk, event] { land(*here, *chunk, event); });
@@ -115,13 +116,15 @@ bool mbarrier_try(u32 at, u32 parity, bool wait, Site site) {
   Mbarrier& mbarrier = mbarrier_at(at, "mbarrier_wait", site);
   check_made(at, mbarrier, "mbarrier_wait", site);
   Thread& self = *machine->current;
-  bring(mbarrier);
-  if (!wait && mbarrier.phase % 2 == parity % 2) spin("mbarrier_try", site);
-  for (; wait && mbarrier.phase % 2 == parity % 2; bring(mbarrier)) {
+  auto ended = [&] { return mbarrier.phase % 2 != parity % 2; };
+  if (!ended()) bring(mbarrier);
+  if (!ended() && !wait) spin("mbarrier_try", site);
+  while (!ended() && wait) {
     mbarrier.waiting.push_back(&self);
     park({"mbarrier_wait", site, nullptr, &mbarrier});
+    if (!ended()) bring(mbarrier);
   }
-  if (mbarrier.phase % 2 == parity % 2) return false;
+  if (!ended()) return false;
   mbarrier.waited = true;
   acquire(self, mbarrier.ended);
   return true;

@@ -111,15 +111,18 @@ static void calculate(const Flight& flight) {
   auto& held = warpgroup().held;
   read_a(flight, a);
   read_operand(flight.b, shape.b_mn, shape.n, shape.b, b);
-  for (u32 t = 0; t < WARPGROUP; t++)
+  for (u32 t = 0; t < WARPGROUP; t++) {
+    const u32* values = held[flight.d[t]].values.data();
     for (u32 i = 0; i < shape.n / 2; i++)
       d[row_of(t, i) * shape.n + column_of(t, i)] =
-          shape.accumulate ? accumulated(shape.sum, held[flight.d[t]].values.data(), i) : 0;
+          shape.accumulate ? accumulated(shape.sum, values, i) : 0;
+  }
   multiply(a, b, d, 64, shape.n, 256 / bits_of(shape.a));
-  for (u32 t = 0; t < WARPGROUP; t++)
+  for (u32 t = 0; t < WARPGROUP; t++) {
+    u32* values = held[flight.d[t]].values.data();
     for (u32 i = 0; i < shape.n / 2; i++)
-      accumulate(shape.sum, held[flight.d[t]].values.data(), i,
-                 d[row_of(t, i) * shape.n + column_of(t, i)]);
+      accumulate(shape.sum, values, i, d[row_of(t, i) * shape.n + column_of(t, i)]);
+  }
 }
 
 static void finish(const Flight& flight) {

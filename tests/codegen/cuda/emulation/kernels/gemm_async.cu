@@ -7,7 +7,9 @@ using namespace tilec;
 constexpr int TILE = 64, DEPTH = 32, STAGES = 3;
 constexpr u32 A_BYTES = TILE * DEPTH * 2, STAGE_BYTES = A_BYTES + DEPTH * TILE * 2;
 
-TILEC_DEVICE u32 a_place(u32 row, u32 column) { return row * 64 + ((column ^ (row >> 1 & 3)) << 4); }
+TILEC_DEVICE u32 a_place(u32 row, u32 column) {
+  return row * 64 + ((column ^ (row >> 1 & 3)) << 4);
+}
 TILEC_DEVICE u32 b_place(u32 row, u32 column) { return row * 128 + ((column ^ (row & 7)) << 4); }
 
 TILEC_DEVICE void load_stage(u32 stage, const f16* a, const f16* b, int m, int n, int k, int row,

@@ -1,0 +1,359 @@
+"""Elementwise ops printed as CUDA C++, compiled for this processor, are the interpreter's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pytest
+from conformance import BYTES, ULPS, values
+from emulated import run_func
+
+from tilec.codegen.cuda.headers import device_headers
+from tilec.codegen.cuda.pointwise import cpp_type, emit, literal, prelude, rounded, stored_type
+from tilec.cuda import cuda_program, emulator
+from tilec.ir.codes import CODES
+from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
+from tilec.ir.dtype import (
+    BY_NAME,
+    Array,
+    DType,
+    bf16,
+    boolean,
+    e4m3,
+    e5m2,
+    f16,
+    f32,
+    f64,
+    i8,
+    i32,
+    i64,
+    tf32,
+    u8,
+    u16,
+    u32,
+)
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Sym
+from tilec.ir.interpret import interpret
+from tilec.ir.ops import arith, control, memory, shape
+from tilec.ir.ops.cast import Bitcast, Cast, Rounding
+from tilec.ir.types import Memory, Span, Tile
+from tilec.ir.types import memory as dense
+from tilec.passes import parse_pipeline
+from tilec.passes import run as passes
+from tilec.runtime.nvrtc import compile_cuda
+
+TILE = 1024
+NARROW = tuple(BY_NAME[n] for n in ("i1", "u1", "i3", "u4", "i4", "u5", "i7"))
+SOME_CODES = tuple(CODES[n] for n in ("e2m1", "e4m3_fnuz", "e8m0", "nf4"))
+MODES: tuple[tuple[Rounding, bool], ...] = (
+    ("nearest", False), ("nearest", True), ("toward_zero", False), ("stochastic", False),
+    ("toward_zero", True), ("stochastic", True),
+)  # fmt: skip
+Made = dict[str, Value]  # results by the names of the parameters that they are stored to
+
+
+def stored(t: DType) -> DType:
+    """What a result is stored as: codes as floats, integers of less than a byte as bytes."""
+    if t.kind == "code":
+        return f32
+    return (i8 if t.kind == "int" else u8) if t.is_integer and t.bits < 8 else t
+
+
+def dtype(v: Value) -> DType:
+    assert isinstance(v.type, Tile | Memory)
+    return v.type.dtype
+
+
+def kernel(inputs: dict[str, DType], n: int, body: Callable[[Builder, Made], Made]) -> Func:
+    """Loads every input, a tile at a time, and stores all that a body makes of them."""
+    b, span = Builder(), Value(Span(n, Sym("m")), "m")
+    params = [Value(dense(stored(t), n), name) for name, t in inputs.items()]
+    loaded = {p.hint: b(memory.Load(p, (span,))) for p in params}
+    given = {name: v if dtype(v) == t else b(Cast(v, t))
+             for (name, t), v in zip(inputs.items(), loaded.values(), strict=True)}  # fmt: skip
+    for name, v in body(b, given).items():
+        t = stored(dtype(v))
+        params.append(Value(dense(t, n), f"{name}_out"))
+        b.add(memory.Store(params[-1], (span,), v if t == dtype(v) else b(Cast(v, t))))
+    grid = control.Grid((n,), (Sym("m"),), (TILE,), Block((span,), tuple(b.ops)))
+    return Func("k", Block(tuple(params), (grid,)))
+
+
+def laid_out(func: Func) -> Func:
+    return passes(parse_pipeline("pad,lay-out"), func)
+
+
+def check(func: Func, inputs: dict[str, Array], ulps: dict[str, float] | None = None) -> None:
+    """What the kernel stores is what the interpreter stores."""
+    n = len(next(iter(inputs.values())))
+    types = {p.hint: dtype(p) for p in func.params}
+    got = {h: inputs[h].copy() if h in inputs else np.full(n, 77).astype(t.carrier)
+           for h, t in types.items()}  # fmt: skip
+    want = {h: x.copy() for h, x in got.items()}
+    run_func(laid_out(func), got)
+    interpret(func, want, {})
+    failed: list[str] = []
+    for h in types:
+        ok = close(got[h], want[h], types[h], (ulps or {}).get(h.removesuffix("_out"), 0.0))
+        if not ok.all():
+            i = int(np.argmin(ok))
+            at = [x[i] for x in inputs.values()][:4]
+            failed.append(f"{h}: {(~ok).sum()} differ: of {at} {got[h][i]!r}, not {want[h][i]!r}")
+    assert not failed, "\n".join(failed[:20])
+
+
+def close(got: Array, want: Array, t: DType, ulps: float) -> Array:
+    """Where two results agree: equal with their signs, both NaN, or within units of the last
+    place."""
+    if got.dtype.kind != "f":
+        return got == want
+    same = (got == want) & (np.signbit(got) == np.signbit(want)) | np.isnan(want) & np.isnan(got)
+    if not ulps:
+        return same
+    with np.errstate(all="ignore"):
+        _, e = np.frexp(want)
+        unit = np.ldexp(1.0, np.maximum(e - 1, 2 - (1 << t.exponent - 1)) - t.mantissa)
+        return same | (np.abs(got - want) <= ulps * unit)
+
+
+# -- ops --
+
+
+def made(b: Builder, given: Made) -> Made:
+    """Every op but casts on x, y, z and the bools c."""
+    out: Made = {}
+    for cls in Op.registry.values():
+        if Trait.ELEMENTWISE not in cls.traits or cls in (Cast, Bitcast):
+            continue
+        xyz = [given[h] for h in "xyz"][: len(cls.fields("operand"))]
+        operands = [given["c"], *xyz[1:]] if cls is arith.Where else xyz
+        try:
+            out[cls.name] = b(cls(*operands))
+        except TileError:
+            continue  # the op says itself which dtypes it takes
+    return out
+
+
+def every_pair(t: DType) -> tuple[Array, Array]:
+    """All pairs of values of a type of at most 8 bits, whole tiles of them."""
+    raw = np.arange(1 << t.bits)
+    own = t.round(raw) if not t.is_float else t.from_storage(raw.astype(np.uint8).view(t.numpy))
+    x, y = (a.ravel() for a in np.meshgrid(own, own, indexing="ij"))
+    turns = max(1, TILE // len(x))
+    return np.tile(x, turns), np.tile(y, turns)
+
+
+@pytest.mark.parametrize("t", [*BYTES, *NARROW], ids=str)
+def test_ops(t: DType) -> None:
+    """On all pairs of numbers of at most 8 bits; zeros of two signs are as great as each other."""
+    if t.bits <= 8:
+        x, y = every_pair(t)
+    else:
+        x, y = (values(t, (8 * TILE,), i) for i in range(2))
+    z, c = values(t, x.shape, 2), values(boolean, x.shape, 3)
+    if t == f64:  # the interpreter's fma of a product beyond f64 and an infinity is NaN
+        z = np.where(np.isinf(z), 1.0, z)
+    units = {name: u * (8 if t == f64 else 1) for name, u in ULPS.items() if t.is_float}
+    zeros = dict.fromkeys(("maximum", "minimum"), 1e-9)
+    func = kernel({"x": t, "y": t, "z": t, "c": boolean}, len(x), made)
+    check(func, {"x": x, "y": y, "z": z, "c": c}, units | zeros)
+
+
+# -- casts --
+
+
+def casts(targets: list[tuple[DType, Rounding, bool]]) -> Callable[[Builder, Made], Made]:
+    def body(b: Builder, given: Made) -> Made:
+        out: Made = {}
+        for t, rounding, saturate in targets:
+            bits = given["bits"] if rounding == "stochastic" else None
+            out[f"{t}_{rounding}_{saturate}"] = b(Cast(given["x"], t, rounding, saturate, bits))
+        return out
+
+    return body
+
+
+def cast_inputs(t: DType, n: int) -> dict[str, Array]:
+    return {"x": values(t, (n,), 1), "bits": values(u32, (n,), 2)}
+
+
+def all_casts(source: DType) -> Func:
+    """To numbers of every width and some codes; the rarer modes take turns."""
+    targets: list[tuple[DType, Rounding, bool]] = []
+    for i, t in enumerate((*BYTES, *NARROW, *SOME_CODES)):
+        targets += [(t, *mode) for mode in (*MODES[:3], MODES[3 + i % 3])]
+    return kernel({"x": source, "bits": u32}, 4 * TILE, casts(targets))
+
+
+# The others have the carrier of one of these, and the same expressions.
+OFTEN = (f64, f32, f16, i8, i32, u32, i64, boolean)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [pytest.param(t, marks=[] if t in OFTEN else pytest.mark.slow) for t in BYTES],
+    ids=str,
+)
+def test_casts(source: DType) -> None:
+    check(all_casts(source), cast_inputs(source, 4 * TILE))
+
+
+def test_whole_numbers_are_rounded_once() -> None:
+    """Beside powers of two, where rounding to an f32 first would not be harmless."""
+    powers = (1 << np.arange(62))[:, None]
+    beside = np.concatenate([powers + d * (powers >> s) + e for s in (7, 8, 9, 11, 12, 23, 24)
+                             for d in (1, 3) for e in (-1, 0, 1)]).ravel()  # fmt: skip
+    x = np.resize(np.concatenate([beside, -beside]), 4 * TILE)
+    targets = [(t, rounding, False) for t in (f32, tf32, f16, bf16, e4m3, CODES["nf4"])
+               for rounding in ("nearest", "toward_zero")]  # fmt: skip
+    for source in (i32, u32, i64):
+        given = source.round(x >> np.where(np.abs(x) >= 1 << source.bits - 1, 31, 0))
+        func = kernel({"x": source, "bits": u32}, len(x), casts(targets))  # type: ignore[arg-type]
+        check(func, {"x": given, "bits": values(u32, x.shape, 2)})
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32, 64])
+def test_bitcasts(bits: int) -> None:
+    types = [t for t in (*BYTES, *SOME_CODES) if t.bits == bits]
+
+    def body(b: Builder, given: Made) -> Made:
+        return {f"{n}_{t}": b(Bitcast(v, t)) for n, v in given.items() for t in types}
+
+    x = {f"x_{t}": values(t if t.kind != "code" else f32, (TILE,), i) for i, t in enumerate(types)}
+    func = kernel({f"x_{t}": t for t in types if t.kind != "code"}, TILE, body)
+    check(func, {p.hint: x[p.hint] for p in func.params if p.hint in x})
+
+
+def test_codes_in_memory() -> None:
+    """Of a byte: loaded, chosen from, shown as floats, made of floats and stored."""
+    types = [t for t in CODES.values() if t.bits == 8]
+    n, b, span = TILE, Builder(), Value(Span(TILE, Sym("m")), "m")
+    params: list[Value] = []
+    inputs: dict[str, Array] = {}
+    for t in types:
+        x, y = (Value(dense(t, n), f"{t}_{h}") for h in ("x", "y"))
+        chosen, shown = Value(dense(t, n), f"{t}_chosen"), Value(dense(f32, n), f"{t}_shown")
+        params += [x, y, chosen, shown]
+        a, other = (b(memory.Load(p, (span,))) for p in (x, y))
+        first = b(arith.Le(b(Cast(a, f32)), b(Cast(other, f32))))
+        picked = b(arith.Where(first, a, other))
+        b.add(memory.Store(chosen, (span,), picked))
+        twice = b(arith.Add(b(Cast(picked, f32)), b(Cast(picked, f32))))
+        b.add(memory.Store(shown, (span,), b(Cast(b(Cast(twice, t)), f32))))
+        every = t.from_storage(np.resize(np.arange(256), n).astype(np.uint8))
+        inputs |= {x.hint: t.round(every), y.hint: t.round(np.roll(every, 100))}
+    grid = control.Grid((n,), (Sym("m"),), (TILE,), Block((span,), tuple(b.ops)))
+    check(Func("k", Block(tuple(params), (grid,))), inputs)
+
+
+# -- constants, and expressions within expressions --
+
+
+def constants(t: DType) -> list[float | int | bool]:
+    if t == boolean:
+        return [True, False]
+    if t.is_integer:
+        return sorted({int(t.low), int(t.low) + 1, 0, int(t.high) - 1, int(t.high)})
+    return [-0.0, 1 / 3, 2.0**-149, 1e30, -np.inf, np.nan, float(t.high), float(t.low)]
+
+
+def test_constants() -> None:
+    types = (f64, f32, bf16, i32, i64, u32, boolean, NARROW[2], SOME_CODES[0])
+
+    def body(b: Builder, given: Made) -> Made:
+        size = given["x"].type.shape  # type: ignore[union-attr]
+        return {f"{t}_{i}": b(Cast(b(shape.Full(size, value, t)), t))
+                for t in types for i, value in enumerate(constants(t))}  # fmt: skip
+
+    check(kernel({"x": u8}, TILE, body), {"x": np.zeros(TILE, np.int64)})
+
+
+NESTED = """
+{head}
+TILEC_KERNEL(128) nested(const {kind}* x, const {kind}* y, {kind}* out) {{
+  const u32 i = block_x() * 128 + thread_x();
+  Share<{t}, 1> a, b, result;
+  load<1>(a, 0, x + i, true);
+  load<1>(b, 0, y + i, true);
+  fill(result, [&](u32) {{ return {text}; }});
+  store<1>(out + i, result, 0, true);
+}}
+"""
+
+
+@pytest.mark.parametrize("t", [f16, bf16, e4m3, e5m2, tf32, i8, u16], ids=str)
+def test_expressions_round_what_they_are_made_of(t: DType) -> None:
+    """-(x - y) * x + y as one expression of `rounded` ones, each with the rounding of its op."""
+    a, b = (Value(Tile((), t)) for _ in range(2))
+    texts = {a: "a[0]", b: "b[0]"}
+    n, x, y = 8 * TILE, values(t, (8 * TILE,), 1), values(t, (8 * TILE,), 2)
+    found = {a: x, b: y}
+    last = a
+    for make in (lambda: arith.Sub(a, b), lambda: arith.Neg(last), lambda: arith.Mul(last, a),
+                 lambda: arith.Add(last, b)):  # fmt: skip
+        op = make()
+        last = op.result
+        texts[last] = rounded(op, emit(op, [texts[v] for v in op.operands]))
+        with np.errstate(all="ignore"):
+            found[last] = t.round(op.evaluate(*(found[v] for v in op.operands)))
+    head = "\n".join(['#include "tile.cuh"', "using namespace tilec;", *prelude([t])])
+    source = NESTED.format(head=head, t=cpp_type(t), kind=stored_type(t), text=texts[last])
+    out = np.full(n, 0xA5).astype(np.uint8).astype(t.numpy)
+    arrays = {"x": t.to_storage(x), "y": t.to_storage(y), "out": out}
+    report = emulator().run(source, "nested", (n // 128,), (128,), arrays)
+    assert report.findings == ()
+    assert close(t.from_storage(out), found[last], t, 0.0).all()
+
+
+# -- text --
+
+
+def text_of(op: Op) -> str:
+    return emit(op, [f"v{i}" for i in range(len(op.operands))])
+
+
+def test_conversions_of_cpp_are_taken_where_they_round_as_they_should() -> None:
+    def cast(a: DType, b: DType, *mode: object) -> str:
+        return text_of(Cast(Value(Tile((), a)), b, *mode))  # type: ignore[arg-type]
+
+    assert cast(f16, f32) == cast(f32, f16) == cast(f32, e4m3) == cast(f32, CODES["nf4"]) == "v0"
+    assert cast(i8, i32) == cast(i32, i8) == cast(u16, i32) == "v0"
+    assert cast(i8, f16) == cast(i32, f32) == cast(f64, f32) == "f32(v0)"
+    assert (cast(i64, u32), cast(f32, f64), cast(f16, boolean)) == (
+        "u32(v0)",
+        "f64(v0)",
+        "(v0 != 0)",
+    )
+    assert (cast(i32, bf16), cast(f64, f16), cast(f32, i8)) == (
+        "cast<bf16>(v0)", "cast<f16>(v0)", "cast<s8>(v0)")  # fmt: skip
+    assert cast(f32, e4m3, "nearest", True) == "cast<e4m3, Rounding::nearest, true>(v0)"
+
+
+def test_literals() -> None:
+    assert [literal(1.5, t) for t in (f16, f32, f64)] == ["1.5f", "1.5f", "1.5"]
+    assert literal(1 / 3, bf16) == "0.33398438f"
+    assert literal(np.inf, f32) == "f32_of_bits(0x7f800000)"
+    assert [literal(3, t) for t in (i8, u32, i64)] == ["3", "3u", "3ll"]
+    assert literal(-(2**31), i32) == "(-2147483647 - 1)"
+    assert [literal(True, boolean), literal(2.2, CODES["e2m1"])] == ["true", "2.0f"]
+
+
+def test_ops_that_are_not_elementwise_are_refused() -> None:
+    with pytest.raises(TileError, match="cuda: no code for transpose"):
+        text_of(shape.Transpose(Value(Tile((2, 2), f32)), (1, 0)))
+
+
+# -- devices --
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+def test_devices_compile_the_same_source(target: str) -> None:
+    types = {"x": f16, "y": f16, "z": f16, "c": boolean}
+    for t in (f16, f64, i64):
+        func = kernel(types | dict.fromkeys("xyz", t), TILE, made)
+        text = cuda_program(laid_out(func)).source.text
+        build = compile_cuda(text, target, headers=device_headers(), line_info=False)
+        assert "warning" not in build.log
