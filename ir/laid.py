@@ -85,22 +85,25 @@ def _narrowed(wanted: RegisterLayout, sizes: tuple[int, ...]) -> RegisterLayout:
     kept = {a for a in range(wanted.rank) if a >= skip and sizes[a - skip] == wanted.shape[a]}
 
     def moved(d: Digit) -> Digit:
-        return Digit(d.size) if d.axis not in kept or d.axis is None else Digit(
-            d.size, d.axis - skip, d.stride)  # fmt: skip
+        if d.axis is None or d.axis not in kept:
+            return Digit(d.size)
+        return Digit(d.size, d.axis - skip, d.stride)
 
-    return RegisterLayout(sizes, tuple(map(moved, wanted.thread_digits)),
-                          tuple(moved(d) for d in wanted.local_digits if d.axis in kept))  # fmt: skip
+    locals_ = tuple(moved(d) for d in wanted.local_digits if d.axis in kept)
+    return RegisterLayout(sizes, tuple(map(moved, wanted.thread_digits)), locals_)
 
 
 def restricted(layout: RegisterLayout, axes: tuple[int, ...]) -> RegisterLayout:
     """The layout of a tile along some axes of another, as its threads need it."""
 
     def moved(d: Digit) -> Digit:
-        return Digit(d.size) if d.axis not in axes else Digit(d.size, axes.index(d.axis), d.stride)
+        if d.axis is None or d.axis not in axes:
+            return Digit(d.size)
+        return Digit(d.size, axes.index(d.axis), d.stride)
 
-    return RegisterLayout(tuple(layout.shape[a] for a in axes),
-                          tuple(map(moved, layout.thread_digits)),
-                          tuple(moved(d) for d in layout.local_digits if d.axis in axes))  # fmt: skip
+    sizes = tuple(layout.shape[a] for a in axes)
+    locals_ = tuple(moved(d) for d in layout.local_digits if d.axis in axes)
+    return RegisterLayout(sizes, tuple(map(moved, layout.thread_digits)), locals_)
 
 
 def sizes_of(t: Tile) -> tuple[int, ...]:

@@ -54,8 +54,8 @@ class KernelSource:
     `void @tilec_parallel(ptr %fn, ptr %args, i64 %chunks)`, which calls
     `void fn(ptr args, i64 chunk, i32 tid)` once for every chunk in 0..chunks-1 and returns when
     all are done, and `i32 @tilec_threads()`, which every tid is below.
-    language "cuda": parameters with `orders` lie in fragment order; the `launches` are made one after the other; each kernel takes the parameters
-    in order, then the memory of the program's own.
+    language "cuda": parameters with `orders` lie in fragment order; the `launches` are made one
+    after the other; each kernel takes the parameters in order, then the program's own memory.
     `remarks` are what passes and back end could not do, and why.
     """
 

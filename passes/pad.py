@@ -253,13 +253,14 @@ class _Padding:
             found = mask if found is None else b(arith.And(found, mask))
         return found
 
-    def _moved(self, op: Op, b: Builder) -> None:
+    def _moved(self, op: shape.Slice | shape.Join | shape.Reshape, b: Builder) -> None:
         """An op that moves elements along axes: those that change have nothing to leave out."""
         shapes = [tile(v).shape for v in (*op.operands, op.result)]
         if isinstance(op, shape.Reshape):
             moved = {e for s in shapes for e in s} if _flat(shapes) else set[Extent]()
         else:
-            moved = {s[op.attributes["axis"]] for s in shapes}
+            axis: int = op.attributes["axis"]
+            moved = {s[axis] for s in shapes}
         for e in moved:
             if not self.exact(e):
                 raise TileError(f"pad: {op.name} of an axis of {e}, which ends within a tile",

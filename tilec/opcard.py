@@ -108,8 +108,11 @@ def backends(cls: type[Op]) -> dict[str, str]:
     """How each back end compiles an op, or why it does not."""
     found = {"cpu": cpu_handles, "triton": triton_handles, "cuda": cuda_handles}
     if on_machine(cls):
-        return {"cpu": "none: it is for machines whose threads share tiles",
-                "triton": "none: Triton lays tiles out itself", "cuda": cuda_handles(cls)}  # fmt: skip
+        return {
+            "cpu": "none: it is for machines whose threads share tiles",
+            "triton": "none: Triton lays tiles out itself",
+            "cuda": cuda_handles(cls),
+        }
     return {name: handles(cls) for name, handles in found.items()}
 
 

@@ -16,7 +16,7 @@ def test_the_rule_in_numbers():
     x = np.array([[1.27, -0.635, 0.0, 0.004], [0, 0, 0, 0]], np.float32)
     a = tc.dynamic(x, "int8<scale=f32>")
     step = np.float32(np.float32(1.27) / np.float32(127))
-    assert np.array_equal(a.dequantize()[0], np.float32([127, -64, 0, 0]) * step)
+    assert np.array_equal(a.dequantize()[0], np.array([127, -64, 0, 0], np.float32) * step)
     assert not a.dequantize()[1].any()
     two = tc.dynamic(x, "int8<group=2, scale=f32>").dequantize()
     assert two[0, 3] == np.float32(0.004)

@@ -33,7 +33,8 @@ def before(name: str, program: Program) -> Func:
     try:
         padded = PASSES["pad"](func)
     except TileError as e:
-        assert str(e).startswith("pad: ")
+        if not str(e).startswith("pad: "):
+            raise
         reject()
     return func if name == "pad" else padded
 

@@ -1,4 +1,4 @@
-"""The command line: `tilec compile`, `run`, `opt`, `op`, `formats`, `layout`, `doctor`."""
+"""The command line: `tilec compile`, `run`, `opt`, `op`, `formats`, `layout`, `doctor`, `ptx`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tilec.cli.check import check
 from tilec.cli.inspect import formats, op, opt
 from tilec.cli.layout import layout
 from tilec.cli.machine import doctor
+from tilec.cli.ptx import app as ptx
 
 app = typer.Typer(
     name="tilec",
@@ -26,6 +27,7 @@ app.command("op")(op)
 app.command("formats")(formats)
 app.command("layout")(layout)
 app.command("doctor")(doctor)
+app.add_typer(ptx)
 
 
 def main() -> None:

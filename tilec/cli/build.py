@@ -57,7 +57,8 @@ def compile_(
     types: Types = "",
     emit: Annotated[str, typer.Option(help="cpu: ir,source,asm,remarks; triton: source,ttir,ttgir,"
                                            "llir,ptx,cubin,sass,stats,remarks; "
-                                           "cuda: ir,source,ptx,cubin,sass,stats,remarks.")] = "source",
+                                           "cuda: ir,source,ptx,cubin,sass,stats,"
+                                           "remarks.")] = "source",
     out: Annotated[Path | None, typer.Option("-o", help="A folder for the files.")] = None,
     json_: Json = False,
 ) -> None:  # fmt: skip
