@@ -1,4 +1,5 @@
-"""Formats made of formats: sums of parts, factors of low rank, outliers, rows of several widths."""
+"""Formats made of formats: sums of parts, factors of low rank, outliers, and rows, columns or
+experts apart."""
 
 from __future__ import annotations
 
@@ -106,7 +107,7 @@ class Plus(Format):
         if len(self.parts) < 2:
             raise TileError("plus: expected at least two formats")
         for p in self.parts:
-            if p.value != f32 or isinstance(p, (Plus, Mixed, Permuted)):
+            if p.value != f32 or isinstance(p, (Plus, Mixed, Permuted, Experts)):
                 raise TileError(f"plus: a part is quantised and not composed itself, not {p}")
 
     def __str__(self) -> str:
@@ -145,7 +146,7 @@ class Mixed(Format):
         if self.every < 2:
             raise TileError(f"mixed: expected one row in 2 or more, not in {self.every}")
         for p in (self.few, self.most):
-            if p.value != f32 or isinstance(p, Mixed):
+            if p.value != f32 or isinstance(p, (Mixed, Experts)):
                 raise TileError(f"mixed: rows are quantised and not mixed themselves, not {p}")
 
     def __str__(self) -> str:
@@ -189,7 +190,7 @@ class Permuted(Format):
     inner: Format
 
     def __post_init__(self) -> None:
-        if self.inner.value != f32 or isinstance(self.inner, (Mixed, Permuted)):
+        if self.inner.value != f32 or isinstance(self.inner, (Mixed, Permuted, Experts)):
             raise TileError(f"permuted: columns are quantised and in one order, not {self.inner}")
 
     def __str__(self) -> str:
@@ -216,6 +217,84 @@ def permuted(order: Array, inner: Parts) -> Parts:
     """The components of a permuted format: column j of `inner` is column order[j]."""
     own = {"order": order, "place": np.argsort(order, kind="stable")}
     return own | prefixed("0", inner)
+
+
+@dataclass(frozen=True)
+class Experts(Format):
+    """Weights [E, N, K] whose experts have formats of their own: `counts[i]` of them the i-th, and
+    all others the last.
+
+    The experts of a format are one matrix, one below the other; what that format has once for a
+    tensor they share. Counted through these matrices, place p holds the expert order[p], and
+    `place` is the inverse of `order`.
+    """
+
+    formats: tuple[Format, ...]
+    counts: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.formats or len(self.counts) != len(self.formats) - 1:
+            raise TileError("experts: expected formats, and how many have each but the last")
+        if min(self.counts, default=1) < 1:
+            raise TileError(f"experts: expected at least 1 of a format, not {min(self.counts)}")
+        for p in self.formats:
+            if p.value != f32 or isinstance(p, (Mixed, Experts)):
+                raise TileError(f"experts: each is quantised and its rows are alike, not {p}")
+
+    def __str__(self) -> str:
+        words = [f"{n}, {p}" for n, p in zip(self.counts, self.formats, strict=False)]
+        return f"experts<{', '.join([*words, str(self.formats[-1])])}>"
+
+    @property
+    def value(self) -> DType:
+        return f32
+
+    def split(self, shape: tuple[Extent, ...]) -> tuple[tuple[Format, tuple[Extent, ...]], ...]:
+        """The formats and the matrices that they hold."""
+        if len(shape) != 3:
+            raise TileError(f"{self}: expected weights [E, N, K], not {len(shape)} dimensions")
+        experts, n, k = shape
+        rest = experts - sum(self.counts)
+        if isinstance(rest, int) and rest < 1:
+            raise TileError(f"{self}: expected at least {sum(self.counts) + 1} experts, "
+                            f"not {experts}")  # fmt: skip
+        return tuple((p, (c * n, k)) for p, c in zip(self.formats, (*self.counts, rest),
+                                                     strict=True))  # fmt: skip
+
+    def components(self, shape: tuple[Extent, ...]) -> tuple[Component, ...]:
+        parts = self.split(shape)
+        out = [Component("order", i32, (shape[0],)), Component("place", i32, (shape[0],))]
+        for i, (format, size) in enumerate(parts):
+            out += _prefixed(str(i), format.components(size))
+        return tuple(out)
+
+    def values(self, parts: Parts, shape: tuple[int, ...]) -> Array:
+        each: list[Array] = []
+        for i, (format, size) in enumerate(self.split(shape)):
+            known = tuple(int(str(d)) for d in size)
+            each.append(format.values(part(parts, str(i)), known).reshape(-1, *shape[1:]))
+        return np.concatenate(each)[parts["place"].astype(int)]
+
+
+def experts(format: Experts, x: Array, order: Array, how: fit.Fit) -> Parts:
+    """The components of weights x[E, N, K] whose experts are placed in an order [E]."""
+    parts: Parts = {"order": order, "place": np.argsort(order, kind="stable")}
+    rest = x[order].reshape(-1, x.shape[-1])
+    for i, (p, size) in enumerate(format.split(x.shape)):
+        rows = int(str(size[0]))
+        parts |= prefixed(str(i), fit.encode(p, rest[:rows], how))
+        rest = rest[rows:]
+    return parts
+
+
+@fit.encode.register
+def _(format: Experts, x: Array, how: fit.Fit) -> Parts:
+    """The experts that the last format rounds worst have the first, and so on."""
+    x = fit.checked(format, x)
+    alone = Experts(format.formats[-1:])
+    rounded = alone.values(experts(alone, x, np.arange(len(x)), how), x.shape)
+    lost = np.square(rounded - x).sum((1, 2))
+    return experts(format, x, np.argsort(-lost, kind="stable"), how)
 
 
 @fit.encode.register

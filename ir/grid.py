@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from tilec.ir import fit
+from tilec.ir import fit, kmeans
 from tilec.ir.dtype import Array, DType, f16, f32, integer
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, ceil_div
@@ -24,8 +24,6 @@ BLOCK, OCTET = 256, 8  # elements of a row that share a scale; that share a byte
 SHIFT = 0.125  # what is added to (or taken from) entries, where a format has shifts
 STEP = integer(4, signed=False)
 MOST_ENTRIES = 1 << 16
-ROUNDS = 8  # of k-means, when a table is learnt
-SAMPLE = 1 << 15  # vectors from which it is learnt
 FACTORS = (1.0, 0.9, 1.1, 0.8, 1.2, 0.7, 1.35, 0.6, 1.5)  # of a group's size, tried as its scale
 CHUNK = 256  # blocks that are rounded together
 
@@ -154,28 +152,13 @@ def learnt(format: Grid, x: Array) -> Array:
     a = _unsigned(format, padded.reshape(-1, BLOCK))[0].reshape(-1, format.piece)
     size = _size(a)
     vectors = (a / np.where(size, size, 1)[:, None]).reshape(-1, format.length)
-    vectors = vectors[:: max(1, len(vectors) // SAMPLE)]
-    table = vectors[np.linspace(0, len(vectors) - 1, format.entries).astype(int)]
-    for _ in range(ROUNDS):
-        which = _closest(vectors, table)
-        count = np.bincount(which, minlength=format.entries)
-        for i in range(format.length):
-            total = np.bincount(which, vectors[:, i], format.entries)
-            table[:, i] = np.where(count, total / np.maximum(count, 1), table[:, i])
+    table = kmeans.of_vectors(vectors, np.ones_like(vectors), format.entries)
     return f16.round(table.reshape(-1))
 
 
 def _size(x: Array) -> Array:
     """The root mean square of vectors."""
     return np.sqrt(np.square(x).mean(-1))
-
-
-def _closest(x: Array, table: Array) -> Array:
-    """The entries nearest to vectors [..., length]."""
-    half = np.square(table).sum(1) / 2
-    rows = x.reshape(-1, x.shape[-1])
-    found = [(rows[i : i + 4096] @ table.T - half).argmax(1) for i in range(0, len(rows), 4096)]
-    return np.concatenate(found).reshape(x.shape[:-1])
 
 
 def _unsigned(format: Grid, x: Array) -> tuple[Array, Array]:
@@ -201,7 +184,7 @@ def _choice(format: Grid, a: Array, table: Array, scale: Array) -> tuple[Array, 
     best: tuple[Array, Array, Array] | None = None
     least = np.zeros(())
     for bit, shift in enumerate((SHIFT, -SHIFT) if format.shift else (0.0,)):
-        code = _closest((unit - shift).reshape(len(a), -1, format.length), table)
+        code = kmeans.nearest((unit - shift).reshape(len(a), -1, format.length), table)
         value = table[code].reshape(a.shape) + shift
         size = format.shift or format.length
         error = np.square(value - unit).reshape(len(a), -1, size).sum(-1)

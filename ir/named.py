@@ -13,13 +13,17 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
+from tilec.ir.codebook import Codebook
+from tilec.ir.coded import Coded
 from tilec.ir.codes import CODES, element
-from tilec.ir.composed import LowRank, Mixed, Outliers, Permuted, Plus
-from tilec.ir.dtype import BY_NAME, DType, f16, integer
+from tilec.ir.composed import Experts, LowRank, Mixed, Outliers, Permuted, Plus
+from tilec.ir.dtype import BY_NAME, DType, f16, f32, integer
+from tilec.ir.dynamic import Dynamic
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
 from tilec.ir.granularity import CHANNEL, TENSOR, Granularity
 from tilec.ir.grid import SIGNS, STEP, Grid
+from tilec.ir.planes import Planes
 from tilec.ir.published import PUBLISHED
 from tilec.ir.scaled import ZEROS, Scaled, Zero, default_zero
 from tilec.ir.seeded import Seeded
@@ -29,15 +33,21 @@ Options = dict[str, str]
 INTEGERS = {f"{'' if signed else 'u'}int{bits}": integer(bits, signed)
             for signed in (True, False) for bits in range(1, 9)}  # fmt: skip
 OPTIONS = ("group", "scale", "zero", "zeros", "rows", "channel", "tensor")
+TABLES = ("vector", "rows", "columns", "table", "group", "channel", "scale")  # of a codebook
 COMPOSED = {
     "plus": "plus<FORMAT, FORMAT, ...>",
     "mixed": "mixed<EVERY, FORMAT, FORMAT>",
+    "experts": "experts<COUNT, FORMAT, ..., FORMAT>",
     "permuted": "permuted<FORMAT>",
     "lowrank": "lowrank<RANK, f16>",
     "outliers": "outliers<COUNT, f16>",
     "grid": "grid<LENGTH, ENTRIES, PIECE, SIGNS, u4, SHIFT>",
     "seedlm": "seedlm<LENGTH, RANK>",
     "bitstack": "bitstack<LEVELS, RANK>",
+    "dynamic": "dynamic<FORMAT, f32>",
+    "coded": "coded<bf16, WIDTH, ROOM>",
+    "planes": "planes<FORMAT, WIDTH, WIDTH, ...>",
+    "codebook": "codebook<BITS, vector=LENGTH, rows=N, columns=N, table=f16, group=N, scale=f16>",
 }
 _TEXT = re.compile(r"\s*(\w+)\s*(?:[<(](.*)[>)])?\s*", re.DOTALL)
 
@@ -47,6 +57,10 @@ def named(text: str) -> Format:
     found = _TEXT.fullmatch(text)
     if found is not None and found[1] in COMPOSED:
         return _composed(found[1], split(found[2] or ""))
+    if found is not None and _is_composed(found[1]):
+        if found[2] is not None:
+            raise TileError(f"{found[1]} takes no options: it is {PUBLISHED[found[1]].text}")
+        return named(PUBLISHED[found[1]].text)
     name, options = _read(text)
     if options is None and name not in INTEGERS:
         t = element(name)
@@ -63,6 +77,11 @@ def named(text: str) -> Format:
     return Scaled(t, _block(name, options), scale, _kind(name, zero), zeros)
 
 
+def _is_composed(name: str) -> bool:
+    """Whether a published name stands for more than an element and its options."""
+    return name in PUBLISHED and PUBLISHED[name].text.partition("<")[0] in COMPOSED
+
+
 def _composed(name: str, words: list[str]) -> Format:
     """A format of formats, its arguments by their places."""
     match name, words:
@@ -70,18 +89,36 @@ def _composed(name: str, words: list[str]) -> Format:
             return Plus(tuple(map(named, words)))
         case "mixed", [every, few, most]:
             return Mixed(_whole(name, every), named(few), named(most))
+        case "experts", [*counted, rest] if len(counted) % 2 == 0:
+            counts = tuple(_whole(name, n) for n in counted[::2])
+            return Experts(tuple(map(named, [*counted[1::2], rest])), counts)
         case "permuted", [inner]:
             return Permuted(named(inner))
         case "lowrank", [rank, *factors] if len(factors) < 2:
             return LowRank(_whole(name, rank), *(_float(name, t) for t in factors))
         case "outliers", [count, *elements] if len(elements) < 2:
             return Outliers(_whole(name, count), *(_float(name, t) for t in elements))
+        case "planes", [inner, *widths]:
+            return Planes(named(inner), tuple(_whole(name, w) for w in widths))
+        case _:
+            return _generated(name, words)
+
+
+def _generated(name: str, words: list[str]) -> Format:
+    """A format whose elements no code times a scale gives."""
+    match name, words:
         case "grid", [length, entries, piece, *rest] if len(rest) < 4:
             return _grid(_whole(name, length), _whole(name, entries), _whole(name, piece), rest)
         case "seedlm", [length, rank]:
             return Seeded(_whole(name, length), _whole(name, rank))
+        case "dynamic", [inner, *elements] if len(elements) < 2:
+            return dynamic(named(inner), *(_float(name, t) for t in elements))
         case "bitstack", [levels, rank]:
             return Signs(_whole(name, levels), _whole(name, rank))
+        case "codebook", [width, *options]:
+            return _codebook(_whole(name, width), options)
+        case "coded", [element_, *rest] if len(rest) < 3:
+            return Coded(_float(name, element_), *(_whole(name, n) for n in rest))
         case _:
             raise TileError(
                 f"{name}: expected {COMPOSED[name]}, not {', '.join(words) or 'nothing'}"
@@ -99,6 +136,34 @@ def _grid(length: int, entries: int, piece: int, rest: list[str]) -> Grid:
         if signs == given:
             return Grid(length, entries, piece, signs, step, shift)
     raise TileError(f"grid: no signs are called {given!r}; there are {', '.join(SIGNS)}")
+
+
+def _codebook(width: int, words: list[str]) -> Codebook:
+    """A codebook: the granularity of its tables by `rows` and `columns`, of scales by the rest."""
+    name, options = "codebook", Options()
+    for word in words:
+        key, value = _option(name, word, TABLES)
+        if key in options:
+            raise TileError(f"{name}: `{key}` is given twice")
+        options[key] = value
+    sizes = {key: _whole(name, options[key]) for key in ("vector", "rows", "columns", "group")
+             if key in options}  # fmt: skip
+    tables, block = TENSOR, None
+    if "rows" in options or "columns" in options:
+        tables = Granularity(sizes.get("columns"), sizes.get("rows", 1))
+    if {"group", "channel"} <= options.keys():
+        raise TileError(f"{name}: expected a group or a channel, not both")
+    if options.keys() & {"group", "channel", "scale"}:
+        block = Granularity(sizes.get("group"))
+    entry, scale = (_float(name, options.get(key, "f16")) for key in ("table", "scale"))
+    return Codebook(width, sizes.get("vector", 1), tables, entry, block, scale)
+
+
+def dynamic(inner: Format, dtype: DType = f32) -> Dynamic:
+    """Floats that a kernel rounds to `inner`. Raises TileError if that is not scaled."""
+    if not isinstance(inner, Scaled):
+        raise TileError(f"dynamic: expected a scaled format such as int8<scale=f32>, not {inner}")
+    return Dynamic(inner, dtype)
 
 
 def _whole(name: str, text: str) -> int:
@@ -153,11 +218,11 @@ def _read(text: str) -> tuple[str, Options | None]:
     return base, options
 
 
-def _option(name: str, word: str) -> tuple[str, str]:
+def _option(name: str, word: str, known: tuple[str, ...] = OPTIONS) -> tuple[str, str]:
     key, _, value = (part.strip() for part in word.partition("="))
-    if key not in OPTIONS or (key in ("channel", "tensor")) == bool(value):
-        close = difflib.get_close_matches(key, OPTIONS, 1)
-        raise TileError(f"{name} has no option `{key}`; it has {', '.join(OPTIONS)}",
+    if key not in known or (key in ("channel", "tensor")) == bool(value):
+        close = difflib.get_close_matches(key, known, 1)
+        raise TileError(f"{name} has no option `{key}`; it has {', '.join(known)}",
                         hint=f"did you mean `{close[0]}`?" if close else "")  # fmt: skip
     return key, value
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tilec.ir.bits import restored, stored
-from tilec.ir.composed import Mixed, Permuted, Plus, part
+from tilec.ir.composed import Experts, Mixed, Permuted, Plus, part
 from tilec.ir.dtype import Array
 from tilec.ir.format import Component, Format, prefixed
 from tilec.ir.scaled import Parts
@@ -107,7 +107,7 @@ def composed(format: Format, shape: tuple[int, ...]) -> list[tuple[Format, tuple
             return [(p, shape) for p in parts]
         case Permuted(inner=inner):
             return [(inner, shape)]
-        case Mixed():
+        case Mixed() | Experts():
             return [(p, tuple(int(str(d)) for d in size)) for p, size in format.split(shape)]
         case _:
             return []
@@ -115,8 +115,8 @@ def composed(format: Format, shape: tuple[int, ...]) -> list[tuple[Format, tuple
 
 def _own(format: Format, shape: tuple[int, ...]) -> list[Component]:
     """The components of a composed format that belong to none of its parts."""
-    own = {"order", "place"} if isinstance(format, Permuted) else {"0.rows", "1.rows"}
-    composed_ = isinstance(format, Mixed | Permuted)
+    own = {"0.rows", "1.rows"} if isinstance(format, Mixed) else {"order", "place"}
+    composed_ = isinstance(format, Mixed | Permuted | Experts)
     return [c for c in format.components(shape) if composed_ and c.name in own]
 
 
@@ -125,7 +125,7 @@ Layout = Plain | Stream | Each
 
 def default_layout(format: Format, shape: tuple[int, ...]) -> Layout:
     """The layout of CPU code for a tensor."""
-    if isinstance(format, (Plus, Mixed, Permuted)):
+    if isinstance(format, (Plus, Mixed, Permuted, Experts)):
         return Each()
     return Stream() if Stream.fits(format, shape) else Plain()
 

@@ -52,6 +52,8 @@ PUBLISHED = {
                         "QServe, arXiv 2405.04532"),
     "dgq": Published("uint4<group=128, scale=uint8<channel, scale=f16, zero=none>, zero=int>",
                      "DGQ, arXiv 2310.04836"),
+    "vsq": Published("sm4<group=16, scale=uint4<channel, scale=f16, zero=none>>",
+                     "VS-Quant, arXiv 2102.04503"),
     "qlora": Published("nf4<group=64, scale=uint8<group=256, scale=f32, zero=shift>>",
                        "QLoRA's double quantisation, arXiv 2305.14314"),
     "bfp8": Published("int8<group=16, scale=e8m0>", "block floating point, arXiv 2004.01807"),
@@ -75,4 +77,10 @@ PUBLISHED = {
     "iq4_nl": Published("iq4<group=32, scale=f16>", GGUF),
     "iq4_xs": Published("iq4<group=32, scale=uint6<group=8, scale=f16>>", GGUF),
     "tq2_0": Published("ternary<group=256, scale=f16>", GGUF),
+    # Learnt tables.
+    "squeezellm": Published("codebook<4, rows=1>", "SqueezeLLM, arXiv 2306.07629"),
+    "flute": Published("codebook<4, group=128, scale=f16>", "FLUTE, arXiv 2407.10960"),
+    # Without loss, and in planes.
+    "df11": Published("coded<bf16>", "DFloat11's aim (arXiv 2504.11651) with codes of one width"),
+    "fp6_llm": Published("planes<fp6, 4, 2>", "FP6-LLM, arXiv 2401.14112"),
 }  # fmt: skip

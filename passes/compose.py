@@ -1,11 +1,12 @@
-"""Composed operands become their parts: sums of products for sums, a grid each for mixed rows."""
+"""Composed operands become their parts: sums of products for sums, grids for rows and experts."""
 
 from __future__ import annotations
 
-from tilec.ir.composed import Mixed, Permuted, Plus
+from tilec.ir.composed import Experts, Mixed, Permuted, Plus
 from tilec.ir.core import Block, Func, Value
 from tilec.ir.format import Dense
 from tilec.ir.types import Memory
+from tilec.passes.experts import split_experts
 from tilec.passes.pipeline import register
 from tilec.passes.rows import split_rows
 from tilec.passes.sums import Sums
@@ -21,6 +22,8 @@ def compose(func: Func) -> Func:
     behind the loop, where the loop only adds to its accumulator. There, too, the columns of the
     first operand are put into the order of a permuted weight once, in a grid of its own.
     """
+    while experts := [p for p in func.params if isinstance(_format(p), Experts)]:
+        func = split_experts(func, experts[0])
     while mixed := [p for p in func.params if isinstance(_format(p), Mixed)]:
         func = split_rows(func, mixed[0])
     while sums := [p for p in func.params if isinstance(_format(p), Plus | Permuted)]:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-
+from tilec.ir.codebook import Codebook
+from tilec.ir.coded import Coded
 from tilec.ir.core import Block, Builder, Func, Op, Value, rebuild
-from tilec.ir.dtype import DType, f32, i32, i64
+from tilec.ir.dtype import f32, i32, i64
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense
 from tilec.ir.grid import BLOCK, OCTET, SHIFT, Grid
 from tilec.ir.ops import arith, memory, shape
-from tilec.ir.ops.cast import Cast
+from tilec.ir.planes import Planes
 from tilec.ir.seeded import AHEAD, MIDDLE, TAPS, Seeded
 from tilec.ir.signs import Signs
-from tilec.ir.types import Memory, Shape, Span, Tile
+from tilec.ir.types import Memory, Span, Tile
+from tilec.passes import codebook, coded, planes
 from tilec.passes.pipeline import register
+from tilec.passes.reader import Reader
 
 
 @register("decode-elements")
 def decode_elements(func: Func) -> Func:
-    """Replace each parameter of grids, seeds or stacks of signs by dense ones, its components.
+    """Replace each parameter of codebooks, grids, seeds, stacks of signs, coded exponents or planes
+    by its components, dense ones and scales that have formats of their own.
 
     Before: extents are numbers, tile sizes may be open. After: every format is dense or scaled (or
     made of those); each load is ops for the elements at its coordinates, equal to the bit.
@@ -38,7 +40,7 @@ def decode_elements(func: Func) -> Func:
                 op.loc, hint="dequantize it first",
             )  # fmt: skip
         assert isinstance(op.result.type, Tile)
-        reader = _Reader(b, parts[op.mem], op.indices, op.result.type.shape)
+        reader = Reader(b, parts[op.mem], op.indices, op.result.type.shape)
         to[op.result] = _decoded(_format(op.mem), reader)
         return True
 
@@ -47,95 +49,40 @@ def decode_elements(func: Func) -> Func:
     return func.replaced(Block(tuple(params), body.ops))
 
 
-def _format(p: Value) -> Grid | Seeded | Signs | None:
+def _format(p: Value) -> Codebook | Grid | Seeded | Signs | Coded | Planes | None:
     found = p.type.format if isinstance(p.type, Memory) else None
-    return found if isinstance(found, Grid | Seeded | Signs) else None
+    return found if isinstance(found, Codebook | Grid | Seeded | Signs | Coded | Planes) else None
 
 
 def _components(p: Value) -> dict[str, Value]:
     assert isinstance(p.type, Memory)
+    if isinstance(p.type.format, Planes):
+        return planes.memories(p.type.format, p)
     return {c.name: Value(Memory(c.shape, Dense(c.dtype)), f"{p.hint}.{c.name}")
             for c in p.type.format.components(p.type.shape)}  # fmt: skip
 
 
-def _decoded(format: object, r: _Reader) -> Value:
+def _decoded(format: object, r: Reader) -> Value:
     match format:
+        case Codebook():
+            return codebook.decoded(format, r)
         case Grid():
             return _grid(format, r)
         case Seeded():
             return _seeded(format, r)
         case Signs():
             return _signs(format, r)
+        case Coded():
+            return coded.decoded(format, r)
+        case Planes():
+            return planes.decoded(format, r)
         case _:
             raise TileError(f"decode-elements: no elements of {format}")
 
 
-Binary = type[arith.Binary]
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Ops for one tile: the memory of components by name, the spans, and the tile's shape."""
-
-    b: Builder
-    mems: dict[str, Value]
-    spans: tuple[Value, ...]
-    shape: Shape
-
-    @cached_property
-    def k(self) -> Value:
-        """The coordinates along the last dimension."""
-        return self.b(shape.Coordinates(self.spans[-1]))
-
-    def op(self, cls: Binary, a: Value, other: Value | int | float) -> Value:
-        """A binary op; a number stands for a tile of it."""
-        if isinstance(other, int | float):
-            other = self.b(shape.Full(_tile(a).shape, other, _tile(a).dtype))
-        return self.b(cls(a, other))
-
-    def over(self, size: int) -> Value:
-        """The number of the piece of so many elements that each k is in."""
-        return self.op(arith.FloorDiv, self.k, size)
-
-    def within(self, size: int) -> Value:
-        """The place of each k in its piece."""
-        return self.op(arith.Mod, self.k, size)
-
-    def spread(self, v: Value) -> Value:
-        """The same for every row."""
-        return self.b(shape.Broadcast(v, self.shape))
-
-    def read(self, name: str, at: Value, dtype: DType = i32) -> Value:
-        """The component's elements of the tile's rows, at places along the last dimension."""
-        found = self.b(memory.Load(self.mems[name], (*self.spans[:-1], at)))
-        return self.cast(found, dtype)
-
-    def cast(self, v: Value, dtype: DType) -> Value:
-        """The elements in another dtype."""
-        return v if _tile(v).dtype == dtype else self.b(Cast(v, dtype))
-
-    def at(self, i: int) -> Value:
-        """One index."""
-        return self.b(shape.Full((), i, i32))
-
-    def chosen(self, bit: Value, one: Value, zero: Value) -> Value:
-        """`one` where a bit is 1, else `zero`."""
-        return self.b(arith.Where(self.op(arith.Eq, bit, 1), one, zero))
-
-    def constant(self, value: float) -> Value:
-        """A number for every element."""
-        return self.b(shape.Full(self.shape, value, f32))
-
-
-def _grid(format: Grid, r: _Reader) -> Value:
+def _grid(format: Grid, r: Reader) -> Value:
     """(scale * (2 * step + 1)) * (sign(entry) + shift)."""
-    code = r.read("codes", r.over(format.length))
-    if format.width > 8:
-        high = r.op(arith.Shl, r.read("high", r.over(format.length)), 8)
-        code = r.op(arith.Or, code, high)
-    first = r.op(arith.Mul, code, format.length)
-    place = r.op(arith.Add, first, r.spread(r.within(format.length)))
-    out = r.cast(r.b(memory.Load(r.mems["table"], (place,))), f32)
+    out = r.cast(r.b(memory.Load(r.mems["table"], (codebook.entry(format, r),))), f32)
     if format.signs != "none":
         out = r.chosen(_sign(format, r), r.b(arith.Neg(out)), out)
     if format.shift:
@@ -147,7 +94,7 @@ def _grid(format: Grid, r: _Reader) -> Value:
     return r.op(arith.Mul, scale, out)
 
 
-def _sign(format: Grid, r: _Reader) -> Value:
+def _sign(format: Grid, r: Reader) -> Value:
     """The bit of each element's sign."""
     signs = r.read("signs", r.over(OCTET))
     if format.signs == "even":
@@ -160,7 +107,7 @@ def _sign(format: Grid, r: _Reader) -> Value:
     return r.op(arith.And, bit, 1)
 
 
-def _seeded(format: Seeded, r: _Reader) -> Value:
+def _seeded(format: Seeded, r: Reader) -> Value:
     """(the states after the seed, less their middle) @ coefficients * (2**exponent * scale)."""
     block, word = r.over(format.length), _word(format, r)
     row = r.op(arith.Mul, r.within(format.length), format.rank)
@@ -180,7 +127,7 @@ def _seeded(format: Seeded, r: _Reader) -> Value:
     return r.op(arith.Mul, r.cast(total, f32), r.op(arith.Mul, power, scale))
 
 
-def _word(format: Seeded, r: _Reader) -> Value:
+def _word(format: Seeded, r: Reader) -> Value:
     """The seed and the bits that follow it, as one word: every state is a window of it."""
     word = r.read("seeds", r.over(format.length), i64)
     count = format.length * format.rank
@@ -194,7 +141,7 @@ def _word(format: Seeded, r: _Reader) -> Value:
     return word
 
 
-def _signs(format: Signs, r: _Reader) -> Value:
+def _signs(format: Signs, r: Reader) -> Value:
     """The sum of the levels, each a sign times the sum of the products of its factors."""
     out: Value | None = None
     n, k = r.spans
@@ -213,8 +160,3 @@ def _signs(format: Signs, r: _Reader) -> Value:
         out = value if out is None else r.op(arith.Add, out, value)
     assert out is not None
     return out
-
-
-def _tile(v: Value) -> Tile:
-    assert isinstance(v.type, Tile)
-    return v.type

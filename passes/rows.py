@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from tilec.ir.composed import Mixed
@@ -11,7 +12,7 @@ from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym
 from tilec.ir.format import Dense
 from tilec.ir.ops import control, memory, shape
-from tilec.ir.types import Memory, Span, specialise
+from tilec.ir.types import Memory, Shape, Span, Tile, specialise
 from tilec.passes.specialise import attribute
 
 
@@ -29,8 +30,8 @@ def split_rows(func: Func, mixed: Value) -> Func:
     ]  # fmt: skip
     ops: list[Op] = []
     for op in func.body.ops:
-        if any(isinstance(o, memory.Load) and o.mem is mixed for o in [op, *_inside(op)]):
-            ops += [_Copy(mixed, *part, i).grid(op) for i, part in enumerate(parts)]
+        if loads(op, mixed):
+            ops += [_copied(op, mixed, *part, i) for i, part in enumerate(parts)]
         else:
             ops.append(op)
     params = [v for p in func.params for v in ([x for pair in parts for x in pair]
@@ -38,87 +39,113 @@ def split_rows(func: Func, mixed: Value) -> Func:
     return func.replaced(Block(tuple(params), tuple(ops)))
 
 
-def _inside(op: Op) -> list[Op]:
-    return [o for b in op.blocks for o in b.walk()]
+def loads(op: Op, mem: Value) -> list[memory.Load]:
+    """The loads of a memory in an op and its blocks."""
+    inside = [op, *(o for b in op.blocks for o in b.walk())]
+    return [o for o in inside if isinstance(o, memory.Load) and o.mem is mem]
 
 
-class _Copy:
-    """A grid once more, over the rows of one part; what it made before stands in `to`."""
+def _copied(op: Op, mixed: Value, rows: Value, part: Value, number: int) -> Op:
+    """A grid over the rows of one part."""
+    used = {o.indices[0] for o in loads(op, mixed)}
+    axes = [i for i, p in enumerate(op.blocks[0].params) if p in used] if op.blocks else []
+    if not isinstance(op, control.Grid) or len(used) != 1 or len(axes) != 1:
+        raise TileError(f"`{mixed.hint}` has rows of two widths: they are read along one "
+                        "dimension of the grid", op.loc)  # fmt: skip
+    (at,) = axes
+    copy = Copy(mixed, part, 1, number)
+    assert isinstance(part.type, Memory)
+    spans = copy.spans(op, {at: part.type.shape[0]})
+    copy.own = spans[at]
+    b = Builder(loc=op.loc)
+    places = b(memory.Load(rows, (copy.own,)))
+    span = op.body.params[at]
+    copy.index[span] = copy.known[shape.Coordinates, span] = places
+    copy.ops(op.body.ops, b)
+    return copy.grid(op, spans, op.tiles, b)
 
-    def __init__(self, mixed: Value, rows: Value, part: Value, number: int) -> None:
-        self.mixed, self.rows, self.part, self.number = mixed, rows, part, number
+
+class Copy:
+    """A grid once more, with a part in the place of a whole memory, or zeros.
+
+    `own`, a span of the part's rows, stands for the first `lead` indices of the whole; in other
+    memory `index` stands for spans that the copy lacks, and `known` is what ops of those give.
+    """
+
+    def __init__(self, whole: Value, part: Value | None, lead: int, number: int) -> None:
+        self.whole, self.part, self.lead, self.number = whole, part, lead, number
         self.to: dict[Value, Value] = {}
-        self.known: dict[str, Extent] = {}
-        self.span: Value | None = None  # of the whole tensor's rows, in the original
-        self.own: Value | None = None  # of the part's rows
-        self.places: Value | None = None  # the rows that these are of the whole
+        self.sizes: dict[str, Extent] = {}
+        self.own: Value | None = None
+        self.index: dict[Value, Value] = {}
+        self.known: dict[tuple[type[Op], Value], Value] = {}
 
-    def grid(self, op: Op) -> Op:
-        """The copy of a grid."""
-        used = {o.indices[0] for o in _inside(op)
-                if isinstance(o, memory.Load) and o.mem is self.mixed}  # fmt: skip
-        axes = [i for i, p in enumerate(op.blocks[0].params) if p in used] if op.blocks else []
-        if not isinstance(op, control.Grid) or len(used) != 1 or len(axes) != 1:
-            raise TileError(f"`{self.mixed.hint}` has rows of two widths: they are read along one "
-                            "dimension of the grid", op.loc)  # fmt: skip
-        at = axes[0]
-        self.span = op.body.params[at]
-        assert isinstance(self.part.type, Memory)
-        dims = [*op.dims]
-        dims[at] = self.part.type.shape[0]
-        sizes = tuple(self._renamed(s) for s in op.sizes)
-        spans = [Value(Span(d, s)) for d, s in zip(dims, sizes, strict=True)]
-        self.to.update(zip(op.body.params, spans, strict=True))
-        self.own = spans[at]
-        b = Builder(loc=op.loc)
-        self.places = b(memory.Load(self.rows, (self.own,)))
-        for inner in op.body.ops:
-            self._op(inner, b)
-        block = Block(tuple(spans), tuple(b.ops))
-        return control.Grid(tuple(dims), sizes, op.tiles, block).placed(op.loc)
-
-    def _renamed(self, size: Sym) -> Sym:
-        """The size of a copied loop: another name in all copies but the first."""
-        new = Sym(f"{size}_{self.number}") if self.number else size
-        self.known[size.text] = new
+    def spans(self, op: control.Grid, dims: dict[int, Extent]) -> list[Value]:
+        """Spans like those of a grid, some over other dimensions."""
+        new = [Value(Span(dims.get(i, d), self._renamed(s)))
+               for i, (d, s) in enumerate(zip(op.dims, op.sizes, strict=True))]  # fmt: skip
+        self.to.update(zip(op.body.params, new, strict=True))
         return new
+
+    def grid(self, op: control.Grid, spans: list[Value], tiles: tuple[int | None, ...],
+             b: Builder) -> Op:  # fmt: skip
+        """A grid over these spans, whose body is what `b` holds."""
+        types = [s.type for s in spans if isinstance(s.type, Span)]
+        dims, sizes = tuple(t.dim for t in types), tuple(t.size for t in types)
+        return control.Grid(dims, sizes, tiles, Block(tuple(spans), tuple(b.ops))).placed(op.loc)
+
+    def _renamed(self, size: Extent) -> Extent:
+        """The size of a copied loop: another name in all copies but the first."""
+        if isinstance(size, int):
+            return size
+        suffix = f"_{self.whole.hint.replace('.', '_')}{self.number}" if self.number else ""
+        self.sizes[size.text] = Sym(f"{size}{suffix}")
+        return self.sizes[size.text]
+
+    def ops(self, ops: Iterable[Op], b: Builder) -> None:
+        """Ops of the grid once more."""
+        for op in ops:
+            self._op(op, b)
 
     def _op(self, op: Op, b: Builder) -> None:
         b.loc = op.loc
         if isinstance(op, memory.Load | memory.Store):
             self._access(op, b)
             return
-        if isinstance(op, shape.Coordinates) and op.span is self.span:
-            assert self.places is not None
-            self.to[op.result] = self.places
+        if isinstance(op, shape.Coordinates | shape.Start) and (type(op), op.span) in self.known:
+            self.to[op.result] = self.known[type(op), op.span]
             return
-        if self.span in op.operands:
-            raise TileError(f"{op.name}: the rows of `{self.mixed.hint}` have no order", op.loc)
+        if self.index.keys() & {*op.operands}:
+            raise TileError(f"{op.name}: the rows of `{self.whole.hint}` have no order", op.loc)
         changed: dict[str, Any] = {}
         if isinstance(op, control.For):
             self._renamed(op.size)
         for name in op.fields("block"):
             changed[name] = getattr(op, name) and self._block(getattr(op, name))
         for name, value in op.attributes.items():
-            changed[name] = attribute(value, self.known)
+            changed[name] = attribute(value, self.sizes)
         new = b.add(op.rebuilt(self.to, **changed))
         self.to.update(zip(op.results, new.results, strict=True))
 
     def _block(self, block: Block) -> Block:
         for p in block.params:
-            self.to[p] = Value(specialise(p.type, self.known), p.hint)
+            self.to[p] = Value(specialise(p.type, self.sizes), p.hint)
         b = Builder()
-        for op in block.ops:
-            self._op(op, b)
+        self.ops(block.ops, b)
         return Block(tuple(self.to[p] for p in block.params), tuple(b.ops),
                      tuple(self.to.get(v, v) for v in block.results))  # fmt: skip
 
     def _access(self, op: memory.Load | memory.Store, b: Builder) -> None:
-        """A load or store: of the part by its own rows, of other memory by the rows' places."""
-        ours = op.mem is self.mixed
-        rows = self.own if ours else self.places
-        assert rows is not None
-        to = self.to | ({self.span: rows} if self.span is not None else {})
-        to |= {self.mixed: self.part}
-        new = b.add(op.rebuilt(to))
-        self.to.update(zip(op.results, new.results, strict=True))
+        """A load or store: of the part by its own rows, of other memory by what stands for it."""
+        new: Op = op
+        if op.mem is not self.whole:
+            new = op.rebuilt(self.to | self.index)
+        elif self.part is None:
+            assert isinstance(op.result.type, Tile)
+            size: Shape = attribute(op.result.type.shape, self.sizes)
+            new = shape.Full(size, 0.0, op.result.type.dtype)
+        else:
+            assert self.own is not None
+            rest = (self.to.get(i, i) for i in op.indices[self.lead :])
+            new = memory.Load(self.part, (self.own, *rest))
+        self.to.update(zip(op.results, b.add(new).results, strict=True))

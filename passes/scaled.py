@@ -103,6 +103,11 @@ class Elements:
         found = self._load(load, mems[name], coarse, b)
         return Along(as_f32(b, found.value), found.axes)
 
+    def stored(self, load: Decoded, name: str, block: Granularity, b: Builder) -> Along:
+        """The element of a component that each block has, as it is stored."""
+        coarse = self._coarse(block, load.along(), b)
+        return self._load(load, self.parameters[load.mem][name], coarse, b)
+
     def _coarse(self, block: Granularity, indices: list[Along], b: Builder) -> list[Along]:
         """The indices of blocks, from those of elements."""
         if block.rows is None:

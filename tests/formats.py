@@ -7,7 +7,10 @@ import numpy as np
 from tilec.ir.bits import from_raw
 from tilec.ir.dtype import Array, DType
 from tilec.ir.named import named
+from tilec.ir.published import PUBLISHED
 from tilec.ir.scaled import ZEROS, Scaled
+
+PUBLISHED_SCALED = sorted(name for name in PUBLISHED if isinstance(named(name), Scaled))
 
 
 def scaled(text: str) -> Scaled:

@@ -7,26 +7,35 @@ from dataclasses import dataclass
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Number, V
 from tilec.codegen.cpu.tiles import Writer
-from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f32, i32
+from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f32, i32, integer
 from tilec.ir.ops.reduce import whole_bytes
 
 
 @dataclass(frozen=True)
 class Atom:
-    """One multiply-add instruction: `pack` values of k to a lane of `kind`."""
+    """One multiply-add instruction: `pack` values of k to a lane of `kind`.
+
+    The values of a lane of BITS stand in the order of a stream's plane of `width` bits: word after
+    word, each with a bit of every code, those of even k in the low half. `place` says where.
+    """
 
     kind: str
     pack: int
+    width: int = 1
 
     @property
     def size(self) -> int:
         """Bytes of a lane."""
         return 8 if self.kind in ("double", "i64") else 4
 
-    @property
-    def item(self) -> int:
-        """Bytes of a value of k."""
-        return self.size // self.pack
+    def bytes(self, k: int) -> int:
+        """Bytes of so many values of k that fill whole bytes."""
+        return k * self.size // self.pack
+
+    def place(self, k: int) -> int:
+        """Which bit of a lane of BITS the k-th of its 32 values is."""
+        word, within = divmod(k, self.pack // self.width)
+        return 16 * (within % 2) + within // 2 * self.width + word
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,14 @@ class Rows:
 
 BYTES = Atom("i32", 4)  # signed bytes times unsigned ones
 SIXTEENS = Atom("i32", 2)  # signed 16-bit numbers
+BITS = Atom("i32", 32)  # zeros and ones: the ones of an AND are counted
 QUADS = frozenset({"avx512vnni", "avx512vbmi"})  # products of bytes, and any byte of a lane
+BIT = integer(1, signed=False)
+
+
+def of_bits(atom: Atom) -> bool:
+    """Whether an instruction multiplies single bits, in whatever order."""
+    return atom.pack == BITS.pack
 
 
 def exact_in_bf16(t: DType) -> bool:
@@ -61,6 +77,8 @@ def exact_in_i16(t: DType) -> bool:
 
 def choose(w: Writer, a: DType, b: DType, acc: DType) -> Atom:
     """The instruction for these operands on this machine."""
+    if a == b == BIT and acc in (i32, f32):
+        return BITS
     if acc in (i32, f32) and whole_bytes(a, b):
         signed = a.kind == "int" and w.lanes == 16 and w.features >= QUADS
         return BYTES if signed else SIXTEENS

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from math import lcm
 
 from tilec.codegen.cpu import dot, memory, numbers, operands, pointwise, reduce, views
-from tilec.codegen.cpu.atoms import BYTES, choose, of_bits
-from tilec.codegen.cpu.bits import in_order
+from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, of_bits
+from tilec.codegen.cpu.chain import chain
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.operands import Copies
-from tilec.codegen.cpu.tiles import Buffer, Coordinates, Lazy, Tensor, Writer, scalar
+from tilec.codegen.cpu.tiles import Buffer, Coordinates, Index, Lazy, Tensor, Writer, scalar
 from tilec.ir.bits import is_packed
 from tilec.ir.core import Block, Op, Trait, Value
-from tilec.ir.dtype import f16
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Extent, Sym
+from tilec.ir.extent import Extent
 from tilec.ir.ops import control, shape
 from tilec.ir.ops import memory as mem
 from tilec.ir.ops import reduce as reductions
@@ -140,10 +141,16 @@ class Walker:
     def _load(self, op: mem.Load) -> Lazy:
         tensor, places = self.env[op.mem], self._places(op.indices)
         assert isinstance(tensor, Tensor)
-        if any(isinstance(p, Lazy) and p.shape for p in places[-1:]):
+        found = memory.load(self.w, tensor, places, self.w.shape(_tile(op)))
+        if not any(isinstance(p, Lazy) and p.shape for p in places[-1:]):
+            return found
+
+        def at(index: Index, lanes: int) -> V:
             message = f"`{op.mem.hint}` is read element by element"
             self.w.remark(op, message, "consecutive coordinates along its last dimension")
-        return memory.load(self.w, tensor, places, self.w.shape(_tile(op)))
+            return found.at(index, lanes)
+
+        return replace(found, at=at)
 
     def _source(self, op: Op) -> Lazy:
         """A tile made from nothing but extents."""
@@ -190,23 +197,27 @@ class Walker:
         if buffer is None:
             buffer = w.buffer(t)
             w.fill(buffer, acc)
-        ta, tb = op.a.type, op.b.type
-        assert isinstance(ta, Tile)
-        assert isinstance(tb, Tile)
-        atom = choose(w, ta.dtype, tb.dtype, t.dtype)
-        if atom.pack == 1 and f16 in (ta.dtype, tb.dtype):
-            w.remark(op, "products of f16 are computed in f32", "bf16 operands, at twice the rate")
-        panel = operands.right(w, op, self.env, self.made, atom)
-        if panel and of_bits(atom):
-            atom = in_order(panel)
-        multiple = max(panel.deep if panel else 1, dot.LINE if atom == BYTES else atom.pack)
+        atom, panel = operands.right(w, op, self.env, self.made)
+        multiple = lcm(panel.deep if panel else 1, dot.LINE if atom == BYTES else atom.pack)
         a = self.tile(op.a)
         rows = operands.left(w, atom, op, a, self.env, self.made, self.copies, multiple)
         scales = [self._buffer(v) for v in (op.scale, op.row_scale)]
-        deep = panel.records.units * panel.deep if panel else w.largest(ta.shape[1])
+        deep = -(-w.largest(op.a.type.shape[1]) // multiple) * multiple  # type: ignore[union-attr]
         (m, k), target = a.shape, dot.Target(buffer, numbers.register(t.dtype), *scales)
-        dot.emit(w, atom, rows, panel or self.tile(op.b), (m, k, deep), target)
+        if of_bits(atom) and operands.ones(op.b, self.made):
+            dot.count(w, rows, (m, k), target)
+        else:
+            dot.emit(w, atom, rows, panel or self._second(op, atom), (m, k, deep), target)
         return w.read(buffer, t.dtype, w.shape(t))
+
+    def _second(self, op: reductions.Dot, atom: Atom) -> Lazy:
+        """The second operand of a product. Bytes that more than a load is behind are computed
+        first: packing writes out the code for many elements."""
+        turned, whole = self.made.get(op.b), atom in (BYTES, SIXTEENS)
+        if whole and isinstance(turned, shape.Transpose) and chain(turned.a, self.made) is None:
+            self._settle(turned.a)
+            self.env[op.b] = self._made(turned)
+        return self.tile(op.b)
 
     def _buffer(self, v: Value | None) -> Buffer | None:
         """A tile in memory, if there is one."""

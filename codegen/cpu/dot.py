@@ -1,7 +1,7 @@
 """The matrix product: operands packed into scratch memory, then register tiles of rows x vectors.
 
-B is packed in rows of k (of pairs of k for bf16, of fours for bytes) with n along the lanes, A stays
-row by row and is broadcast. The accumulator is a buffer; its padding columns hold anything.
+B is packed in rows of k (of pairs of k for bf16, of fours for bytes) with n along the lanes, A
+stays row by row and is broadcast. The accumulator is a buffer; its padding columns hold anything.
 """
 
 from __future__ import annotations
@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, Rows
+from tilec.codegen.cpu.atoms import BITS, BYTES, SIXTEENS, Atom, Rows, of_bits
+from tilec.codegen.cpu.bits import Bits
+from tilec.codegen.cpu.expanded import Expanded, Groups
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.packing import OFFSET, pack_columns, padded
 from tilec.codegen.cpu.quads import Quads
-from tilec.codegen.cpu.stream import Decoder, Panel, fetch, units
+from tilec.codegen.cpu.stream import Decoder, Panel, Round
 from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
+from tilec.ir.stream import COLUMNS
+
+_Decoder = Decoder | Quads | Bits
 
 ROWS, VECTORS = 6, 4  # the register tile: 24 accumulators of 32 registers
 _PAIRS = {  # sums of two products of i16, modulo 2**32
@@ -62,23 +67,58 @@ def emit(
     m, k, deep = shape
     pitch = to.buffer.pitch
     if isinstance(right, Panel):
-        decoder = Quads(w, right) if atom == BYTES else Decoder(w, right, atom.pack)
+        decoder = _decoder(w, atom, right)
         left = _Left(rows, decoder.offset)
         if to.buffer.shape[0] <= ROWS:
             _direct(w, atom, left, decoder, m, to)
             return
+        pb = right.at
+        if not (isinstance(decoder, Bits) and decoder.plain and pitch == COLUMNS):
+            pb = _room(w, atom, deep, pitch)
+            _decode(w, atom, decoder, pb, pitch)
+        used = w.f.times(decoder.count, decoder.deep // atom.pack)
     else:
-        decoder = None
         left = _Left(rows, OFFSET if atom == BYTES and right.dtype.kind == "int" else 0)
-    steps = -(-deep // atom.pack)
-    pb = w.f.pointer(w.base, w.scratch.take(steps * pitch * atom.size))
-    if decoder is not None:
-        _decode(w, atom, decoder, pb, pitch)
-        used = w.f.times(units(w, decoder.panel), decoder.panel.deep // atom.pack)
-    else:
+        pb = _room(w, atom, deep, pitch)
         pack_columns(w, atom, right, pb, pitch)
         used = w.f.divided(padded(w, k, atom.pack), atom.pack)[0]
     _tiles(w, atom, left, pb, m, used, to)
+
+
+def count(w: Writer, rows: Rows, shape: tuple[Number, Number], to: Target) -> None:
+    """to += the number of ones of each row of bits, in every column."""
+    f, (m, k) = w.f, shape
+    size = BITS.size
+    words = f.divided(padded(w, k, BITS.pack), BITS.pack)[0]
+    whole = w.whole(words)
+    columns = to.buffer.pitch // w.lanes
+
+    def ones(c: list[V], row: V, i: V, lanes: int) -> list[V]:
+        word = f.load("i32", lanes, w.address(row, (i,), (size,)), 1)
+        return [f.binary("add", c[0], f.intrinsic("ctpop", word))]
+
+    def one(i: V) -> None:
+        row, zero = rows.row(w, i), constant("i32", 0, w.lanes)
+        (sums,) = f.carry(0, whole, w.lanes, [zero], lambda at, c: ones(c, row, at, w.lanes))
+        start = f.call(f"llvm.vector.reduce.add.v{w.lanes}i32", "i32", 1, sums)
+        (total,) = f.carry(whole, words, 1, [start], lambda at, c: ones(c, row, at, 1))
+        _add(w, BITS, _Corner(i, 1, 0, columns), to, [f.splat(total, w.lanes)] * columns)
+
+    f.loop(0, m, 1, one)
+
+
+def _decoder(w: Writer, atom: Atom, right: Panel) -> _Decoder:
+    """What decodes a panel for an instruction."""
+    if of_bits(atom):
+        return Bits(w, right)
+    if isinstance(right, Groups):
+        return Expanded(w, right)
+    return Quads(w, right) if atom == BYTES else Decoder(w, right, atom.pack)
+
+
+def _room(w: Writer, atom: Atom, deep: int, pitch: int) -> V:
+    """Scratch memory for a packed second operand."""
+    return w.f.pointer(w.base, w.scratch.take(-(-deep // atom.pack) * pitch * atom.size))
 
 
 def _tiles(w: Writer, atom: Atom, left: _Left, pb: V, rows: Number, k: Number, to: Target) -> None:
@@ -200,7 +240,7 @@ def _scaled(w: Writer, atom: Atom, kind: str, before: V, v: V, scale: V | None,
     return f.intrinsic("fma", v, scale, before)
 
 
-def _direct(w: Writer, atom: Atom, left: _Left, decoder: Decoder | Quads, rows: Number,
+def _direct(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, rows: Number,
             to: Target) -> None:  # fmt: skip
     """Few rows: each vector is decoded into a register and used at once."""
     columns = to.buffer.pitch // w.lanes
@@ -213,22 +253,22 @@ def _direct(w: Writer, atom: Atom, left: _Left, decoder: Decoder | Quads, rows: 
         _each_row(w, rows, block)
 
 
-def _direct_tile(w: Writer, atom: Atom, left: _Left, decoder: Decoder | Quads, at: _Corner,
+def _direct_tile(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, at: _Corner,
                  to: Target) -> None:  # fmt: skip
-    f, n, p = w.f, at.height * at.vectors, decoder.panel
-    deep, count = max(2, atom.pack), units(w, p)
-    steps = p.k // deep if isinstance(p.k, int) else CHAINS * SHORT
+    f, n, k = w.f, at.height * at.vectors, decoder.panel.k
+    deep = max(2, atom.pack)
+    steps = k // deep if isinstance(k, int) else CHAINS * SHORT
     chains = max(1, min(CHAINS // n, steps // SHORT))
     rows = left.at(w, at.m, at.height)
+    columns = [(at.first + v) * w.lanes for v in range(at.vectors)]
 
-    def unit(u: V, c: list[V]) -> list[V]:
-        start = w.address(p.at, (u,), (p.records.unit_bytes,))
-        xs = [w.address(row, (u,), (p.deep * atom.item,)) for row in rows]
-        words = [decoder.words(start, (at.first + v) * w.lanes) for v in range(at.vectors)]
+    def one(of: Round, c: list[V]) -> list[V]:
+        xs = [w.address(row, (of.number,), (atom.bytes(decoder.deep),)) for row in rows]
+        words = [decoder.words(of, column) for column in columns]
         out = list(c)
-        for t in range(p.deep // deep):
+        for t in range(decoder.deep // deep):
             if at.first == 0:
-                fetch(w, p, start, t, p.deep // deep)
+                decoder.fetch(of, t, decoder.deep // deep)
             chain = t % chains * n
             for v in range(at.vectors):
                 for half, b in enumerate(decoder.step(words[v], t)):
@@ -239,8 +279,8 @@ def _direct_tile(w: Writer, atom: Atom, left: _Left, decoder: Decoder | Quads, a
         return out
 
     zero = constant(atom.kind, 0, w.lanes)
-    begin = _corrections(w, atom, left, rows, f.times(count, p.deep), at.vectors)
-    partial = f.carry(0, count, 1, [*begin, *[zero] * (n * (chains - 1))], unit)
+    begin = _corrections(w, atom, left, rows, f.times(decoder.count, decoder.deep), at.vectors)
+    partial = decoder.loop([*begin, *[zero] * (n * (chains - 1))], one, columns)
     sums = partial[:n]
     for chain in range(1, chains):
         sums = [f.binary("fadd" if atom.kind == "float" else "add", s, partial[chain * n + i])
@@ -251,31 +291,33 @@ def _direct_tile(w: Writer, atom: Atom, left: _Left, decoder: Decoder | Quads, a
 def _broadcast(w: Writer, atom: Atom, row: V, k: int) -> V:
     """The value (or the pair) of k in every lane."""
     kind = atom.kind if atom.pack == 1 else "i32"
-    return w.f.splat(w.f.load(kind, 1, w.f.pointer(row, k * atom.item), atom.item), w.lanes)
+    return w.f.splat(w.f.load(kind, 1, w.f.pointer(row, atom.bytes(k)), 1), w.lanes)
 
 
-def _decode(w: Writer, atom: Atom, decoder: Decoder | Quads, to: V, pitch: int) -> None:
+def _decode(w: Writer, atom: Atom, decoder: _Decoder, to: V, pitch: int) -> None:
     """A whole panel into rows of k (of pairs, of fours), for many rows to read."""
-    f, p = w.f, decoder.panel
-    deep = max(2, atom.pack)
-    lines = deep // atom.pack
+    f, deep = w.f, max(2, atom.pack)
+    lines, sizes = deep // atom.pack, (decoder.deep // atom.pack * pitch * atom.size, atom.size)
+    columns = range(0, pitch, w.lanes)
 
-    def unit(u: V) -> None:
-        start = w.address(p.at, (u,), (p.records.unit_bytes,))
-        fetch(w, p, start, 0, 1)
-        for v in range(0, pitch, w.lanes):
-            words = decoder.words(start, v)
-            row = w.address(to, (u, v), (p.deep // atom.pack * pitch * atom.size, atom.size))
-            for t in range(p.deep // deep):
+    def one(of: Round, c: list[V]) -> list[V]:
+        decoder.fetch(of, 0, 1)
+        for v in columns:
+            words = decoder.words(of, v)
+            row = w.address(to, (of.number, v), sizes)
+            for t in range(decoder.deep // deep):
                 for half, b in enumerate(decoder.step(words, t)):
                     line = lines * t + half
                     f.store(b, f.pointer(row, line * pitch * atom.size), atom.size)
+        return c
 
-    f.loop(0, units(w, p), 1, unit)
+    decoder.loop([], one, columns)
 
 
 def _multiply_add(w: Writer, atom: Atom, a: V, b: V, c: V) -> V:
     f = w.f
+    if of_bits(atom):
+        return f.binary("add", c, f.intrinsic("ctpop", f.binary("and", a, b)))
     if atom == BYTES:
         x, y = f.recast(a, "i8", 4 * w.lanes), f.recast(b, "i8", 4 * w.lanes)
         return f.call("llvm.x86.avx512.vpdpbusd.512", "i32", w.lanes, c, y, x)

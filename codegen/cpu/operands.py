@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tilec.codegen.cpu import memory, pointwise
-from tilec.codegen.cpu.atoms import BYTES, Atom, Rows
+from tilec.codegen.cpu import bits, chain, memory
+from tilec.codegen.cpu.atoms import BYTES, Atom, Rows, choose, of_bits
+from tilec.codegen.cpu.bits import in_order
+from tilec.codegen.cpu.chain import Link, Made
+from tilec.codegen.cpu.expanded import groups
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.packing import pack_rows
-from tilec.codegen.cpu.stream import Panel, panel, scattered
-from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
-from tilec.ir.core import Op, Value
-from tilec.ir.dtype import bf16, f32, i8
-from tilec.ir.ops import arith, shape
-from tilec.ir.ops import memory as mem
-from tilec.ir.ops.cast import Cast
+from tilec.codegen.cpu.stream import Panel, middle, panel, scattered
+from tilec.codegen.cpu.tiles import Coordinates, Lazy, Tensor, Writer
+from tilec.ir.core import Value
+from tilec.ir.dtype import Array, DType, bf16, f16, f32, i8
+from tilec.ir.ops import shape
 from tilec.ir.ops.reduce import Dot
+from tilec.ir.stream import Records
+from tilec.ir.types import Tile
 
 Env = Mapping[Value, Lazy | Coordinates | Tensor]
-Made = Mapping[Value, Op]
 _NATIVE = {Atom("float", 2): bf16, Atom("float", 1): f32, BYTES: i8}  # what is read as it lies
 SMALL = 1 << 15  # elements that one thread copies faster than others wake up
 MOST = 1 << 28  # bytes of copies; beyond, each task copies what it needs
@@ -30,7 +32,7 @@ class Copy:
     """A whole matrix [M, K] as rows for an instruction, one panel a step of k."""
 
     tensor: Tensor
-    cast: Cast | None  # what its elements become first
+    links: tuple[Link, ...]  # what is done to its elements first
     atom: Atom
     step: int
     multiple: int
@@ -39,13 +41,13 @@ class Copy:
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for copies that are the same."""
-        cast = self.cast and tuple(self.cast.attributes.values())
-        return self.tensor.param, cast, self.atom, self.step, self.multiple
+        links = tuple(link.key for link in self.links)
+        return self.tensor.param, links, self.atom, self.step, self.multiple
 
     @property
     def stride(self) -> int:
         """Bytes from one row of a panel to the next."""
-        return -(-self.step // self.multiple) * self.multiple * self.atom.item
+        return self.atom.bytes(-(-self.step // self.multiple) * self.multiple)
 
     @property
     def panels(self) -> int:
@@ -102,10 +104,9 @@ class Copies:
 def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: Copies,
          multiple: int) -> Rows:  # fmt: skip
     """The first operand's rows, k padded to a multiple."""
-    source, cast = made.get(op.a), None
-    if isinstance(source, Cast) and source.random is None:
-        source, cast = made.get(source.a), source
-    if isinstance(source, mem.Load) and len(source.indices) == 2:
+    found = chain.chain(op.a, made)
+    if found is not None and len(found[0].indices) == 2:
+        source, links = found
         tensor, m, k = (env[v] for v in (source.mem, *source.indices))
         if (
             isinstance(tensor, Tensor)
@@ -114,15 +115,15 @@ def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: 
             # Beyond the end of a step there must be zeros, not what a longer step would read.
             and not k.stopped
         ):
-            found = None if cast else _in_place(w, atom, tensor, m, k, multiple)
+            rows = None if links else _in_place(w, atom, tensor, m, k, multiple)
             step = min(k.multiple, tensor.shape[1])
-            copy = Copy(tensor, cast, atom, step, multiple, copies.used)
-            found = found or _copied(w, copies, copy, m, k)
-            if found is not None:
-                return found
-    rows, depth = (w.largest(d) for d in op.a.type.shape)  # type: ignore[union-attr]
-    stride = -(-depth // multiple) * multiple * atom.item
-    to = Rows(w.f.pointer(w.base, w.scratch.take(rows * stride)), stride)
+            copy = Copy(tensor, links, atom, step, multiple, copies.used)
+            rows = rows or _copied(w, copies, copy, m, k)
+            if rows is not None:
+                return rows
+    height, depth = (w.largest(d) for d in op.a.type.shape)  # type: ignore[union-attr]
+    stride = atom.bytes(-(-depth // multiple) * multiple)
+    to = Rows(w.f.pointer(w.base, w.scratch.take(height * stride)), stride)
     pack_rows(w, atom, x, to, multiple)
     return to
 
@@ -134,8 +135,8 @@ def _in_place(w: Writer, atom: Atom, t: Tensor, m: Coordinates, k: Coordinates,
     even = t.shape[1] % multiple == 0 and (k.multiple % multiple == 0 or k.multiple >= t.shape[1])
     if not native or not even or t.shape[0] > 6 or t.records is not None:
         return None
-    stride = t.shape[1] * atom.item
-    return Rows(w.address(t.at, (m.start, k.start), (stride, atom.item)), stride)
+    stride = atom.bytes(t.shape[1])
+    return Rows(w.address(t.at, (m.start, k.start), (stride, atom.bytes(1))), stride)
 
 
 def _copied(w: Writer, copies: Copies, new: Copy, m: Coordinates, k: Coordinates) -> Rows | None:
@@ -159,10 +160,9 @@ def write_copy(w: Writer, c: Copy, tensor: Tensor, chunk: V) -> None:
         size = c.step if depth % c.step == 0 else f.least(c.step, rest)
         places = (Coordinates(0, rows, 1 << 30), Coordinates(start, size, c.step))
         tile = memory.load(w, tensor, places, (rows, size))
-        if c.cast is not None:
-            tile = _cast(w, c.cast, tile)
         to = w.address(w.shared, (step, 1), (rows * c.stride, c.offset))
-        pack_rows(w, c.atom, tile, Rows(to, c.stride), c.multiple)
+        made = chain.run(w, c.links, tile)
+        pack_rows(w, c.atom, made, Rows(to, c.stride), c.multiple)
 
     if c.chunks == 1:
         f.loop(0, c.panels, 1, one)
@@ -170,38 +170,58 @@ def write_copy(w: Writer, c: Copy, tensor: Tensor, chunk: V) -> None:
         one(chunk)
 
 
-def _cast(w: Writer, op: Cast, x: Lazy) -> Lazy:
-    def at(index: Index, lanes: int) -> V:
-        return pointwise.emit(w.f, op, [x.at(index, lanes)])
+def right(w: Writer, op: Dot, env: Env, made: Made) -> tuple[Atom, Panel | None]:
+    """The instruction of a product, and the second operand in a stream if that reads it there."""
+    a, b, out = (_dtype(v) for v in (op.a, op.b, op.acc))
+    atom = choose(w, a, b, out)
+    if atom.pack == 1 and f16 in (a, b):
+        w.remark(op, "products of f16 are computed in f32", "bf16 operands, at twice the rate")
+    found = _streamed(w, op, env, made, atom)
+    return (in_order(found) if found and of_bits(atom) else atom), found
 
-    return Lazy(x.shape, op.dtype, at)
+
+def _dtype(v: Value) -> DType:
+    assert isinstance(v.type, Tile)
+    return v.type.dtype
 
 
-def right(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> Panel | None:
-    """The second operand in a stream of codes, if it is one: w.T of (codes or codes - mid)."""
+def _streamed(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> Panel | None:
+    """The second operand in a stream of codes, if it is one: w.T of what codes stand for."""
     turned = made.get(op.b)
-    if (atom.kind != "float" and atom != BYTES) or not isinstance(turned, shape.Transpose):
+    streams = atom.kind == "float" or atom == BYTES or of_bits(atom)
+    if not streams or not isinstance(turned, shape.Transpose):
         return None
-    value, mid = made.get(turned.a), 0
-    if isinstance(value, Cast) and isinstance(made.get(value.a), arith.Sub):
-        value = made.get(value.a)  # a difference of whole numbers that fits fewer bits
-    if isinstance(value, arith.Sub):
-        constant_ = made.get(value.b)
-        if not isinstance(constant_, shape.Full):
-            return None
-        value, mid = made.get(value.a), int(constant_.value)
-    codes = made.get(value.a) if isinstance(value, Cast) else value
-    if not isinstance(codes, mem.Load) or len(codes.indices) != 2:
+    found = chain.chain(turned.a, made)
+    if found is None:
+        return groups(w, turned.a, env, made) if atom == BYTES else None
+    if len(found[0].indices) != 2:
         return None
+    codes, links = found
     tensor, n, k = (env[v] for v in (codes.mem, *codes.indices))
     if not (isinstance(tensor, Tensor) and isinstance(n, Coordinates)):
         return None
     if not isinstance(k, Coordinates):
         return None
-    missing = "" if tensor.records is None else scattered(tensor.records, n, k)
     if tensor.records is None:
         missing = "a stream, the layout of CPU code: relayout(Stream())"
-    if missing:
-        w.remark(op, f"the codes of `{tensor.param.hint}` are read one by one", missing)
-        return None
-    return panel(w, tensor, n, k, mid)
+    else:
+        values = chain.tabulated(codes, links)
+        missing = scattered(tensor.records, n, k) or _unread(atom, tensor.records, values)
+        if not missing:
+            return panel(w, tensor, n, k, values)
+    w.remark(op, f"the codes of `{tensor.param.hint}` are read one by one", missing)
+    return None
+
+
+def ones(v: Value, made: Made) -> bool:
+    """Whether every element of a tile is surely 1."""
+    op = made.get(v)
+    return isinstance(op, shape.Full) and op.value == 1
+
+
+def _unread(atom: Atom, records: Records, values: Array) -> str:
+    """What would make codes with these values readable as words of a stream, or nothing."""
+    assert records.codes is not None
+    if of_bits(atom):
+        return "" if bits.plane_of(records, values) else "bits of one plane of the stream"
+    return "" if middle(records.codes, values) is not None else "codes less a number"

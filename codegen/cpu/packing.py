@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tilec.codegen.cpu import numbers
-from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, Rows
+from tilec.codegen.cpu import bits, numbers
+from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, Rows, of_bits
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.tiles import Index, Lazy, Writer
 from tilec.ir.dtype import bf16
@@ -22,7 +22,7 @@ def _value(w: Writer, atom: Atom, x: Lazy, v: V) -> V:
     """An operand's value in the type of the instruction: a whole number, bf16 bits, or the
     accumulator's."""
     if atom in (BYTES, SIXTEENS):
-        return w.f.convert("trunc", v, f"i{8 * atom.item}")
+        return w.f.convert("trunc", v, f"i{8 * atom.bytes(1)}")
     if atom.pack == 2:
         if not x.dtype.is_float:
             v = w.f.convert("sitofp", v, "float")
@@ -34,8 +34,11 @@ def _value(w: Writer, atom: Atom, x: Lazy, v: V) -> V:
 
 def pack_rows(w: Writer, atom: Atom, a: Lazy, to: Rows, deep: int) -> None:
     """A tile as rows whose k is padded with zeros to a multiple of `deep`."""
+    if of_bits(atom):
+        bits.pack_rows(w, atom, a, to)
+        return
     rows, k = a.shape
-    item = atom.item
+    item = atom.bytes(1)
     if not (isinstance(k, int) and k % deep == 0):
         zero = constant(f"i{8 * item}", 0)
         stop = padded(w, k, deep)
@@ -64,6 +67,9 @@ def pack_columns(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
     What follows the last k of a four is not set: the first operand has zeros there.
     """
     k, n = b.shape
+    if of_bits(atom):
+        bits.pack_columns(w, atom, b, to, pitch)
+        return
     if atom.pack == 2 and not (isinstance(k, int) and k % 2 == 0):
         w.f.loop(
             0,
@@ -93,7 +99,7 @@ def pack_columns(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
 def _place(w: Writer, atom: Atom, to: V, pitch: int, at: Index) -> V:
     """The address of one of the values of k in a lane."""
     group, rest = w.f.divided(w.f.number(at[0]), atom.pack)
-    return w.address(to, (group, at[1], rest), (pitch * atom.size, atom.size, atom.item))
+    return w.address(to, (group, at[1], rest), (pitch * atom.size, atom.size, atom.bytes(1)))
 
 
 def _turned(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tilec.codegen.cpu.llvm import V, constant, vector
-from tilec.codegen.cpu.stream import Panel, Words, values
+from tilec.codegen.cpu.stream import Panel, Rounds, Words
 from tilec.codegen.cpu.tiles import Writer
-from tilec.ir.dtype import DType
+from tilec.ir.dtype import Array
 from tilec.ir.stream import Plane
 
 BYTES_OF_VECTOR = 64
@@ -31,13 +31,12 @@ class Unsigned:
     table: tuple[int, ...] = ()
 
 
-def unsigned(t: DType, mid: int) -> Unsigned | None:
-    """The way for a type's values less a middle; None where they are no 8-bit whole numbers."""
-    found = np.asarray(values(t, mid))
+def unsigned(found: Array) -> Unsigned | None:
+    """The way for the values of all codes; None where they are no 8-bit whole numbers."""
     if not np.isfinite(found).all() or (found != np.round(found)).any():
         return None
     codes = np.arange(len(found))
-    for turned in (0, 1 << t.bits - 1):
+    for turned in (0, len(found) // 2):
         offsets = (codes ^ turned) - found
         if (offsets == offsets[0]).all():
             return Unsigned(int(offsets[0]), turned)
@@ -47,20 +46,15 @@ def unsigned(t: DType, mid: int) -> Unsigned | None:
     return Unsigned(offset, table=tuple(int(v) + offset for v in found))
 
 
-class Quads:
+class Quads(Rounds):
     """Vectors of decoded fours of a unit: unsigned bytes, in the order of k."""
 
     def __init__(self, w: Writer, p: Panel) -> None:
-        codes = p.records.codes
-        assert codes is not None
-        way = unsigned(codes, p.mid)
+        super().__init__(w, p)
+        way = unsigned(np.asarray(p.values))
         assert way is not None
-        self.w, self.panel, self.codes, self.way = w, p, codes, way
+        self.codes, self.way = p.codes, way
         self.offset = way.offset
-
-    def words(self, unit: V, first: int) -> Words:
-        """The words of a unit, for the columns from `first` on."""
-        return Words(self.w, self.panel.records, unit, first)
 
     def step(self, words: Words, t: int) -> tuple[V]:
         """k = 4 t to 4 t + 3 of every column."""

@@ -38,7 +38,8 @@ def bisected(function: Callable[[Array], Array], samples: Sequence[float], kind:
             break
         below = _same(function(_number(middle, kind)), values[last])
         low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return Steps(tuple(_number(high, kind).tolist()), tuple(values[[*last, -1]].tolist()))
+    ends = np.append(last, len(values) - 1)
+    return Steps(tuple(_number(high, kind).tolist()), tuple(values[ends].tolist()))
 
 
 def _same(a: Array, b: Array) -> Array:

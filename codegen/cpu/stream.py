@@ -5,6 +5,7 @@ A pair of k's of a column is a 32-bit lane of the stream and of the decoded vect
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
 from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
 from tilec.ir.bits import from_raw
-from tilec.ir.dtype import DType, bf16
+from tilec.ir.dtype import Array, DType, bf16
 from tilec.ir.stream import COLUMNS, LANES, Plane, Records
 
 AHEAD = 8192  # bytes between what is read and what is fetched; nearer stalls, measured on Zen 5
@@ -68,12 +69,18 @@ class Panel:
     records: Records
     at: V  # the first unit
     k: Number
-    mid: int
+    values: tuple[float, ...]  # what each code stands for in the product
 
     @property
     def deep(self) -> int:
         """What k is padded to a multiple of."""
         return self.records.unit
+
+    @property
+    def codes(self) -> DType:
+        """The element type of the codes."""
+        assert self.records.codes is not None
+        return self.records.codes
 
 
 def scattered(records: Records, n: Coordinates, k: Coordinates) -> str:
@@ -90,7 +97,7 @@ def scattered(records: Records, n: Coordinates, k: Coordinates) -> str:
     )
 
 
-def panel(w: Writer, mem: Tensor, n: Coordinates, k: Coordinates, mid: int) -> Panel:
+def panel(w: Writer, mem: Tensor, n: Coordinates, k: Coordinates, values: Array) -> Panel:
     """The step at these coordinates, which lies in one piece."""
     records = mem.records
     assert records is not None
@@ -99,59 +106,101 @@ def panel(w: Writer, mem: Tensor, n: Coordinates, k: Coordinates, mid: int) -> P
     record, rest = f.divided(k.start, records.depth)
     unit, _ = f.divided(rest, records.unit)
     sizes = (records.block_bytes, records.record_bytes, records.unit_bytes)
-    return Panel(records, w.address(mem.at, (block, record, unit), sizes), k.size, mid)
-
-
-def units(w: Writer, p: Panel) -> Number:
-    """How many units the step has."""
-    quotient, _ = w.f.divided(w.f.plus(p.k, p.records.unit - 1), p.records.unit)
-    return quotient
-
-
-def fetch(w: Writer, p: Panel, unit: V, part: int, parts: int) -> None:
-    """Ask for some of the lines of a unit further on in the stream: one part of several.
-
-    Spread over a unit's work, so that no more lines are awaited at once than there are buffers.
-    """
-    lines = p.records.unit_bytes // LINE
-    for line in range(part * lines // parts, (part + 1) * lines // parts):
-        w.f.prefetch(w.f.pointer(unit, AHEAD + LINE * line))
+    return Panel(records, w.address(mem.at, (block, record, unit), sizes), k.size,
+                 tuple(values.tolist()))  # fmt: skip
 
 
 class Words:
-    """The words of a unit for one vector of columns, each loaded when it is first used."""
+    """The words of units for one vector of columns, each loaded when it is first used."""
 
-    def __init__(self, w: Writer, records: Records, unit: V, first: int) -> None:
-        self.w, self.records, self.unit, self.first = w, records, unit, first
+    def __init__(self, w: Writer, records: Records, units: Sequence[V], first: int) -> None:
+        self.w, self.records, self.units, self.first = w, records, units, first
         self.loaded: dict[tuple[Plane, int], V] = {}
 
     def __call__(self, plane: Plane, i: int) -> V:
         if (plane, i) not in self.loaded:
-            offset = self.records.plane_offset(plane) + (i * COLUMNS + self.first) * 4
-            at = self.w.f.pointer(self.unit, offset)
+            unit, word = divmod(i, self.records.words(plane))
+            offset = self.records.plane_offset(plane) + (word * COLUMNS + self.first) * 4
+            at = self.w.f.pointer(self.units[unit], offset)
             self.loaded[plane, i] = self.w.f.load("i32", self.w.lanes, at, 4)
         return self.loaded[plane, i]
 
 
-class Decoder:
-    """Vectors of decoded pairs of a unit: `pack` 2 as bf16 pairs, 1 as two vectors of floats."""
+@dataclass(frozen=True)
+class Round:
+    """What a decoder reads at once: some units of a panel."""
+
+    number: V
+    units: tuple[V, ...]  # their addresses
+
+
+class Rounds:
+    """A decoder's way through a panel, `per` units at once; `offset` is in every decoded value."""
 
     offset = 0
 
+    def __init__(self, w: Writer, p: Panel, per: int = 1) -> None:
+        self.w, self.panel, self.per = w, p, per
+
+    @property
+    def deep(self) -> int:
+        """k's of a round."""
+        return self.per * self.panel.deep
+
+    @property
+    def count(self) -> Number:
+        """How many rounds the step has."""
+        return self.w.f.divided(self.w.f.plus(self.panel.k, self.deep - 1), self.deep)[0]
+
+    def loop(self, init: Sequence[V], body: Callable[[Round, list[V]], list[V]],
+             columns: Sequence[int]) -> list[V]:  # fmt: skip
+        """carried = body(round, carried) for every round; the last carried values.
+
+        The body decodes the vectors that begin at these columns.
+        """
+        del columns
+        return self.w.f.carry(0, self.count, 1, init, lambda i, c: body(self._round(i), c))
+
+    def _round(self, number: V) -> Round:
+        """The round of a number. A unit beyond the last is the last: there the other operand has
+        zeros."""
+        w, p = self.w, self.panel
+        first = w.f.times(number, self.per)
+        places = [w.f.plus(first, i) for i in range(self.per)]
+        if self.per > 1:
+            count, _ = w.f.divided(w.f.plus(p.k, p.deep - 1), p.deep)
+            if not (isinstance(count, int) and count % self.per == 0):
+                places = [w.f.least(w.f.plus(count, -1), i) for i in places]
+        sizes = (p.records.unit_bytes,)
+        return Round(number, tuple(w.address(p.at, (i,), sizes) for i in places))
+
+    def words(self, of: Round, first: int) -> Words:
+        """The words of a round, for the columns from `first` on."""
+        return Words(self.w, self.panel.records, of.units, first)
+
+    def fetch(self, of: Round, part: int, parts: int) -> None:
+        """Ask for some of the lines of a round further on in the stream: one part of several.
+
+        Spread over a round's work, so that no more lines are awaited at once than there are
+        buffers.
+        """
+        lines = self.per * self.panel.records.unit_bytes // LINE
+        for line in range(part * lines // parts, (part + 1) * lines // parts):
+            self.w.f.prefetch(self.w.f.pointer(of.units[0], AHEAD + LINE * line))
+
+
+class Decoder(Rounds):
+    """Vectors of decoded pairs of a unit: `pack` 2 as bf16 pairs, 1 as two vectors of floats."""
+
     def __init__(self, w: Writer, p: Panel, pack: int) -> None:
-        self.w, self.panel, self.mid, self.pack = w, p, p.mid, pack
-        codes = p.records.codes
-        assert codes is not None
-        self.codes = codes
-        self.planes, self.values = p.records.planes, values(codes, p.mid)
+        super().__init__(w, p)
+        self.pack, self.codes, self.values = pack, p.codes, list(p.values)
+        self.mid = middle(p.codes, np.asarray(p.values))
+        codes, self.planes = p.codes, p.records.planes
         small = codes.bits <= 7 or not codes.is_integer  # bytes convert as fast
         wide = "avx512bw" in w.features and w.lanes == LANES
         self.table = wide and small and exact_in_bf16(self.values)
         self.floats = wide and codes.bits <= 5 and not codes.is_integer
-
-    def words(self, unit: V, first: int) -> Words:
-        """The words of a unit, for the columns from `first` on."""
-        return Words(self.w, self.panel.records, unit, first)
 
     def step(self, words: Words, t: int) -> tuple[V, ...]:
         """The t-th pair of k: (bf16 pairs as i32,) or (floats of even k, floats of odd k)."""
@@ -242,10 +291,15 @@ def _splat(w: Writer, value: int) -> V:
     return constant("i32", value, w.lanes)
 
 
-def values(t: DType, mid: int) -> list[float]:
-    """What every code stands for in a product: its value less the middle."""
-    found = from_raw(t, np.arange(1 << t.bits)).astype(np.float64)
-    return (found - mid).tolist()
+def middle(t: DType, values: Array) -> int | None:
+    """The whole number that is taken from every code, none from codes that are no integers; None
+    where the values are made of the codes in another way."""
+    own = from_raw(t, np.arange(1 << t.bits)).astype(np.float64)
+    taken = own - values
+    known = np.isfinite(own)
+    first = int(taken[known][0])
+    same = np.array_equal(own - first, values, equal_nan=True)
+    return first if same and (t.is_integer or not first) else None
 
 
 def exact_in_bf16(x: list[float]) -> bool:

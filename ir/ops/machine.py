@@ -10,9 +10,9 @@ import numpy as np
 from tilec.ir.core import Op, Trait, Value
 from tilec.ir.dtype import Array, DType
 from tilec.ir.errors import TileError
+from tilec.ir.format import Dense
 from tilec.ir.layout.register import RegisterLayout
 from tilec.ir.ops.arith import tile
-from tilec.ir.format import Dense
 from tilec.ir.ops.memory import Index, positions
 from tilec.ir.types import Memory, Span, Tile, Type
 

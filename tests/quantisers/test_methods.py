@@ -19,6 +19,7 @@ CALLS = {
     "svd_split": lambda f, w=W, x=X: f(w, "int4<group=32>", 3, x, 2),
     "dgq": lambda f, w=W, x=X: f(w, "dgq<group=32>", x),
     "gptq": lambda f, w=W, x=X: f(w, x, "int4<group=32>"),
+    "kmeans": lambda f, w=W, x=X: f(w, "codebook<4, rows=1, group=32>", x),
 }
 CALIBRATED = sorted(CALLS.keys() - {"hqq"})
 

@@ -23,6 +23,17 @@ def test_a_row_counts_right_codes():
     assert max(row.linear) < 1e-6
 
 
+def test_rows_of_formats_that_are_more_than_scaled():
+    row = checked("df11")
+    assert (row.right, row.codes, row.oracle) == (65536, 65536, "bits of bfloat16")
+    row = checked("squeezellm")
+    assert (row.right, row.codes, row.oracle) == (16, 16, "drawn table")
+    assert row.error < checked("codebook<4>").error < 0.1
+    row = checked("fp6_llm")
+    assert (row.right, row.codes, row.oracle) == (64, 64, "float6_e3m2fn")
+    assert (row.error, row.bits) == (checked("fp6").error, checked("fp6").bits)
+
+
 def test_a_wrong_decoder_is_noticed(monkeypatch):
     from tilec.bench import formats
 

@@ -193,6 +193,16 @@ def test_op_and_formats():
     assert "bf16" in tilec("formats").stdout
 
 
+def test_formats_describes_what_is_not_scaled():
+    coded = json.loads(tilec("formats", "coded<bf16>", "--json").stdout)
+    assert (coded["format"], coded["value"]) == ("coded<bf16, 3, 40>", "bf16")
+    assert coded["components"]["codes"] == "u3[N, K]"
+    assert 11.7 < coded["bits/weight"] < 11.8
+    assert coded["error"] < 0.002
+    apart = json.loads(tilec("formats", "fp6_llm", "--json").stdout)
+    assert apart["components"] == {"plane0": "u4[N, K]", "plane1": "u2[N, K]", "scale": "f16[N]"}
+
+
 def test_doctor_finds_this_machine_well():
     done = tilec("doctor", "--json")
     assert done.exit_code == 0, done.stdout

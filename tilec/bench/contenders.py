@@ -16,8 +16,10 @@ import numpy as np
 from tilec.bench import ceilings
 from tilec.compile import Kernel
 from tilec.ir.bits import from_raw
+from tilec.ir.coded import Coded
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
+from tilec.ir.fit import Fit, encode
 from tilec.ir.named import named
 from tilec.lang.text import parse
 from tilec.runtime.tensor import packed
@@ -90,6 +92,8 @@ def _ours(text: str, case: Case) -> Contender:
         if c.name.endswith("codes"):
             every = from_raw(c.dtype, np.arange(1 << c.dtype.bits))
             parts[c.name] = rng.choice(every[np.isfinite(every)], size)
+    if isinstance(format, Coded):  # its components say where others are
+        parts = encode(format, rng.standard_normal(shape), Fit())
     first = packed(format, parts, shape)
     weights = [first, *(packed(format, parts, shape) for _ in range(case.copies(first.nbytes) - 1))]
     x, y = case.activations(), np.full((case.m, case.n), np.nan, ml_dtypes.bfloat16)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import ml_dtypes
 import numpy as np
@@ -15,8 +15,13 @@ from tilec.bench.peers import takes
 from tilec.bench.worker import Worker
 from tilec.compile import Kernel, engine
 from tilec.ir.bits import from_raw
+from tilec.ir.codebook import Codebook
+from tilec.ir.coded import EACH, Coded, of_bits
 from tilec.ir.dtype import Array, DType
+from tilec.ir.errors import TileError
+from tilec.ir.format import Format
 from tilec.ir.named import QUANTISED, named
+from tilec.ir.planes import Planes
 from tilec.ir.published import PUBLISHED
 from tilec.ir.scaled import Scaled
 from tilec.lang.text import parse
@@ -65,18 +70,21 @@ def names() -> list[str]:
 def checked(name: str) -> Row:
     """A format's row without its speed."""
     format = named(name)
-    assert isinstance(format, Scaled)
-    kernels = {n: Kernel(d) for n, d in parse(KERNELS.replace("FORMAT", str(format))).items()}
+    kernels = _kernels(format)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((N, K))
     w = quantize(x, format)
     error = float(np.linalg.norm(w.dequantize() - x) / np.linalg.norm(x))
-    right, oracle = _decoded(format, kernels["decode"])
+    codes, right, oracle = _decoded(format)
     return Row(
-        name, str(format), format.bits((4096, 4096)) / 4096**2, 1 << format.codes.bits, right,
+        name, str(format), format.bits((4096, 4096)) / 4096**2, codes, right,
         oracle, error, (_linear(kernels["linear"], w, 1), _linear(kernels["linear"], w, 64)),
-        takes(format.codes),
+        takes(format.codes) if isinstance(format, Scaled | Planes) else [],
     )  # fmt: skip
+
+
+def _kernels(format: Format) -> dict[str, Kernel]:
+    return {n: Kernel(d) for n, d in parse(KERNELS.replace("FORMAT", str(format))).items()}
 
 
 def _linear(kernel: Kernel, w: PackedTensor, rows: int) -> float:
@@ -87,8 +95,55 @@ def _linear(kernel: Kernel, w: PackedTensor, rows: int) -> float:
     return float(np.linalg.norm(y - want) / np.linalg.norm(want))
 
 
-def _decoded(format: Scaled, kernel: Kernel) -> tuple[int, str]:
-    """How many codes decode to the oracle's value beside a scale of 1, and which oracle it is."""
+def _decoded(format: Format) -> tuple[int, int, str]:
+    """How many codes there are, how many decode to the oracle's value, and which oracle it is."""
+    match format:
+        case Scaled():
+            return _codes(format, format)
+        case Planes():
+            return _codes(format.scaled, format)
+        case Coded():
+            return _patterns(format)
+        case Codebook():
+            return _entries(format)
+        case _:
+            raise TileError(f"{format}: nothing says what its codes mean")
+
+
+def _patterns(format: Coded) -> tuple[int, int, str]:
+    """The same of bit patterns, of which all but a few are escapes where every one occurs."""
+    t, wide = format.element, replace(format, room=EACH)
+    bits = np.arange(1 << 16).reshape(256, 256) << t.bits - 16
+    y = np.full(bits.shape, np.nan, np.float32)
+    _kernels(wide)["decode"](packed(wide, of_bits(wide, bits), bits.shape), y)
+    want = bits.astype(f"u{t.bits // 8}").view(t.numpy).astype(np.float32)
+    same = (y.view(np.uint32) == want.view(np.uint32)) | np.isnan(y) & np.isnan(want)
+    return bits.size, int(same.sum()), f"bits of {t.numpy}"
+
+
+def _entries(format: Codebook) -> tuple[int, int, str]:
+    """The same of a codebook's codes, beside tables that are drawn and scales of 1."""
+    rng = np.random.default_rng(0)
+    codes = np.stack([rng.permutation(format.entries) for _ in range(2)])
+    shape = (2, format.entries * format.length)
+    parts: dict[str, Array] = {"codes": codes & 255, "high": codes >> 8}
+    for c in format.components(shape):
+        if c.dtype.is_float:
+            size = tuple(int(str(d)) for d in c.shape)
+            parts[c.name] = np.ones(size) if c.name == "scale" else rng.standard_normal(size)
+            parts[c.name] = c.dtype.round(parts[c.name])
+    y = np.full(shape, np.nan, np.float32)
+    _kernels(format)["decode"](packed(format, parts, shape), y)
+    tables = parts["table"].reshape(-1, format.entries, format.length)
+    blocks = tuple(int(str(d)) for d in format.coded.shape(codes.shape))
+    own = format.coded.spread(np.arange(len(tables)).reshape(blocks), codes.shape)
+    same = y.reshape(2, -1, format.length) == tables[own, codes]
+    right = [bool(same[codes == c].all()) for c in range(format.entries)]
+    return format.entries, sum(right), "drawn table"
+
+
+def _codes(format: Scaled, stored: Scaled | Planes) -> tuple[int, int, str]:
+    """The same of a scaled format's codes beside a scale of 1, however they are stored."""
     t = format.codes
     values, oracle = _values(t)
     raw = np.tile(np.arange(1 << t.bits), -(-512 // (1 << t.bits)) + 1)[: 512 + t.bits][None]
@@ -97,14 +152,14 @@ def _decoded(format: Scaled, kernel: Kernel) -> tuple[int, str]:
         size = tuple(int(str(d)) for d in c.shape)
         one = 0.0 if c.name.startswith("zero") else 1.0
         parts[c.name] = c.dtype.round(np.full(size, one))
-    w = packed(format, parts, raw.shape)
+    apart = stored.apart(parts) if isinstance(stored, Planes) else parts
     y = np.full(raw.shape, np.nan, np.float32)
-    kernel(w, y)
+    _kernels(stored)["decode"](packed(stored, apart, raw.shape), y)
     numbers = {n: format.block.spread(format.number(n, parts, raw.shape), raw.shape)
                for n in format.numbers()}  # fmt: skip
     want = format.decoded(values[raw], numbers["scale"], numbers.get("zero"))
     same = (y == want) | np.isnan(y) & np.isnan(want)
-    return sum(bool(same[raw == c].all()) for c in range(1 << t.bits)), oracle
+    return 1 << t.bits, sum(bool(same[raw == c].all()) for c in range(1 << t.bits)), oracle
 
 
 def _values(t: DType) -> tuple[Array, str]:

@@ -6,6 +6,8 @@ dgq       integer group scales, expanding to 8 bits           inputs may be give
 awq       a scale of each column, folded into the inputs      inputs
 nvfp4     NVFP4 by either published recipe, bit for bit        no data
 gptq      later columns make up for the rounding of earlier   inputs
+kmeans    tables of entries, learnt from the weights          inputs may be given
+experts   a width for each expert of a mixture                no data
 
 They take numpy arrays or torch tensors and give packed tensors; the same numbers give the same
 bits. Rounding to nearest is `quantize`.
@@ -18,11 +20,15 @@ from typing import Any
 
 from tilec.quantisers.awq import awq
 from tilec.quantisers.dgq import dgq
+from tilec.quantisers.experts import experts
 from tilec.quantisers.gptq import gptq
 from tilec.quantisers.hqq import hqq
+from tilec.quantisers.kmeans import kmeans
 from tilec.quantisers.nvfp4 import nvfp4
 from tilec.quantisers.svd import svd_split
 
-METHODS: dict[str, Callable[..., Any]] = {f.__name__: f for f in (hqq, awq, svd_split, dgq, gptq)}
+METHODS: dict[str, Callable[..., Any]] = {
+    f.__name__: f for f in (hqq, awq, svd_split, dgq, gptq, kmeans)
+}
 
-__all__ = ["METHODS", "awq", "dgq", "gptq", "hqq", "nvfp4", "svd_split"]
+__all__ = ["METHODS", "awq", "dgq", "experts", "gptq", "hqq", "kmeans", "nvfp4", "svd_split"]

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
+from conformance import values
 
 from tilec.codegen.cuda.headers import device_headers
 from tilec.codegen.cuda.pointwise import cpp_type, prelude
 from tilec.cuda import emulator
 from tilec.ir.codes import CODES
-from tilec.ir.dtype import BY_NAME, Array, DType, boolean, e4m3, e5m2, f32, f64, i64, u8
+from tilec.ir.dtype import (
+    BY_NAME,
+    Array,
+    DType,
+    bf16,
+    boolean,
+    e4m3,
+    e5m2,
+    f16,
+    f32,
+    f64,
+    i64,
+    u8,
+)
 from tilec.runtime.nvrtc import compile_cuda
 
 MODES = tuple(product(("nearest", "toward_zero", "stochastic"), (False, True)))
@@ -212,6 +227,43 @@ def test_rounding_in_every_mode(name: str) -> None:
             agree(t, raw, want, f"{given} to {t}, {mode}, {saturate}")
 
 
+PAIRS_KERNEL = """
+TILEC_KERNEL(128) pairs(const f32* x, const f32* y, u32* out, u32 n) {
+  const u32 i = block_x() * 128 + thread_x();
+  const f32 a = load_global(x + i), b = load_global(y + i);
+  store_global(out + i, u32(precedes(a, b)) | u32(precedes(f64(a), f64(b))) << 1);
+  store_global(out + n + i, Number<f16>::pair(a, b));
+  store_global(out + 2 * n + i, Number<bf16>::pair(a, b));
+  const u32 word = load_global((const u32*)x + i);
+  store_global((f32*)out + 3 * n + i, Number<f32>::loaded(word));
+  store_global((f32*)out + 4 * n + i, Number<f16>::loaded(u16(word)));
+  store_global((f32*)out + 5 * n + i, Number<e4m3>::loaded(u8(word)));
+  store_global(out + 6 * n + i, u32(Number<s16>::loaded(u16(word))));
+}
+"""
+
+
+def test_pairs_order_and_what_is_loaded() -> None:
+    given = values(f32, (64, 64), 1).astype(np.float32)
+    x, y = given.ravel(), given.T.ravel().copy()
+    n = len(x)
+    out = np.zeros((7, n), np.uint32)
+    arguments = {"x": x, "y": y, "out": out, "n": n}
+    run(source(PAIRS_KERNEL, ()), "pairs", n // THREADS, THREADS, arguments)
+    first = (np.argmax(np.stack([y, x]), 0) == 1).astype(np.uint32)
+    assert np.array_equal(out[0], first * 3)
+    words = x.view(np.uint32)
+    for got, t in ((out[1], f16), (out[2], bf16)):
+        both = got.view(t.numpy).reshape(n, 2)
+        for half, want in zip(both.T, (x, y), strict=True):
+            same(t.from_storage(half), t.round(want.astype(np.float64)), str(t))
+    same(out[3].view(np.float32), x, "f32")
+    for got, t in ((out[4], f16), (out[5], e4m3)):
+        low = words.astype(f"u{t.numpy.itemsize}").view(t.numpy)
+        same(got.view(np.float32), t.from_storage(low), str(t))
+    assert np.array_equal(out[6].view(np.int32), words.astype(np.uint16).view(np.int16))
+
+
 # -- functions --
 
 
@@ -238,7 +290,7 @@ def test_functions_are_within_a_unit_of_the_last_place() -> None:
     x[:12] = [0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 88.8, -104, 1e-45, 3.4e38, 0.55]
     out = np.zeros((len(FUNCTIONS), n), np.float32)
     run(functions_source(), "functions", n // 128, 128, {"given": x, "out": out, "n": n})
-    erf = np.vectorize(__import__("math").erf, otypes=[float])
+    erf = np.vectorize(math.erf, otypes=[float])
     with np.errstate(all="ignore"):
         for name, got in zip(FUNCTIONS, out, strict=True):
             wide = x.astype(np.float64)

@@ -1,0 +1,100 @@
+"""Moves between registers, selection, address spaces (PTX ISA, `mov`, `selp`, `slct`, `cvta`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilec.ptx.arithmetic import flush
+from tilec.ptx.formats import F32, UINT
+from tilec.ptx.memory import WINDOW
+from tilec.ptx.operand import Operand, Register, Vector
+from tilec.ptx.registry import instruction
+from tilec.ptx.spaces import WINDOWS, generic
+from tilec.ptx.step import Step
+from tilec.ptx.types import BITS, FLOATS, HALVES, INTEGERS, PRED, S32, types
+
+MOVED = BITS | INTEGERS | FLOATS | HALVES | {PRED} | types("b8")
+
+
+@instruction("mov", types=(MOVED,), operands=2)
+def mov(x: Step) -> None:
+    """d = a; a vector on either side is the parts of the other, lowest first."""
+    d, a = x.i.operands
+    width = x.i.types[0].width
+    if isinstance(d, Vector):
+        whole = a.bits(x.t, width)
+        part = width // len(d.parts)
+        for k, o in enumerate(d.parts):
+            o.put(x.t, (whole >> UINT[width](k * part)).astype(UINT[part]))
+    elif isinstance(a, Vector):
+        part = width // len(a.parts)
+        whole = UINT[width](0)
+        for k, o in enumerate(a.parts):
+            whole = whole | o.bits(x.t, part).astype(UINT[width]) << UINT[width](k * part)
+        d.put(x.t, whole)
+    else:
+        d.put(x.t, a.bits(x.t, width))
+        if x.t.registers.touched:
+            _follow(x, d, a)
+
+
+def _follow(x: Step, d: Operand, a: Operand) -> None:
+    """A copy of a register that a wgmma has yet to write waits for the same wgmma."""
+    r = x.t.registers
+    if isinstance(d, Register) and isinstance(a, Register):
+        flying = r.flying[a.slot]
+        mask = r.flying.setdefault(d.slot, np.zeros_like(flying))
+        mask[x.t.index] = flying[x.t.index]
+        if d.slot in r.unfenced:
+            r.unfenced[d.slot][x.t.index] = False
+        r.touched.clear()
+
+
+@instruction("selp", types=(BITS | INTEGERS | FLOATS,), operands=4)
+def selp(x: Step) -> None:
+    """d = p ? a : b."""
+    x.put(np.where(x.bits(3, 1), x.bits(1), x.bits(2)))
+
+
+@instruction("slct", "ftz", types=(BITS | INTEGERS | FLOATS, types("s32 f32")), operands=4)
+def slct(x: Step) -> None:
+    """d = c >= 0 ? a : b."""
+    c = x.number(3, x.i.types[1])
+    if x.i.types[1] is not S32 and "ftz" in x.i.modifiers:
+        c = flush(np.asarray(c), F32)
+    x.put(np.where(c >= 0, x.bits(1), x.bits(2)))
+
+
+@instruction("cvta", "to global shared const local param shared::cta shared::cluster",
+             types=(types("u32 u64"),), operands=2)  # fmt: skip
+def cvta(x: Step) -> None:
+    """An address of a space as a generic one, or (`.to`) the reverse."""
+    space = x.i.one_of("global", "const", "local", "param") or "shared"
+    a = x.bits(1, 64)
+    if space in ("global", "const"):
+        x.put(a)
+    elif "to" in x.i.modifiers:
+        x.put(a - np.uint64(WINDOWS[space] << WINDOW))
+    else:
+        x.put(a + np.uint64(generic(space, 0)))
+
+
+@instruction("isspacep", "global shared const local param shared::cta shared::cluster",
+             operands=2)  # fmt: skip
+def isspacep(x: Step) -> None:
+    """Whether a generic address lies in a space."""
+    space = x.i.one_of("global", "const", "local", "param") or "shared"
+    number = x.bits(1, 64) >> np.uint64(WINDOW)
+    x.put(number == WINDOWS["global" if space == "const" else space])
+
+
+@instruction("mapa", "shared::cluster", types=(types("u32 u64"),))
+def mapa(x: Step) -> None:
+    """The address in another block of the cluster: clusters have one block."""
+    x.put(x.bits(1))
+
+
+@instruction("getctarank", "shared::cluster", types=(types("u32 u64"),), operands=2)
+def getctarank(x: Step) -> None:
+    """The rank of the block that an address belongs to: 0."""
+    x.put(np.uint32(0))
