@@ -127,10 +127,10 @@ class _Sorted:
         )
         pairs = self._parts(ends[:, :-2], ends[:, 2:], rows)
         gain = low.energy + high.energy - own.energy
-        split = gain.argmax(-1, keepdims=True)
-        loss = own.energy[:, 1:] + own.energy[:, :-1] - pairs.energy
-        away: Array = np.arange(loss.shape[1]) - split
-        loss = np.where((away == 0) | (away == -1), np.inf, loss)
+        split: Array = np.asarray(gain).argmax(-1, keepdims=True)
+        loss: Array = own.energy[:, 1:] + own.energy[:, :-1] - pairs.energy
+        place = np.broadcast_to(np.arange(loss.shape[1]), loss.shape)
+        loss = np.where((place == split) | (place + 1 == split), np.inf, loss)
         merged = loss.argmin(-1, keepdims=True)
         out = np.array(centres)
         joint = np.take_along_axis(pairs.means(centres[:, 1:]), merged, -1)

@@ -43,7 +43,7 @@ def run(program: Program, given: Mapping[str, Given]) -> None:
 
 
 def run_func(func: Func, given: Mapping[str, Array]) -> None:
-    """Run a function with layouts on arrays in their carriers; what it writes comes back in them."""
+    """Run a function with layouts on arrays in their carriers, which are written in place."""
     types = {p.hint: _memory(p) for p in func.params}
     arrays = {n: np.ascontiguousarray(types[n].dtype.to_storage(x)) for n, x in given.items()}
     run(cuda_program(func), arrays)

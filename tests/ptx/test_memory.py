@@ -176,6 +176,9 @@ def test_accesses_out_of_bounds_name_the_buffer():
     assert (finding.buffer, finding.count, finding.place.line) == ("out", 2, 9)
     assert finding.threads == (ptx.ThreadId(0, 30),)
     np.testing.assert_array_equal(out, np.arange(30))
+    three = np.zeros(3, np.uint32)
+    report = run("ld.param.u64 %rd1, [out]; ld.global.b64 %rd2, [%rd1+8];", three, 1)
+    assert "reads 8 bytes at out+8, and out has 12 bytes" in report.findings[0].message
     report = run("mov.u64 %rd1, 16; ld.global.b32 %r1, [%rd1];", out)
     assert "reads 4 bytes at out-" in report.of_kind("bounds")[0].message
 
