@@ -26,7 +26,7 @@ def step(a: Format, b: Format, rows: Extent, most: int, planes: int) -> int:
     times as many for whole codes of p and q bits with p * q up to `planes`: lower-formats, which
     has that option too, multiplies them bit by bit.
     """
-    x, w = whole(a), whole(b)
+    x, w = whole_numbers(a), whole_numbers(b)
     bits = [bit_planes.digits(v) for v in (x, w) if v is not None]
     pairs = [len(e.weights) for e in bits if e is not None]
     if len(pairs) == 2 and pairs[0] * pairs[1] <= planes:
@@ -35,7 +35,7 @@ def step(a: Format, b: Format, rows: Extent, most: int, planes: int) -> int:
     return gcd(*(_divisor(g, most) for g in groups)) or most
 
 
-def whole(format: Format) -> Array | None:
+def whole_numbers(format: Format) -> Array | None:
     """The whole numbers that an operand of codes stands for beside its scales (of dense integers
     the extremes); None where it has none."""
     inner = format.inner if isinstance(format, Dynamic) else format

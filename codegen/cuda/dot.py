@@ -9,7 +9,7 @@ from tilec.ir.core import Value
 from tilec.ir.dtype import f32, f64, i32
 from tilec.ir.errors import TileError
 from tilec.ir.laid import restricted, sizes_of
-from tilec.ir.layout.atoms import ATOMS, Atom
+from tilec.ir.layout.atoms import Atom, atoms
 from tilec.ir.layout.register import RegisterLayout, local
 from tilec.ir.ops.reduce import Dot
 
@@ -53,7 +53,7 @@ def _atom(values: Values, op: Dot) -> Atom | None:
     a, b, c = (values.layouts[v] for v in (op.a, op.b, op.acc))
     (_, k) = sizes_of(tile(op.a))
     name = str(tile(op.a).dtype)
-    for atom in sorted(ATOMS.values(), key=lambda x: -x.k):
+    for atom in sorted(atoms().values(), key=lambda x: -x.k):
         same = atom.instruction == "mma" and atom.m == 16 and not atom.sparse
         if not same or atom.a_type != name or k % atom.k or atom.b is None:
             continue

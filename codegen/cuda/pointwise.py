@@ -93,7 +93,19 @@ def _rounded(t: DType, text: str) -> str:
 
 def _exact(op: Op) -> bool:
     """Whether an expression gives numbers of the dtype as it is."""
+    if isinstance(op, Cast):
+        return _holds(op.dtype, _source(op))
     return isinstance(op, EXACT) or (_dtype(op).is_float and isinstance(op, EXACT_ON_FLOATS))
+
+
+def _holds(t: DType, source: DType) -> bool:
+    """Whether all numbers of a dtype are numbers of t."""
+    if source.is_integer and t.is_integer:
+        return t.low <= source.low <= source.high <= t.high
+    if source.is_integer:
+        return t.is_float and source.bits - (source.kind == "int") <= t.mantissa + 1
+    floats = t.is_float and source.is_float
+    return floats and source.exponent <= t.exponent and source.mantissa <= t.mantissa
 
 
 def combined(name: str, t: DType, a: str, b: str) -> str:

@@ -11,6 +11,7 @@ import difflib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 from tilec.ir.errors import TileError
@@ -158,16 +159,19 @@ def _vector() -> Iterator[Atom]:
                    a_in=places, b_in=places)  # fmt: skip
 
 
-ATOMS = {atom.name: atom for atom in (*_warp(), *_warpgroup(), *_vector())}
+@cache
+def atoms() -> dict[str, Atom]:
+    """Every row by its name. Made when first asked for: the layouts of all of them take a while."""
+    return {atom.name: atom for atom in (*_warp(), *_warpgroup(), *_vector())}
 
 
 def atom(name: str) -> Atom:
     """The row of that name. Raises TileError if there is none."""
-    if name not in ATOMS:
-        near = difflib.get_close_matches(name, ATOMS, 1)
+    if name not in atoms():
+        near = difflib.get_close_matches(name, atoms(), 1)
         raise TileError(f"no atom is called {name!r}", hint=f"did you mean {near[0]!r}?" if near
                         else "one is called 'mma.m16n8k16.bf16'")  # fmt: skip
-    return ATOMS[name]
+    return atoms()[name]
 
 
 def fragment(name: str) -> RegisterLayout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f16, i8, u8
-from tilec.ir.layout.atoms import ATOMS, Atom
+from tilec.ir.layout.atoms import Atom, atoms
 from tilec.ir.layout.register import RegisterLayout, local, replicated, spatial
 
 WARP = 32
@@ -40,7 +40,7 @@ def common(a: DType, b: DType) -> DType | None:
 def tiling(sizes: tuple[int, int, int], t: DType, threads: int) -> Tiling | None:
     """The tiling of an m x n x k product, or None where no instruction fits."""
     m, n, k = sizes
-    fits = [x for x in ATOMS.values() if x.instruction == "mma" and x.m == 16 and not x.sparse
+    fits = [x for x in atoms().values() if x.instruction == "mma" and x.m == 16 and not x.sparse
             and x.a_type == str(t) and m % x.m == n % x.n == k % x.k == 0]  # fmt: skip
     if not fits or threads % WARP:
         return None

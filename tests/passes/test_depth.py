@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tilec.ir.named import named
-from tilec.passes.depth import step, whole
+from tilec.passes.depth import step, whole_numbers
 
 U4, U8 = "uint4<channel, scale=f16, zero=none>", "uint8<channel, scale=f16, zero=none>"
 A8, A2, A1 = (f"dynamic<{t}<scale=f32>>" for t in ("int8", "int2", "bipolar1"))
@@ -52,8 +52,8 @@ def test_bits_take_the_step_of_bytes_where_they_are_not_multiplied():
 def test_the_whole_numbers_of_operands():
     for text, numbers in (("dynamic<int2<scale=f32>>", [0, 1, -2, -1]), ("i8", [-128, 127]),
                           ("uint2<channel>", [-2, -1, 0, 1])):  # fmt: skip
-        found = whole(named(text))
+        found = whole_numbers(named(text))
         assert found is not None
         assert np.array_equal(found, numbers)
-    assert whole(named("f32")) is None
-    assert whole(named("i16")) is None
+    assert whole_numbers(named("f32")) is None
+    assert whole_numbers(named("i16")) is None

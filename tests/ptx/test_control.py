@@ -278,7 +278,7 @@ def test_a_lock_that_blocks_take_in_turn():
         "ld.global.u32 %r5, [%rd1+4]; mad.lo.u32 %r5, %r5, 3, %r3; st.global.b32 [%rd1+4], %r5;\n"
         "fence.acq_rel.gpu; add.u32 %r4, %r4, 1; st.release.gpu.global.b32 [%rd1], %r4;"
     )
-    assert run(body, out, 32, 7).clean
+    assert run(body, out, 32, 7, limit=20_000).clean
     total = 0
     for k in range(7):
         total = 3 * total + k

@@ -330,6 +330,19 @@ def test_conversions_of_cpp_are_taken_where_they_round_as_they_should() -> None:
     assert cast(f32, e4m3, "nearest", True) == "cast<e4m3, Rounding::nearest, true>(v0)"
 
 
+def test_only_what_has_to_be_rounded_is() -> None:
+    def text(op: Op) -> str:
+        return rounded(op, "x")
+
+    a, b, c, n = (Value(Tile((), t)) for t in (f16, f32, i8, i32))
+    exact = (arith.Neg(a), arith.Maximum(a, a), arith.Add(b, b), arith.Add(n, n), Cast(a, f32),
+             Cast(c, f16), Cast(c, i32), arith.Lt(a, a), arith.Xor(c, c))  # fmt: skip
+    assert {text(op) for op in exact} == {"x"}
+    assert text(arith.Add(a, a)) == text(Cast(b, f16)) == text(Cast(n, f16))
+    assert text(arith.Add(a, a)) == "Number<f16>::rounded(x)"
+    assert text(arith.Neg(c)) == text(Cast(n, i8)) == "Number<s8>::rounded(x)"
+
+
 def test_literals() -> None:
     assert [literal(1.5, t) for t in (f16, f32, f64)] == ["1.5f", "1.5f", "1.5"]
     assert literal(1 / 3, bf16) == "0.33398438f"

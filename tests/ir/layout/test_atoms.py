@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from tilec.ir.errors import TileError
-from tilec.ir.layout.atoms import ATOMS, BITS, GPUS, Atom, atom, fragment
+from tilec.ir.layout.atoms import BITS, GPUS, Atom, atom, atoms, fragment
 from tilec.ir.layout.fragments import mma_c
 
-VECTOR = [a for a in ATOMS.values() if not a.instruction.startswith(("mma", "wgmma"))]
+VECTOR = [a for a in atoms().values() if not a.instruction.startswith(("mma", "wgmma"))]
 
 
 def test_rows():
-    assert len([a for a in ATOMS.values() if a.instruction.startswith("mma")]) == 44
-    assert len([a for a in ATOMS.values() if a.instruction == "wgmma"]) == 5 * 32 + 3 * 18
-    assert len([a for a in ATOMS.values() if a.instruction == "wgmma.sp"]) == 5 * 32 + 2 * 18
-    for name, row in ATOMS.items():
+    assert len([a for a in atoms().values() if a.instruction.startswith("mma")]) == 44
+    assert len([a for a in atoms().values() if a.instruction == "wgmma"]) == 5 * 32 + 3 * 18
+    assert len([a for a in atoms().values() if a.instruction == "wgmma.sp"]) == 5 * 32 + 2 * 18
+    for name, row in atoms().items():
         assert row.name == name
         assert {row.a_type, *row.b_types, *row.c_types} <= set(BITS)
         assert set(row.native) <= set(GPUS) or row in VECTOR
@@ -35,8 +35,8 @@ def test_rows_by_hand():
     assert atom("wgmma.m64n256k16.f16").a_in == ("shared", "register")
     assert fragment("mma.m16n8k16.bf16.C") == mma_c(16)
     assert fragment("mma.sp.m16n8k64.i8.E").shape == (16, 32)
-    assert "wgmma.m64n40k16.f16" in ATOMS
-    assert "wgmma.m64n40k32.i8" not in ATOMS
+    assert "wgmma.m64n40k16.f16" in atoms()
+    assert "wgmma.m64n40k32.i8" not in atoms()
 
 
 @pytest.mark.parametrize("row", VECTOR, ids=lambda a: f"{a.name}-{a.first}")

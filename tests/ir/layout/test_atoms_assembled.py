@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tilec.ir.layout.atoms import ATOMS, BITS, GPUS, Atom, atom
+from tilec.ir.layout.atoms import BITS, GPUS, Atom, atom, atoms
 
 pytestmark = pytest.mark.slow
 
 PTX = {"i8": "s8", "i4": "s4", "u1": "b1", "i32": "s32"}
 TARGETS = ("sm_70", "sm_75", *GPUS)
-WARP = [a for a in ATOMS.values() if a.instruction.startswith("mma")]
+WARP = [a for a in atoms().values() if a.instruction.startswith("mma")]
 COLUMNS = (8, 24, 40, 128, 256)
-WARPGROUP = [a for a in ATOMS.values() if a.instruction.startswith("wgmma") and a.n in COLUMNS]
+WARPGROUP = [a for a in atoms().values() if a.instruction.startswith("wgmma") and a.n in COLUMNS]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tilec.ir.errors import TileError
-from tilec.ir.layout.atoms import ATOMS, BITS, Atom
+from tilec.ir.layout.atoms import BITS, Atom, atoms
 from tilec.ir.layout.fragments import (
     chunk,
     matrices,
@@ -18,8 +18,8 @@ from tilec.ir.layout.fragments import (
 )
 from tilec.ir.layout.register import RegisterLayout, local
 
-WARP = [a for a in ATOMS.values() if a.instruction.startswith("mma")]
-WARPGROUP = [a for a in ATOMS.values() if a.instruction.startswith("wgmma")]
+WARP = [a for a in atoms().values() if a.instruction.startswith("mma")]
+WARPGROUP = [a for a in atoms().values() if a.instruction.startswith("wgmma")]
 
 
 def registers(layout: RegisterLayout, each: int) -> zip:

@@ -3,7 +3,7 @@
 import pytest
 
 from tilec.ir.errors import TileError
-from tilec.ir.layout.atoms import ATOMS
+from tilec.ir.layout.atoms import atoms
 from tilec.ir.layout.digits import Digit
 from tilec.ir.layout.fragments import matrices, mma_a, mma_c, mma_metadata
 from tilec.ir.layout.memory import MemoryLayout
@@ -44,7 +44,7 @@ def test_what_reads(text, layout):
 
 
 def test_every_fragment_reads_back():
-    layouts = {x for a in ATOMS.values() for x in (a.a, a.b, a.c, a.metadata) if x}
+    layouts = {x for a in atoms().values() for x in (a.a, a.b, a.c, a.metadata) if x}
     assert len(layouts) > 60
     for layout in layouts:
         assert parse(str(layout)) == layout

@@ -85,7 +85,9 @@ template <class C> TILEC_DEVICE bool precedes(C a, C b) { return a > b || (a != 
     const T q = a / b; \
     return q * b != a && (a < 0) != (b < 0) ? q - 1 : q; \
   } \
-  TILEC_DEVICE T mod_##T(T a, T b) { return b == 0 ? T(0) : sub_##T(a, mul_##T(floordiv_##T(a, b), b)); }
+  TILEC_DEVICE T mod_##T(T a, T b) { \
+    return b == 0 ? T(0) : sub_##T(a, mul_##T(floordiv_##T(a, b), b)); \
+  }
 TILEC_WHOLE(s32, u32)
 TILEC_WHOLE(u32, u32)
 TILEC_WHOLE(s64, u64)

@@ -87,7 +87,8 @@ TILEC_DEVICE bool goes_up(f64 x, f64 low, f64 high, bool odd, u32 random) {
 }
 
 // The code of x rounded to a format.
-template <class F, Rounding rounding, bool saturate, class X> TILEC_APART u32 code_of(X x, u32 random) {
+template <class F, Rounding rounding, bool saturate, class X>
+TILEC_APART u32 code_of(X x, u32 random) {
   constexpr s32 last = s32(F::points) - 1;
   if (x != x || (F::positive && x < X(0))) return F::nan;
   const bool extended = !saturate && rounding != Rounding::toward_zero && F::above() > 0.0;

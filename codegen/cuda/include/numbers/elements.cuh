@@ -9,7 +9,8 @@
 //   raw       the bits of the element nearest to a carrier; whole numbers wrap
 //   rounded   the carrier of that element
 //
-// Floats say their mantissa, least exponent and greatest value, and the bits of NaN.
+// Floats of at most 32 bits say their mantissa, least exponent and greatest value, and those of
+// fewer the bits of NaN; whole numbers say the least and the greatest of them.
 #pragma once
 
 #ifdef __CUDACC__
@@ -160,8 +161,8 @@ template <> struct Number<e5m2> : numbers::Element<Number<e5m2>, numbers::Kind::
 };
 
 template <class F>
-struct Number<Code<F>>
-    : numbers::Element<Number<Code<F>>, numbers::Kind::code, f32, numbers::PACKED<F::bits>, F::bits> {
+struct Number<Code<F>> : numbers::Element<Number<Code<F>>, numbers::Kind::code, f32,
+                                          numbers::PACKED<F::bits>, F::bits> {
   using Format = F;
   TILEC_DEVICE f32 value(u32 raw) { return F::value(raw); }
   TILEC_DEVICE u32 raw(f32 x) {

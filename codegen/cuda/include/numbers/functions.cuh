@@ -1,7 +1,9 @@
-// exp, exp2, log, log2, sin, cos, tanh and erf. Those of f32 are the same sums and products in both
-// bodies, so a host gives a device's results to the bit: at most 1 unit of the last place from the
-// nearest f32 (measured on all of them; sin and cos 1 as well). Their polynomials are minimax fits.
-// Those of f64 are of the compiler's library: CUDA's is within 2 units by its documentation.
+// exp, exp2, log, log2, sin, cos, tanh and erf.
+//
+// Those of f32 are the same sums and products in both bodies, so a host finds a device's results to
+// the bit. On all numbers they are at most 1 unit of the last place from the nearest f32, sin and
+// cos 2; their polynomials are minimax fits. Those of f64 are of the compiler's library, with
+// the bounds that the CUDA C++ Programming Guide gives for its mathematical functions.
 #pragma once
 
 #ifdef __CUDACC__
@@ -104,7 +106,8 @@ TILEC_DEVICE Angle angle(f32 x) {
 // sin(a + quarters pi / 2)
 TILEC_DEVICE f32 sine(Angle a) {
   const f32 x = a.rest, s = mul_f32(x, x);
-  const f32 odd = polynomial(s, -1.666666716e-1f, 8.333329111e-3f, -1.983930852e-4f, 2.718084033e-6f);
+  const f32 odd =
+      polynomial(s, -1.666666716e-1f, 8.333329111e-3f, -1.983930852e-4f, 2.718084033e-6f);
   const f32 even = polynomial(s, -0.5f, 4.166661948e-2f, -1.388667733e-3f, 2.438314550e-5f);
   const f32 y = a.quarters & 1 ? fma_f32(even, s, 1.0f) : fma_f32(mul_f32(odd, s), x, x);
   return a.quarters & 2 ? -y : y;

@@ -21,8 +21,8 @@ TILEC_DEVICE f32 toward_zero_f32(f64 x) {
   return abs_f64(f64(near)) > abs_f64(x) ? f32_of_bits(bits_of_f32(near) - 1) : near;
 }
 
-// Exactly, or toward zero with the last bit set: rounding that again to 22 bits or fewer is the same
-// as rounding x (S. Boldo and G. Melquiond, Emulation of FMA and correctly rounded sums, 2008).
+// Exactly, or toward zero with the last bit set: rounding that again to 22 bits or fewer gives what
+// rounding x gives (S. Boldo and G. Melquiond, Emulation of FMA and correctly rounded sums, 2008).
 TILEC_DEVICE f32 odd_f32(f32 x) { return x; }
 TILEC_DEVICE f32 odd_f32(f64 x) {
   const f32 near = toward_zero_f32(x);
@@ -63,7 +63,7 @@ template <s32 n> constexpr u32 POWER = n < -126 ? 1u << ((149 + n) & 31) : u32(n
 
 // Numbers with `mantissa` bits behind the point and the least exponent `least` are multiples of
 // 2**(e - mantissa), e being the exponent or `least` if that is greater. The nearest of them, for
-// x from 0 to 2**100 and `least` above -120: to add and take away a number whose last place is that.
+// x from 0 to 2**100 and `least` above -120, by a sum whose last place is that unit.
 template <s32 mantissa, s32 least> TILEC_DEVICE f32 nearest(f32 x) {
   const s32 field = s32(bits_of_f32(x) & 0x7f800000), lowest = (least + 127) << 23;
   const f32 big = f32_of_bits(u32(field > lowest ? field : lowest) + u32((23 - mantissa) << 23));
