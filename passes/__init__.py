@@ -1,14 +1,14 @@
-"""Func -> Func. Importing this package fills the registry of passes."""
+"""Func -> Func. Importing this package fills the registry of passes.
+
+Those for machines with threads are in `tilec.passes.threads`, which registers them in its turn.
+"""
 
 from tilec.passes import (
     canonicalize,
     compose,
     decode_elements,
-    layout,
     lower_formats,
-    pad,
     specialise,
-    stage_loads,
     tile,
 )
 from tilec.passes.pipeline import PASSES, Step, parse_pipeline, register, run
@@ -19,13 +19,10 @@ __all__ = [
     "canonicalize",
     "compose",
     "decode_elements",
-    "layout",
     "lower_formats",
-    "pad",
     "parse_pipeline",
     "register",
     "run",
     "specialise",
-    "stage_loads",
     "tile",
 ]

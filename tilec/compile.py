@@ -12,7 +12,6 @@ from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
 from tilec.ir.ops.memory import Store
 from tilec.ir.packing import Layout, default_layout, place
-from tilec.ir.parse import parse as parse_ir
 from tilec.ir.source import KernelSource, Param
 from tilec.ir.text import show
 from tilec.ir.types import Memory, Shape, Tile, Type
@@ -50,8 +49,11 @@ def pipeline(dims: Mapping[str, int], threads: int) -> tuple[Step, ...]:
 
 def optimize(text: str, passes: str, dump: Dump | None = None, file: str = "<text>") -> str:
     """A `.tile` program or IR text through a textual pipeline, as IR text."""
+    from tilec.ir.parse import parse as parse_ir
     from tilec.lang.text import parse as parse_tile
+    from tilec.passes import threads
 
+    assert threads  # it registers more passes
     functions = [parse_ir(text)] if text.lstrip().startswith("func") else [
         d.ir() for d in parse_tile(text, file).values()
     ]  # fmt: skip

@@ -17,8 +17,9 @@ from tilec.ir.ops import control
 from tilec.ir.parse import parse
 from tilec.ir.text import show
 from tilec.ir.verify import verify
-from tilec.passes import PASSES, Step
+from tilec.passes import PASSES, Step, threads
 
+REGISTERED = threads  # importing it registers passes that are under law too
 FEW = settings(
     max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )

@@ -189,3 +189,41 @@ def test_packed_halves(t):
     for op, f in (("add", np.add), ("min", np.minimum), ("max", np.maximum)):
         want = f(a.view(kind), b.view(kind)).view("uint32")
         np.testing.assert_array_equal(evaluate(f"{op}.{t} %d, %a, %b;", "uint32", a=a, b=b), want)
+
+
+VIDEO: dict[str, Callable[[int, int], int]] = {
+    "vadd": operator.add, "vsub": operator.sub, "vabsdiff": lambda a, b: abs(a - b),
+    "vmin": min, "vmax": max, "vavrg": lambda a, b: (a + b + (a + b >= 0)) >> 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("op", VIDEO)
+@pytest.mark.parametrize("many", [2, 4])
+@pytest.mark.parametrize("t", ["u32", "s32"])
+def test_bytes_and_halves_of_words(op, many, t):
+    a, b, c = (integers("uint32", 300, k) for k in range(3))
+    width, signed = 32 // many, t == "s32"
+    low, high = (-(1 << width - 1), (1 << width - 1) - 1) if signed else (0, (1 << width) - 1)
+
+    def each(x: int, y: int) -> list[int]:
+        return [VIDEO[op](p, q) for p, q in zip(parts(x, width, signed), parts(y, width, signed),
+                                                strict=True)]  # fmt: skip
+
+    def word(values: list[int]) -> int:
+        return sum((v & ((1 << width) - 1)) << width * k for k, v in enumerate(values))
+
+    def limited(x: int, y: int, _: int) -> int:
+        return word([min(max(v, low), high) for v in each(x, y)])
+
+    text = f"{op}{many}{{}}.{t}.{t}.{t} %d, %a, %b, %c;"
+    compare(text.format(""), "", "uint32", lambda x, y, _: word(each(x, y)), a, b, c)
+    compare(text.format(".sat"), "", "uint32", limited, a, b, c)
+    added = text.replace("}}", "}").replace(f".{t} %d", f".{t}.add %d")
+    compare(added.format(""), "", "uint32", lambda x, y, z: sum(each(x, y)) + z, a, b, c)
+
+
+def test_comparisons_of_bytes():
+    a, b = integers("uint32", 300, 1), integers("uint32", 300, 2)
+    want = (a.view(np.uint8) > b.view(np.uint8)).astype(np.uint8).view(np.uint32)
+    got = evaluate("vset4.u32.u32.gt %d, %a, %b, %b;", "uint32", a=a, b=b)
+    np.testing.assert_array_equal(got, want)

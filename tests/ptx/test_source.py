@@ -91,6 +91,15 @@ def test_declarations():
     assert source.header == {"version": "9.0", "target": "sm_90a", "address_size": "64"}
 
 
+def test_blanks_may_be_left_out():
+    out = np.zeros(1, np.uint32)
+    body = (
+        "{.reg.b32 x,y<2>;mov.u32 x,5;mov.u32 y1,x;ld.param.u64 %rd1,[out];st.global.b32[%rd1],y1;}"
+    )
+    assert kernel(body).run("k", 1, 1, [out]).clean
+    assert out[0] == 5
+
+
 def test_operands_split_at_the_outer_commas():
     assert split("{%r1,%r2}, [%rd1, {%r3, %r4}], 0x0") == ["{%r1,%r2}", "[%rd1, {%r3, %r4}]", "0x0"]
     assert split("") == []

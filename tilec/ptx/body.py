@@ -134,13 +134,13 @@ class _Body:
             self.code.append(replace(draft, operands=known))
 
     def _directive(self, text: str, scopes: list[Scope], label: str, line: int) -> None:
-        kind = text.split()[0]
+        kind = text.split()[0].split(".")[1]
         match kind:
-            case ".reg":
+            case "reg":
                 self._registers(text, scopes[-1])
-            case ".branchtargets":
-                self.tables[label] = text.removeprefix(kind)
-            case ".pragma" | ".callprototype" | ".calltargets":
+            case "branchtargets":
+                self.tables[label] = text.removeprefix(f".{kind}")
+            case "pragma" | "callprototype" | "calltargets":
                 pass
             case _:
                 v = declaration(text)
@@ -149,7 +149,7 @@ class _Body:
                 self._variable(v, scopes[-1])
 
     def _registers(self, text: str, scope: Scope) -> None:
-        _, kind, names = text.split(None, 2)
+        kind, _, names = text.removeprefix(".reg").strip().partition(" ")
         name = kind.removeprefix(".")
         if name not in TYPES or TYPES[name].width not in (1, 8, 16, 32, 64):
             raise TileError(f"ptx: registers of type .{name} are not supported")

@@ -162,6 +162,42 @@ def test_ops(t: DType) -> None:
     check(func, {"x": x, "y": y, "z": z, "c": c}, units | zeros)
 
 
+def halfway(t: DType, n: int) -> tuple[Array, Array]:
+    """Factors whose products lie in the middle between two numbers of a type."""
+    rng = np.random.default_rng(t.bits)
+    least = 1 << t.mantissa
+    a, b = (rng.integers(least, 2 * least, (2, 1 << 20)) * 2.0**-t.mantissa) * 2.0**6
+    p = a * b
+    beside = (t.round(np.nextafter(p, way)) for way in (-np.inf, np.inf))
+    tie = (t.round(p) != p) & np.not_equal(*beside)
+    return np.resize(a[tie], n), np.resize(b[tie], n)
+
+
+@pytest.mark.parametrize(("t", "least"), [(f16, -24), (bf16, -100), (tf32, -100), (e5m2, -16)],
+                         ids=str)  # fmt: skip
+def test_fma_rounds_once(t: DType, least: int) -> None:
+    """Where what is added decides the direction, and an f32 of the sum would not know it."""
+    a, b = halfway(t, 4 * TILE)
+    c = np.where(np.arange(len(a)) % 2, 2.0**least, -(2.0**least))
+    exact = np.nextafter(a * b, np.where(c > 0, np.inf, -np.inf))
+    assert (t.round(exact) != t.round(f32.round(a * b + c))).any()
+    func = kernel({"x": t, "y": t, "z": t}, len(a),
+                  lambda m, v: {"fma": m(arith.Fma(v["x"], v["y"], v["z"]))})  # fmt: skip
+    check(func, {"x": a, "y": b, "z": c})
+
+
+def test_least_products_of_tf32_round_once() -> None:
+    """Just above the middle between 0 and the least number, by less than the least f32."""
+    a = np.resize(np.arange(1024, 2048), 2 * TILE)
+    b = -(-(1 << 21) // a)
+    near = (a * b > 1 << 21) & (a * b < (1 << 21) + 256)
+    assert near.any()
+    x, y = (np.where(near, v, 1024) * 2.0**-79 for v in (a, b))
+    func = kernel({"x": tf32, "y": tf32}, len(x),
+                  lambda m, v: {"mul": m(arith.Mul(v["x"], v["y"]))})  # fmt: skip
+    check(func, {"x": x, "y": y})
+
+
 # -- casts --
 
 
@@ -213,6 +249,19 @@ def test_whole_numbers_are_rounded_once() -> None:
         given = source.round(x >> np.where(np.abs(x) >= 1 << source.bits - 1, 31, 0))
         func = kernel({"x": source, "bits": u32}, len(x), casts(targets))  # type: ignore[arg-type]
         check(func, {"x": given, "bits": values(u32, x.shape, 2)})
+
+
+def test_doubles_are_rounded_once() -> None:
+    """Just beside the middle between two numbers, which is where an f32 of them is."""
+    types = (f32, tf32, f16, bf16, e4m3, e5m2, CODES["e2m1"], CODES["nf4"])
+    found: list[Array] = []
+    for t in types:
+        own = np.unique(t.round(np.random.default_rng(0).standard_normal(400)))
+        middle = (own[:-1] + own[1:]) / 2
+        found += [np.nextafter(middle, way) for way in (np.inf, -np.inf)]
+    x = np.resize(np.concatenate(found), 8 * TILE)
+    func = kernel({"x": f64, "bits": u32}, len(x), casts([(t, "nearest", False) for t in types]))
+    check(func, {"x": x, "bits": values(u32, x.shape, 2)})
 
 
 @pytest.mark.parametrize("bits", [8, 16, 32, 64])

@@ -20,6 +20,7 @@ from tilec.ptx.instructions import (
     sync,
     tensormap,
     transcendental,
+    video,
     warp,
     wgmma,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "sync",
     "tensormap",
     "transcendental",
+    "video",
     "warp",
     "wgmma",
 ]
