@@ -200,7 +200,7 @@ def _streamed(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> Panel | N
     tensor, n, k = (env[v] for v in (codes.mem, *codes.indices))
     if not (isinstance(tensor, Tensor) and isinstance(n, Coordinates)):
         return None
-    if not isinstance(k, Coordinates):
+    if not isinstance(k, Coordinates) or not tensor.component:
         return None
     if tensor.records is None:
         missing = "a stream, the layout of CPU code: relayout(Stream())"

@@ -295,9 +295,8 @@ def middle(t: DType, values: Array) -> int | None:
     """The whole number that is taken from every code, none from codes that are no integers; None
     where the values are made of the codes in another way."""
     own = from_raw(t, np.arange(1 << t.bits)).astype(np.float64)
-    taken = own - values
     known = np.isfinite(own)
-    first = int(taken[known][0])
+    first = int((own[known] - values[known])[0])
     same = np.array_equal(own - first, values, equal_nan=True)
     return first if same and (t.is_integer or not first) else None
 

@@ -83,6 +83,19 @@ def gemm_by_descriptors(a, b, c, M, N, K, B: tl.constexpr):
 
 
 @triton.jit
+def gemm_by_specialised_warps(a, b, c, M, N, K, B: tl.constexpr):
+    """Some warps bring tiles, others multiply them."""
+    left = tl.make_tensor_descriptor(a, [M, K], [K, 1], [B, B])
+    right = tl.make_tensor_descriptor(b, [N, K], [K, 1], [B, B])
+    row, column = tl.program_id(0) * B, tl.program_id(1) * B
+    total = tl.zeros((B, B), tl.float32)
+    for k in tl.range(0, K, B, warp_specialize=True):
+        total = tl.dot(left.load([row, k]), right.load([column, k]).T, total)
+    rows, columns = row + tl.arange(0, B), column + tl.arange(0, B)
+    tl.store(c + rows[:, None] * N + columns[None, :], total)
+
+
+@triton.jit
 def w4a16(x, q, scale, y, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
     """q holds eight codes of 4 bits along K in each word; one scale for BK of them."""
     rows = tl.program_id(0) * BM + tl.arange(0, BM)

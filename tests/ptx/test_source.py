@@ -159,6 +159,13 @@ def test_kernels_are_found_by_name():
             module.run("a", grid, block, [])
 
 
+def test_clusters_have_one_block():
+    text = HEADER + ".visible .entry k() .explicitcluster .reqnctapercluster {}, 1, 1 {{ ret; }}"
+    assert ptx.load(text.format(1)).run("k", 1, 1, []).clean
+    with pytest.raises(TileError, match="k wants clusters of 2, 1, 1 blocks"):
+        ptx.load(text.format(2)).kernel()
+
+
 def test_recursion_is_refused():
     text = f"""{HEADER}
 .func loop() {{ call.uni loop; ret; }}

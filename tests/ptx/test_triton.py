@@ -76,6 +76,29 @@ def test_gemm_by_tensor_descriptors():
 
 
 @slow
+def test_gemm_by_specialised_warps():
+    types = {"a": "*fp16", "b": "*fp16", "c": "*fp32", "M": "i32", "N": "i32", "K": "i32"}
+    made = compiled(kernels.gemm_by_specialised_warps, types, {"B": 64}, 90, "M N K", num_stages=3)
+    assert made.threads > 128
+    half = np.dtype(np.float16)
+    a, b, c = whole((128, 256), half), whole((64, 256), half, 2), np.zeros((128, 64), np.float32)
+    clean(made.run((2, 1), a, b, c, 128, 64, 256))
+    np.testing.assert_array_equal(c, a.astype(np.float64) @ b.astype(np.float64).T)
+
+
+@slow
+def test_gemm_with_sums_of_halves():
+    types = {"a": "*fp16", "b": "*fp16", "c": "*fp32", "M": "i32", "N": "i32", "K": "i32"}
+    constants = {"BM": 64, "BN": 64, "BK": 32, "SUM": tl.float16}
+    half = np.dtype(np.float16)
+    a, b = whole((64, 128), half) // 2, whole((64, 128), half, 2) // 2
+    for sm in (80, 90):
+        c = np.zeros((64, 64), np.float32)
+        clean(compiled(kernels.gemm, types, constants, sm, "N K").run((1, 1), a, b, c, 64, 64, 128))
+        np.testing.assert_array_equal(c, a.astype(np.float64) @ b.astype(np.float64).T)
+
+
+@slow
 @pytest.mark.parametrize(("sm", "m", "rows"), [(80, 20, 16), (90, 100, 64)])
 def test_w4a16(sm, m, rows):
     n, k, group = 128, 256, 64

@@ -224,6 +224,12 @@ def test_results_read_before_the_wait():
     assert "a register that an asynchronous wgmma has yet to write" in finding.message
     copied = "mov.b32 %r30, %x0; wgmma.wait_group.sync.aligned 0; add.u32 %r30, %r30, 1;"
     assert run(GOOD, 4, *images(), more=copied)[1].clean
+    forgotten = "mov.b32 %r30, %x0; mov.b32 %r30, 7; add.u32 %r30, %r30, 1;\n"
+    assert run(GOOD, 4, *images(), more=forgotten + "wgmma.wait_group.sync.aligned 0;")[1].clean
+    halves = "mov.b32 {%h1, %h2}, %x0; wgmma.wait_group.sync.aligned 0; add.u16 %h1, %h2, 1;"
+    assert run(GOOD, 4, *images(), more=halves)[1].clean
+    halves = "mov.b32 {%h1, %h2}, %x0; add.u16 %h1, %h2, 1; wgmma.wait_group.sync.aligned 0;"
+    assert run(GOOD, 4, *images(), more=halves)[1].of_kind("in-flight")
     copied = "mov.b32 %r30, %x0; add.u32 %r30, %r30, 1; wgmma.wait_group.sync.aligned 0;"
     assert run(GOOD, 4, *images(), more=copied)[1].of_kind("in-flight")
     report = run(GOOD, 4, *images(), more="wgmma.wait_group.sync.aligned 1;")[1]

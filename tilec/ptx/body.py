@@ -18,6 +18,7 @@ _TOKEN = re.compile(
     r"|(?P<label>[\w$]+)\s*:(?!:)|(?P<statement>[^\s;{}](?:[^;{}]|\{[^{}]*\})*)?;)"
 )
 _LOC = re.compile(r"\.loc\s+(\d+)\s+(\d+)\s+\d+(?:.*?inlined_at\s+(\d+)\s+(\d+))?")
+_OPCODE = re.compile(r"\w[\w.:]*")
 _GUARD = re.compile(r"@(!?)\s*([%\w$]+)\s+")
 _CALL = re.compile(r"(?:(?:\(([^)]*)\)|_)\s*,\s*)?([\w$]+)\s*(?:,\s*\(([^)]*)\))?$")
 BUILTINS = {"vprintf", "__assertfail"}
@@ -120,9 +121,12 @@ class _Body:
             negated, rest = m[1] == "!", text[m.end() :]
             if not isinstance(guard, Register) or guard.width != 1:
                 raise TileError(f"ptx: {place}: {m[2]} is no predicate")
-        opcode, _, arguments = rest.partition(" ")
-        draft = Draft(opcode, (), place, text, guard, negated)
-        head = opcode.split(".")[0]
+        opcode = _OPCODE.match(rest)
+        if opcode is None:
+            raise TileError(f"ptx: {place}: {rest!r} is no instruction")
+        arguments = rest[opcode.end() :].strip()
+        draft = Draft(opcode[0], (), place, text, guard, negated)
+        head = opcode[0].split(".")[0]
         if head == "call":
             self._call(draft, arguments, scopes)
         elif head in ("bra", "brx"):

@@ -12,7 +12,7 @@ from tilec.ptx.body import Program, program
 from tilec.ptx.instructions import REGISTRY
 from tilec.ptx.launch import Code, Launch, Settings, run
 from tilec.ptx.report import Report, Suppression
-from tilec.ptx.source import Source, Variable, read
+from tilec.ptx.source import Function, Source, Variable, read
 
 Size = int | tuple[int, ...]
 
@@ -65,6 +65,7 @@ class Module:
         if name not in names:
             raise TileError(f"ptx: no kernel is called {name!r}; there are {', '.join(names)}")
         if name not in self.decoded:
+            _one_block_clusters(self.source.functions[name])
             p = program(self.source, self.source.functions[name])
             code = [REGISTRY.decode(pc, d) for pc, d in enumerate(p.code)]
             self.decoded[name] = Kernel(p, code)
@@ -93,6 +94,13 @@ class Module:
         launch = Launch(_three(grid), _three(block), shared)
         settings = Settings(check, statistics, tuple(suppress), limit)
         return run(k.program, k.code, launch, arguments, settings)
+
+
+def _one_block_clusters(entry: Function) -> None:
+    m = re.search(r"\.reqnctapercluster ([\d, ]+)", entry.attributes)
+    if m and any(int(n) > 1 for n in m[1].split(",")):
+        raise TileError(f"ptx: {entry.name} wants clusters of {m[1].strip()} blocks; only of one "
+                        "block are supported")  # fmt: skip
 
 
 def _three(size: Size) -> tuple[int, int, int]:

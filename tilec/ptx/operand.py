@@ -47,6 +47,8 @@ class Register(Operand):
 
     def put(self, t: Threads, bits: Any) -> None:
         t.rows[self.slot][t.index] = bits
+        if self.slot in t.registers.flying:
+            t.registers.flying[self.slot][t.index] = 0
         if self.slot in t.registers.unfenced:
             t.registers.unfenced[self.slot][t.index] = True
 

@@ -288,7 +288,7 @@ def test_functions_are_within_units_of_the_last_place() -> None:
     raw = rng.integers(0, 1 << 32, n // 2, dtype=np.uint64).astype(np.uint32).view(np.float32)
     near = (rng.standard_normal(n // 2) * 10.0 ** rng.integers(-4, 3, n // 2)).astype(np.float32)
     x = np.concatenate([raw, near])
-    x[:12] = [0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 88.8, -104, 1e-45, 3.4e38, 0.55]
+    x[:12] = [0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 88.8, -104, 1e-45, 3.4e38, 0.625]
     out = np.zeros((len(FUNCTIONS), n), np.float32)
     run(functions_source(), "functions", n // 128, 128, {"given": x, "out": out, "n": n})
     erf = np.vectorize(math.erf, otypes=[float])

@@ -99,10 +99,10 @@ def mad(x: Step) -> None:
 
 def _product24(x: Step) -> Array:
     """The lower (.lo) or upper (.hi) 32 of the 48 bits of a product of 24-bit integers."""
-    parts = [np.asarray(x.number(n)).astype(np.int64) & 0xFFFFFF for n in (1, 2)]
+    factors = [np.asarray(x.number(n)).astype(np.int64) & 0xFFFFFF for n in (1, 2)]
     if x.i.types[0].kind == "int":
-        parts = [(p ^ 0x800000) - 0x800000 for p in parts]
-    p = parts[0] * parts[1]
+        factors = [(p ^ 0x800000) - 0x800000 for p in factors]
+    p = factors[0] * factors[1]
     return (p >> 16 if "hi" in x.i.modifiers else p).astype(np.uint32)
 
 
@@ -186,7 +186,7 @@ def maximum(x: Step) -> None:
     _limit(x, np.maximum(x.number(1), x.number(2)))
 
 
-def _parts(x: Step, n: int, t: Type, width: int) -> Array:
+def parts(x: Step, n: int, t: Type, width: int) -> Array:
     """The integers of `width` bits in the 32 bits of an operand: 32 / width x threads."""
     word = x.row(n, 32)
     shifts = np.arange(0, 32, width, dtype=np.uint32)[:, None]
@@ -197,14 +197,14 @@ def _parts(x: Step, n: int, t: Type, width: int) -> Array:
 @instruction("dp4a", types=(WORDS, WORDS), operands=4)
 def dp4a(x: Step) -> None:
     """d = c + the sum of the products of four bytes."""
-    a, b = _parts(x, 1, x.i.types[0], 8), _parts(x, 2, x.i.types[1], 8)
+    a, b = parts(x, 1, x.i.types[0], 8), parts(x, 2, x.i.types[1], 8)
     x.put(((a * b).sum(axis=0) + x.row(3, 32)).astype(np.uint32))
 
 
 @instruction("dp2a", "lo hi", types=(WORDS, WORDS), operands=4)
 def dp2a(x: Step) -> None:
     """d = c + the sum of the products of two halves of a and two bytes of b."""
-    a, b = _parts(x, 1, x.i.types[0], 16), _parts(x, 2, x.i.types[1], 8)
+    a, b = parts(x, 1, x.i.types[0], 16), parts(x, 2, x.i.types[1], 8)
     b = b[2:] if "hi" in x.i.modifiers else b[:2]
     x.put(((a * b).sum(axis=0) + x.row(3, 32)).astype(np.uint32))
 

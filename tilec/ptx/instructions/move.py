@@ -7,7 +7,7 @@ import numpy as np
 from tilec.ptx.arithmetic import flush
 from tilec.ptx.formats import F32, UINT
 from tilec.ptx.memory import WINDOW
-from tilec.ptx.operand import Operand, Register, Vector
+from tilec.ptx.operand import Register, Vector
 from tilec.ptx.registry import instruction
 from tilec.ptx.spaces import WINDOWS, generic
 from tilec.ptx.step import Step
@@ -34,20 +34,24 @@ def mov(x: Step) -> None:
         d.put(x.t, whole)
     else:
         d.put(x.t, a.bits(x.t, width))
-        if x.t.registers.touched:
-            _follow(x, d, a)
+    if x.t.registers.touched:
+        _follow(x)
 
 
-def _follow(x: Step, d: Operand, a: Operand) -> None:
-    """A copy of a register that a wgmma has yet to write waits for the same wgmma."""
+def _follow(x: Step) -> None:
+    """Copies of registers that a wgmma has yet to write wait for the same wgmma.
+
+    Compilers make such copies and assemblers remove them, so that they are no use of a result.
+    """
     r = x.t.registers
-    if isinstance(d, Register) and isinstance(a, Register):
-        flying = r.flying[a.slot]
-        mask = r.flying.setdefault(d.slot, np.zeros_like(flying))
-        mask[x.t.index] = flying[x.t.index]
-        if d.slot in r.unfenced:
-            r.unfenced[d.slot][x.t.index] = False
-        r.touched.clear()
+    numbers = np.max([r.flying[slot][x.t.index] for slot in r.touched], axis=0)
+    r.touched.clear()
+    for o in x.parts(0):
+        if isinstance(o, Register):
+            mine = r.flying.setdefault(o.slot, np.zeros(x.t.shape.total, np.int64))
+            mine[x.t.index] = numbers
+            if o.slot in r.unfenced:
+                r.unfenced[o.slot][x.t.index] = False
 
 
 @instruction("selp", types=(BITS | INTEGERS | FLOATS,), operands=4)

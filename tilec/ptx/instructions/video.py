@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tilec.ptx.formats import Array
-from tilec.ptx.instructions.integer import clipped
+from tilec.ptx.instructions.integer import clipped, parts
 from tilec.ptx.registry import instruction
 from tilec.ptx.step import Step
 from tilec.ptx.types import Type, types
@@ -36,13 +36,6 @@ _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
 NAMES = " ".join(f"{n}{k}" for n in _OPERATIONS for k in (2, 4))
 
 
-def _parts(x: Step, n: int, t: Type, width: int) -> Array:
-    """The integers of an operand: parts x threads."""
-    shifts = np.arange(0, 32, width, dtype=np.uint32)[:, None]
-    part = (x.row(n, 32) >> shifts & np.uint32((1 << width) - 1)).astype(np.int64)
-    return part - (part >> (width - 1) << width) if t.kind == "int" else part
-
-
 def _finish(x: Step, d: Array, width: int) -> None:
     """The parts as a word; `.add`: their sum plus c."""
     if "add" in x.i.modifiers:
@@ -57,7 +50,7 @@ def video(x: Step) -> None:
     """d = the operation on each part of a and b."""
     to, a_type, b_type = x.i.types
     width = 32 // int(x.i.name[-1])
-    d = _OPERATIONS[x.i.name[:-1]](_parts(x, 1, a_type, width), _parts(x, 2, b_type, width))
+    d = _OPERATIONS[x.i.name[:-1]](parts(x, 1, a_type, width), parts(x, 2, b_type, width))
     if "sat" in x.i.modifiers:
         d = clipped(d, Type("", to.kind, width))
     _finish(x, d, width)
@@ -68,5 +61,5 @@ def vset(x: Step) -> None:
     """d = 1 in each part where the comparison holds, else 0."""
     width = 32 // int(x.i.name[-1])
     compare = COMPARISONS[x.i.one_of(*COMPARISONS)]
-    parts = (_parts(x, n, t, width) for n, t in zip((1, 2), x.i.types, strict=True))
-    _finish(x, compare(*parts).astype(np.int64), width)
+    a, b = (parts(x, n, t, width) for n, t in zip((1, 2), x.i.types, strict=True))
+    _finish(x, compare(a, b).astype(np.int64), width)

@@ -163,11 +163,11 @@ TILEC_DEVICE f32 cos_f32(f32 a) {
 // Near 0 a series, then 1 - 2 / (exp(2 |a|) + 1).
 TILEC_DEVICE f32 tanh_f32(f32 a) {
   const f32 x = abs_f32(a), s = mul_f32(x, x);
-  const f32 p = numbers::polynomial(s, -3.333331645e-1f, 1.333258599e-1f, -5.385230854e-2f,
-                                    2.107167803e-2f, -6.274237763e-3f);
+  const f32 p = numbers::polynomial(s, -3.333333135e-1f, 1.333320588e-1f, -5.394676328e-2f,
+                                    2.170070261e-2f, -8.177397773e-3f, 2.142961603e-3f);
   const f32 near = fma_f32(mul_f32(p, s), x, x);
   const f32 far = sub_f32(1.0f, div_f32(2.0f, add_f32(exp_f32(add_f32(x, x)), 1.0f)));
-  return numbers::with_sign(x < 0.55f ? near : far, a);
+  return numbers::with_sign(x < 0.625f ? near : far, a);
 }
 
 // Near 0 a series, then 1 - 2**(log2 of what is left to 1).
