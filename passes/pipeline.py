@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import time
@@ -14,14 +15,20 @@ from tilec.ir.verify import verify
 
 Pass = Callable[..., Func]
 Option = int | str | float | bool
-PASSES: dict[str, Pass] = {}
+_REGISTERED: dict[str, Pass] = {}
+
+
+def passes() -> dict[str, Pass]:
+    """Every pass by its name. Their modules are imported when first asked for, not with tilec."""
+    importlib.import_module("tilec.passes.registered")
+    return _REGISTERED
 
 
 def register(name: str) -> Callable[[Pass], Pass]:
     """Name a pass. Its keyword-only parameters, with their annotations, are its options."""
 
     def add(fn: Pass) -> Pass:
-        if PASSES.setdefault(name, fn) is not fn:
+        if _REGISTERED.setdefault(name, fn) is not fn:
             raise TypeError(f"two passes are named {name!r}")
         return fn
 
@@ -42,7 +49,7 @@ class Step:
         return self.name + (f"{{{words}}}" if words else "")
 
     def __call__(self, func: Func) -> Func:
-        return PASSES[self.name](func, **self.options)
+        return passes()[self.name](func, **self.options)
 
 
 _READ: dict[str, Callable[[str], Option]] = {
@@ -64,15 +71,15 @@ def parse_pipeline(text: str) -> tuple[Step, ...]:
             raise TileError(
                 f"cannot read the pipeline at {text[at:]!r}", hint="name{option=value ...},name"
             )
-        if m[1] not in PASSES:
-            raise TileError(f"no pass is called {m[1]!r}; there are {', '.join(sorted(PASSES))}")
+        if m[1] not in passes():
+            raise TileError(f"no pass is called {m[1]!r}; there are {', '.join(sorted(passes()))}")
         steps.append(Step(m[1], _options(m[1], m[2] or "")))
         at = m.end()
     return tuple(steps)
 
 
 def _options(name: str, text: str) -> dict[str, Option]:
-    parameters = inspect.signature(PASSES[name]).parameters
+    parameters = inspect.signature(passes()[name]).parameters
     known = {k: p for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     free = next((p for p in parameters.values() if p.kind is p.VAR_KEYWORD), None)
     options: dict[str, Option] = {}

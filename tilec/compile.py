@@ -19,7 +19,6 @@ from tilec.lang.kernel import Definition, TensorSpec
 from tilec.lang.python import definition_of
 from tilec.passes import Step, parse_pipeline, run
 from tilec.passes.pipeline import Dump
-from tilec.passes.specialise import specialise
 from tilec.runtime.arguments import TensorArgument, describe
 from tilec.runtime.tensor import PackedTensor
 from tilec.settings import settings
@@ -51,9 +50,7 @@ def optimize(text: str, passes: str, dump: Dump | None = None, file: str = "<tex
     """A `.tile` program or IR text through a textual pipeline, as IR text."""
     from tilec.ir.parse import parse as parse_ir
     from tilec.lang.text import parse as parse_tile
-    from tilec.passes import threads
 
-    assert threads  # it registers more passes
     functions = [parse_ir(text)] if text.lstrip().startswith("func") else [
         d.ir() for d in parse_tile(text, file).values()
     ]  # fmt: skip
@@ -78,6 +75,7 @@ def cpu_source(
     Engine that will run the code.
     """
     from tilec.codegen.cpu import emit
+    from tilec.passes.specialise import specialise
 
     host = host or engine()
     whole = specialise(definition.ir(types), **dims)

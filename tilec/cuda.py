@@ -16,12 +16,11 @@ from tilec.ir.format import Format
 from tilec.ir.source import KernelSource
 from tilec.ir.types import Memory
 from tilec.lang.kernel import Definition
-from tilec.passes import Step, parse_pipeline, run, threads
+from tilec.passes import Step, parse_pipeline, run
 from tilec.runtime.cache import Cache, default_directory
 from tilec.runtime.report import Report
 from tilec.settings import settings
 
-PREPARED = threads  # importing it registers the passes below
 THREADS = 128  # of a block
 PASSES = (
     "compose,decode-elements,tile{rows=64 columns=64 depth=64 budget=4096},"

@@ -17,9 +17,8 @@ from tilec.ir.ops import control
 from tilec.ir.parse import parse
 from tilec.ir.text import show
 from tilec.ir.verify import verify
-from tilec.passes import PASSES, Step, threads
+from tilec.passes import Step, passes
 
-REGISTERED = threads  # importing it registers passes that are under law too
 FEW = settings(
     max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
@@ -32,7 +31,7 @@ def before(name: str, program: Program) -> Func:
     sizes = step("specialise", program)
     func = Step("tile")(sizes(program.func))
     try:
-        padded = PASSES["pad"](func)
+        padded = passes()["pad"](func)
     except TileError as e:
         if not str(e).startswith("pad: "):
             raise
@@ -102,7 +101,7 @@ def test_programs_write_their_outputs(program: Program):
     assert kept >= after.keys() - outputs
 
 
-@pytest.mark.parametrize("name", sorted(PASSES))
+@pytest.mark.parametrize("name", sorted(passes()))
 @given(program=programs())
 @FEW
 def test_a_pass_keeps_the_meaning(name: str, program: Program):
@@ -113,7 +112,7 @@ def test_a_pass_keeps_the_meaning(name: str, program: Program):
     assert_same(program.run(after, **chosen), program.run(func, **chosen))
 
 
-@pytest.mark.parametrize("name", sorted(PASSES))
+@pytest.mark.parametrize("name", sorted(passes()))
 @given(program=programs())
 @FEW
 def test_a_pass_twice_is_once_and_its_result_reads_back(name: str, program: Program):

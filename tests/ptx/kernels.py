@@ -1,7 +1,7 @@
 """Triton kernels of many kinds, compiled without a GPU, as modules of PTX."""
 
-# pyright: reportArgumentType=false
-# (Triton's annotations know tensors only, where its language takes numbers too.)
+# Triton's annotations know tensors only, where its language takes numbers too.
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 

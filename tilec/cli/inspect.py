@@ -28,7 +28,7 @@ from tilec.ir.scaled import ZEROS, Scaled
 from tilec.ir.target import NATIVE, native
 from tilec.ir.text import show
 from tilec.opcard import card, names
-from tilec.passes import PASSES, Step
+from tilec.passes import Step, passes
 
 SIDE = 4096  # of the tensor whose bits are counted
 
@@ -37,7 +37,7 @@ SIDE = 4096  # of the tensor whose bits are counted
 def opt(
     file: Annotated[str, typer.Argument(help="A .tile program or IR; - for stdin.")] = "-",
     passes: Annotated[str, typer.Option("-p", "--passes", help="name{option=value ...},name; "
-                                        f"the passes are {', '.join(sorted(PASSES))}.")] = "",
+                                        f"the passes are {', '.join(sorted(passes()))}.")] = "",
     dump: Annotated[bool, typer.Option(help="The IR and the time after each pass.")] = False,
     json_: Json = False,
 ) -> None:  # fmt: skip

@@ -38,6 +38,9 @@ class Heap:
         self.contents: list[bytes] = []
         self.size = GAP
         self.memory = np.zeros(0, np.uint8)
+        self.starts: list[int] = []
+        self.edges = self.ends = np.zeros(0, np.int64)  # of all buffers, ascending
+        self.locked = np.zeros(0, bool)
 
     def add(self, name: str, content: bytes, writable: bool = True) -> int:
         """Place a buffer; its address. Only before `seal`."""

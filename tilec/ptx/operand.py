@@ -40,7 +40,8 @@ class Register(Operand):
         return self.name
 
     def bits(self, t: Threads, width: int) -> Any:
-        if self.slot in t.registers.flying:
+        flying = t.registers.flying
+        if self.slot in flying and flying[self.slot][t.index].any():
             t.registers.touched.append(self.slot)
         row = t.rows[self.slot][t.index]
         return row if width == self.width else row.astype(UINT[width] if width > 1 else bool)

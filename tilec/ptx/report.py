@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from textwrap import shorten
 from typing import Literal, get_args
 
 from tilec.ir.errors import TileError
@@ -59,7 +60,8 @@ class Finding:
 
     def __str__(self) -> str:
         many = f" ({self.count} times)" if self.count > 1 else ""
-        return f"{self.place}: {self.kind}: {self.message}{many}\n    {self.text}"
+        text = shorten(self.text, 100, placeholder=" ...")
+        return f"{self.place}: {self.kind}: {self.message}{many}\n    {text}"
 
 
 @dataclass(frozen=True)

@@ -178,11 +178,9 @@ class Scheduler:
 
     def _touched(self, t: Threads, i: Instruction) -> None:
         """Report registers that were read before the wgmma that writes them was waited for."""
-        registers = self.m.registers
-        if any(registers.flying[slot][t.index].any() for slot in registers.touched):
-            message = "uses a register that an asynchronous wgmma has yet to write: nothing waited"
-            self.m.findings.add("in-flight", i, message, threads=[t.named(0)])
-        registers.touched.clear()
+        message = "uses a register that an asynchronous wgmma has yet to write: nothing waited"
+        self.m.findings.add("in-flight", i, message, threads=[t.named(0)])
+        self.m.registers.touched.clear()
 
     def _part(self, g: Group, active: Threads, rest: Threads | None, outcome: Outcome) -> None:
         """Put the threads where an instruction sent them, the rest behind it."""
@@ -268,10 +266,10 @@ class Scheduler:
         for g in self.groups:
             assert g.wait is not None
             i = self.code[g.pc if g.wait.retry else g.pc - 1][0]
-            who = f"{g.threads.count} threads"
+            who = _counted(g.threads)
             block, thread = int(g.threads.block[0]), g.threads.named(0)
             if g.wait is LANES:
-                message = f"{who} wait for other lanes of their warps that never come here"
+                message = f"{who} for other lanes of their warps that never come here"
                 self.m.findings.add("divergence", i, message, threads=[thread])
                 continue
             if g.wait.what == "barrier":
@@ -279,7 +277,11 @@ class Scheduler:
                 what = f"barrier {g.wait.key}, where {here} of {all_} threads have arrived"
             else:
                 what = self.m.mbarriers.waits(g.wait.key, block)
-            self.m.findings.add("deadlock", i, f"{who} wait at {what}", threads=[thread])
+            self.m.findings.add("deadlock", i, f"{who} at {what}", threads=[thread])
+
+
+def _counted(t: Threads) -> str:
+    return f"{t.count} threads wait" if t.count > 1 else "1 thread waits"
 
 
 def _order(g: Group) -> tuple[int, int]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from conformance import BYTES, ULPS, values
-from emulated import run_func
+from cuda_elementwise import NARROW, SOME_CODES, TILE, Made, check, close, kernel, laid_out
 
 from tilec.codegen.cuda.headers import device_headers
 from tilec.codegen.cuda.pointwise import cpp_type, emit, literal, prelude, rounded, stored_type
 from tilec.cuda import cuda_program, emulator
 from tilec.ir.codes import CODES
-from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
+from tilec.ir.core import Builder, Op, Trait, Value
 from tilec.ir.dtype import (
-    BY_NAME,
     Array,
     DType,
     bf16,
@@ -34,90 +31,10 @@ from tilec.ir.dtype import (
     u32,
 )
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Sym
-from tilec.ir.interpret import interpret
-from tilec.ir.ops import arith, control, memory, shape
-from tilec.ir.ops.cast import Bitcast, Cast, Rounding
-from tilec.ir.types import Memory, Span, Tile
-from tilec.ir.types import memory as dense
-from tilec.passes import parse_pipeline
-from tilec.passes import run as passes
+from tilec.ir.ops import arith, shape
+from tilec.ir.ops.cast import Bitcast, Cast
+from tilec.ir.types import Tile
 from tilec.runtime.nvrtc import compile_cuda
-
-TILE = 1024
-NARROW = tuple(BY_NAME[n] for n in ("i1", "u1", "i3", "u4", "i4", "u5", "i7"))
-SOME_CODES = tuple(CODES[n] for n in ("e2m1", "e4m3_fnuz", "e8m0", "nf4"))
-MODES: tuple[tuple[Rounding, bool], ...] = (
-    ("nearest", False), ("nearest", True), ("toward_zero", False), ("stochastic", False),
-    ("toward_zero", True), ("stochastic", True),
-)  # fmt: skip
-Made = dict[str, Value]  # results by the names of the parameters that they are stored to
-
-
-def stored(t: DType) -> DType:
-    """What a result is stored as: codes as floats, integers of less than a byte as bytes."""
-    if t.kind == "code":
-        return f32
-    return (i8 if t.kind == "int" else u8) if t.is_integer and t.bits < 8 else t
-
-
-def dtype(v: Value) -> DType:
-    assert isinstance(v.type, Tile | Memory)
-    return v.type.dtype
-
-
-def kernel(inputs: dict[str, DType], n: int, body: Callable[[Builder, Made], Made]) -> Func:
-    """Loads every input, a tile at a time, and stores all that a body makes of them."""
-    b, span = Builder(), Value(Span(n, Sym("m")), "m")
-    params = [Value(dense(stored(t), n), name) for name, t in inputs.items()]
-    loaded = {p.hint: b(memory.Load(p, (span,))) for p in params}
-    given = {name: v if dtype(v) == t else b(Cast(v, t))
-             for (name, t), v in zip(inputs.items(), loaded.values(), strict=True)}  # fmt: skip
-    for name, v in body(b, given).items():
-        t = stored(dtype(v))
-        params.append(Value(dense(t, n), f"{name}_out"))
-        b.add(memory.Store(params[-1], (span,), v if t == dtype(v) else b(Cast(v, t))))
-    grid = control.Grid((n,), (Sym("m"),), (TILE,), Block((span,), tuple(b.ops)))
-    return Func("k", Block(tuple(params), (grid,)))
-
-
-def laid_out(func: Func) -> Func:
-    return passes(parse_pipeline("pad,lay-out"), func)
-
-
-def check(func: Func, inputs: dict[str, Array], ulps: dict[str, float] | None = None) -> None:
-    """What the kernel stores is what the interpreter stores."""
-    n = len(next(iter(inputs.values())))
-    types = {p.hint: dtype(p) for p in func.params}
-    got = {h: inputs[h].copy() if h in inputs else np.full(n, 77).astype(t.carrier)
-           for h, t in types.items()}  # fmt: skip
-    want = {h: x.copy() for h, x in got.items()}
-    with np.errstate(invalid="ignore"):  # NaN that signals
-        run_func(laid_out(func), got)
-    interpret(func, want, {})
-    failed: list[str] = []
-    for h in types:
-        ok = close(got[h], want[h], types[h], (ulps or {}).get(h.removesuffix("_out"), 0.0))
-        if not ok.all():
-            i = int(np.argmin(ok))
-            at = [x[i] for x in inputs.values()][:4]
-            failed.append(f"{h}: {(~ok).sum()} differ: of {at} {got[h][i]!r}, not {want[h][i]!r}")
-    assert not failed, "\n".join(failed[:20])
-
-
-def close(got: Array, want: Array, t: DType, ulps: float) -> Array:
-    """Where two results agree: equal with their signs, both NaN, or within units of the last
-    place."""
-    if got.dtype.kind != "f":
-        return got == want
-    same = (got == want) & (np.signbit(got) == np.signbit(want)) | np.isnan(want) & np.isnan(got)
-    if not ulps:
-        return same
-    with np.errstate(all="ignore"):
-        _, e = np.frexp(want)
-        unit = np.ldexp(1.0, np.maximum(e - 1, 2 - (1 << t.exponent - 1)) - t.mantissa)
-        return same | (np.abs(got - want) <= ulps * unit)
-
 
 # -- ops --
 
@@ -196,105 +113,6 @@ def test_least_products_of_tf32_round_once() -> None:
     func = kernel({"x": tf32, "y": tf32}, len(x),
                   lambda m, v: {"mul": m(arith.Mul(v["x"], v["y"]))})  # fmt: skip
     check(func, {"x": x, "y": y})
-
-
-# -- casts --
-
-
-def casts(targets: list[tuple[DType, Rounding, bool]]) -> Callable[[Builder, Made], Made]:
-    def body(b: Builder, given: Made) -> Made:
-        out: Made = {}
-        for t, rounding, saturate in targets:
-            bits = given["bits"] if rounding == "stochastic" else None
-            out[f"{t}_{rounding}_{saturate}"] = b(Cast(given["x"], t, rounding, saturate, bits))
-        return out
-
-    return body
-
-
-def cast_inputs(t: DType, n: int) -> dict[str, Array]:
-    return {"x": values(t, (n,), 1), "bits": values(u32, (n,), 2)}
-
-
-def all_casts(source: DType) -> Func:
-    """To numbers of every width and some codes; the rarer modes take turns."""
-    targets: list[tuple[DType, Rounding, bool]] = []
-    for i, t in enumerate((*BYTES, *NARROW, *SOME_CODES)):
-        targets += [(t, *mode) for mode in (*MODES[:3], MODES[3 + i % 3])]
-    return kernel({"x": source, "bits": u32}, 4 * TILE, casts(targets))
-
-
-# The others have the carrier of one of these, and the same expressions.
-OFTEN = (f64, f32, f16, i8, i32, u32, i64, boolean)
-
-
-@pytest.mark.parametrize(
-    "source",
-    [pytest.param(t, marks=[] if t in OFTEN else pytest.mark.slow) for t in BYTES],
-    ids=str,
-)
-def test_casts(source: DType) -> None:
-    check(all_casts(source), cast_inputs(source, 4 * TILE))
-
-
-def test_whole_numbers_are_rounded_once() -> None:
-    """Beside powers of two, where rounding to an f32 first would not be harmless."""
-    powers = (1 << np.arange(62))[:, None]
-    beside = np.concatenate([powers + d * (powers >> s) + e for s in (7, 8, 9, 11, 12, 23, 24)
-                             for d in (1, 3) for e in (-1, 0, 1)]).ravel()  # fmt: skip
-    x = np.resize(np.concatenate([beside, -beside]), 4 * TILE)
-    targets = [(t, rounding, False) for t in (f32, tf32, f16, bf16, e4m3, CODES["nf4"])
-               for rounding in ("nearest", "toward_zero")]  # fmt: skip
-    for source in (i32, u32, i64):
-        given = source.round(x >> np.where(np.abs(x) >= 1 << source.bits - 1, 31, 0))
-        func = kernel({"x": source, "bits": u32}, len(x), casts(targets))  # type: ignore[arg-type]
-        check(func, {"x": given, "bits": values(u32, x.shape, 2)})
-
-
-def test_doubles_are_rounded_once() -> None:
-    """Just beside the middle between two numbers, which is where an f32 of them is."""
-    types = (f32, tf32, f16, bf16, e4m3, e5m2, CODES["e2m1"], CODES["nf4"])
-    found: list[Array] = []
-    for t in types:
-        own = np.unique(t.round(np.random.default_rng(0).standard_normal(400)))
-        middle = (own[:-1] + own[1:]) / 2
-        found += [np.nextafter(middle, way) for way in (np.inf, -np.inf)]
-    x = np.resize(np.concatenate(found), 8 * TILE)
-    func = kernel({"x": f64, "bits": u32}, len(x), casts([(t, "nearest", False) for t in types]))
-    check(func, {"x": x, "bits": values(u32, x.shape, 2)})
-
-
-@pytest.mark.parametrize("bits", [8, 16, 32, 64])
-def test_bitcasts(bits: int) -> None:
-    types = [t for t in (*BYTES, *SOME_CODES) if t.bits == bits]
-
-    def body(b: Builder, given: Made) -> Made:
-        return {f"{n}_{t}": b(Bitcast(v, t)) for n, v in given.items() for t in types}
-
-    x = {f"x_{t}": values(stored(t), (TILE,), i) for i, t in enumerate(types)}
-    check(kernel({f"x_{t}": t for t in types}, TILE, body), x)
-
-
-def test_codes_in_memory() -> None:
-    """Of a byte: loaded, chosen from, shown as floats, made of floats and stored."""
-    types = [t for t in CODES.values() if t.bits == 8]
-    n, b, span = TILE, Builder(), Value(Span(TILE, Sym("m")), "m")
-    params: list[Value] = []
-    inputs: dict[str, Array] = {}
-    for t in types:
-        x, y = (Value(dense(t, n), f"{t}_{h}") for h in ("x", "y"))
-        chosen, shown = Value(dense(t, n), f"{t}_chosen"), Value(dense(f32, n), f"{t}_shown")
-        params += [x, y, chosen, shown]
-        a, other = (b(memory.Load(p, (span,))) for p in (x, y))
-        first = b(arith.Le(b(Cast(a, f32)), b(Cast(other, f32))))
-        picked = b(arith.Where(first, a, other))
-        b.add(memory.Store(chosen, (span,), picked))
-        twice = b(arith.Add(b(Cast(picked, f32)), b(Cast(picked, f32))))
-        b.add(memory.Store(shown, (span,), b(Cast(b(Cast(twice, t)), f32))))
-        every = t.from_storage(np.resize(np.arange(256), n).astype(np.uint8))
-        inputs |= {x.hint: t.round(every), y.hint: t.round(np.roll(every, 100))}
-    grid = control.Grid((n,), (Sym("m"),), (TILE,), Block((span,), tuple(b.ops)))
-    check(Func("k", Block(tuple(params), (grid,))), inputs)
 
 
 # -- constants, and expressions within expressions --

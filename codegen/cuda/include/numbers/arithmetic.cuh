@@ -81,12 +81,13 @@ template <class C> TILEC_DEVICE bool precedes(C a, C b) { return a > b || (a != 
     return a >> (U(b) < bits ? U(b) : U(8 * sizeof(T) - 1)); \
   } \
   TILEC_DEVICE T floordiv_##T(T a, T b) { \
-    if (b == 0 || b == -1) return b == 0 ? T(0) : neg_##T(a); \
+    if (b == 0 || b == -1) return b == 0 ? 0 : neg_##T(a); \
     const T q = a / b; \
     return q * b != a && (a < 0) != (b < 0) ? q - 1 : q; \
   } \
   TILEC_DEVICE T mod_##T(T a, T b) { \
-    return b == 0 ? T(0) : sub_##T(a, mul_##T(floordiv_##T(a, b), b)); \
+    const T r = b == 0 || b == -1 ? 0 : a % b; \
+    return r != 0 && (r < 0) != (b < 0) ? r + b : r; \
   }
 TILEC_WHOLE(s32, u32)
 TILEC_WHOLE(u32, u32)
