@@ -13,8 +13,6 @@ from tilec.ir.errors import TileError
 from tilec.ptx.formats import F16, UINT, Array, encode
 from tilec.ptx.threads import Threads, each
 
-NUMBER = "0123456789+-"
-
 
 class Operand:
     """One operand; most kinds can only be read."""

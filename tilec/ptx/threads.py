@@ -89,6 +89,10 @@ class Threads:
         """Those where the mask is true."""
         return Threads(self.shape, self.registers, self.ids[mask])
 
+    def repeated(self, times: int) -> Threads:
+        """Each thread that many times: as many accesses of its own."""
+        return Threads(self.shape, self.registers, np.repeat(self.ids, times))
+
     def joined(self, other: Threads) -> Threads:
         """These and others, which are disjoint from these."""
         ids = np.sort(np.concatenate([self.ids, other.ids]))

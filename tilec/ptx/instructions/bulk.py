@@ -72,23 +72,18 @@ def bulk(x: Step) -> None:
             _into(x, t, to + units, _taken(x, t, source + units, 16), 3)
 
 
-def _repeated(t: Threads, many: int) -> Threads:
-    """One thread, as if it were many that access something."""
-    return Threads(t.shape, t.registers, np.repeat(t.ids, many))
-
-
 def _loaded(x: Step, t: Threads, addresses: Array, size: int) -> Array:
     """Rows of global memory for one thread's copy."""
     if x.m.statistics is not None:
         x.m.statistics.bulk(x.i, addresses, size)
-    return x.m.spaces.global_.take(_repeated(t, len(addresses)), x.i, addresses, size)
+    return x.m.spaces.global_.take(t.repeated(len(addresses)), x.i, addresses, size)
 
 
 def _into(x: Step, t: Threads, addresses: Array, rows: Array, barrier: int) -> None:
     """Bytes on their way into shared memory, until the mbarrier of an operand completes."""
     shared, clocks = x.m.spaces.shared, x.m.clocks
     size = rows.shape[1]
-    offsets, good = shared.check(_repeated(t, len(addresses)), x.i, addresses, size, "writes")
+    offsets, good = shared.check(t.repeated(len(addresses)), x.i, addresses, size, "writes")
     if good is not None:
         offsets, rows = offsets[good], rows[good]
     block = int(t.block[0])
@@ -127,7 +122,7 @@ def _granules(shadow: Shadow, t: Threads, offsets: Array, size: int) -> Array:
 def _taken(x: Step, t: Threads, addresses: Array, size: int) -> Array:
     """Rows read from shared memory by the asynchronous proxy; in use until the wait."""
     shared = x.m.spaces.shared
-    offsets, _ = shared.check(_repeated(t, len(addresses)), x.i, addresses, size, "reads")
+    offsets, _ = shared.check(t.repeated(len(addresses)), x.i, addresses, size, "reads")
     shadow = shared.shadow
     if shadow is not None:
         granules = _granules(shadow, t, offsets, size)
@@ -155,7 +150,7 @@ def _store(x: Step, t: Threads, to: Array, rows: Array, combine: Combine | None)
         rows = combine(_loaded(x, t, to, rows.shape[1]), rows)
     if x.m.statistics is not None:
         x.m.statistics.bulk(x.i, to, rows.shape[1])
-    x.m.spaces.global_.put(_repeated(t, len(to)), x.i, to, rows)
+    x.m.spaces.global_.put(t.repeated(len(to)), x.i, to, rows)
 
 
 def _map(x: Step, n: int, k: int) -> tuple[Decoded, list[int]]:

@@ -14,7 +14,6 @@ from tilec.ptx.values import numbers
 
 PAIRS = types("u16x2 s16x2")
 WORDS = types("u32 s32")
-LONGS = types("u64 s64")
 
 
 def clipped(x: Array, t: Type) -> Array:

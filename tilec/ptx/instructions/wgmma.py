@@ -6,8 +6,6 @@ bytes read and the registers written count as in use.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from tilec.ir.errors import TileError
@@ -17,12 +15,19 @@ from tilec.ptx.descriptors import ROW, fields, units
 from tilec.ptx.formats import Array, encode
 from tilec.ptx.instructions.floating import format_of
 from tilec.ptx.instructions.integer import clipped
-from tilec.ptx.instructions.mma import check_metadata, fits, multiplied, repacked, unpacked
+from tilec.ptx.instructions.mma import (
+    check_metadata,
+    fits,
+    multiplied,
+    repacked,
+    shape,
+    unpacked,
+)
 from tilec.ptx.operand import Register, Vector
 from tilec.ptx.registry import instruction
 from tilec.ptx.shadow import Span
 from tilec.ptx.step import Step
-from tilec.ptx.threads import WARP
+from tilec.ptx.threads import WARP, Threads
 from tilec.ptx.types import S32, Type, types
 
 WARPS = 4
@@ -55,21 +60,18 @@ def wait(x: Step) -> None:
 @instruction("wgmma.mma_async", OPTIONS, types=ALL, operands=(4, 6, 7, 8), sync="warpgroup")
 def mma_async(x: Step) -> None:
     """d = a b + d, or a b where the scale of d is 0."""
-    m = re.search(r"m64n(\d+)k(\d+)", x.i.text)
-    assert m is not None
-    _multiply(x, int(m[1]), int(m[2]), 0)
+    _multiply(x, 0)
 
 
 @instruction("wgmma.mma_async.sp", OPTIONS, types=ALL, operands=(6, 8, 9, 10), sync="warpgroup")
 def mma_async_sparse(x: Step) -> None:
     """`wgmma.mma_async` where half of every chunk of a is stored."""
-    m = re.search(r"m64n(\d+)k(\d+)", x.i.text)
-    assert m is not None
-    _multiply(x, int(m[1]), int(m[2]), 2)
+    _multiply(x, 2)
 
 
-def _multiply(x: Step, columns: int, depth: int, extra: int) -> None:
+def _multiply(x: Step, extra: int) -> None:
     """`extra` operands describe sparsity, behind B."""
+    _, columns, depth = shape(x.i.modifiers)
     _, a_type, b_type = x.i.types
     scale = 3 + extra
     signs, turns = _immediates(x, scale, a_type)
@@ -111,15 +113,16 @@ def _from_shared(
     """An operand of every warpgroup from shared memory: warpgroups x rows x depth."""
     words = x.row(n, 64).reshape(-1, WARPS * WARP)[:, 0]
     _, _, _, base, mode = fields(words)
-    if (base != 0).any() or (mode != mode[0]).any():
+    if (base != 0).any():
         raise TileError(f"ptx: {x.i.place}: base offsets of descriptors are not supported")
+    if (mode != mode[0]).any():
+        raise TileError(f"ptx: {x.i.place}: warpgroups use descriptors of different swizzles")
     extent = depth if turned else depth * t.bits // 8
     address = units(words, ROW[int(mode[0])], rows, extent, turned)
     groups = len(words)
     shared = x.m.spaces.shared
-    first = x.t.ids[:: WARPS * WARP]
     many = address[0].size
-    everyone = type(x.t)(x.t.shape, x.t.registers, np.repeat(first, many))
+    everyone = _firsts(x).repeated(many)
     offsets, _ = shared.check(everyone, x.i, address.reshape(-1), 16, "reads")
     taken = shared.memory.reshape(-1, 16)[offsets // 16]
     read.append(offsets.reshape(groups, many))
@@ -128,6 +131,11 @@ def _from_shared(
         taken = np.ascontiguousarray(halves).view(np.uint8)
     words32 = np.ascontiguousarray(taken).reshape(-1, 4).view(np.uint32).reshape(1, -1)
     return fragments.plain(words32, t).reshape(groups, rows, depth)
+
+
+def _firsts(x: Step) -> Threads:
+    """The first thread of every warpgroup, which stands for it."""
+    return x.t.subset(np.arange(x.t.count) % (WARPS * WARP) == 0)
 
 
 def _spread(x: Step, a: Array, t: Type, depth: int) -> Array:
@@ -167,10 +175,9 @@ def _fly(x: Step, read: list[Array]) -> None:
     number = _written(x)
     granules = np.zeros((groups, 0), np.int64)
     if shadow is not None:
-        first = x.t.subset(np.arange(x.t.count) % (WARPS * WARP) == 0)
         steps = np.arange(16 // shadow.granule)
         granules = (places[:, :, None] // shadow.granule + steps).reshape(groups, -1)
-        shadow.begin(Span(first, granules), x.i)
+        shadow.begin(Span(_firsts(x), granules), x.i)
     times = np.full(groups, -1, np.int64)
 
     def land(done: Array) -> None:
