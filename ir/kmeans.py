@@ -129,7 +129,7 @@ class _Sorted:
         gain = low.energy + high.energy - own.energy
         split: Array = np.asarray(gain).argmax(-1, keepdims=True)
         loss: Array = own.energy[:, 1:] + own.energy[:, :-1] - pairs.energy
-        place = np.broadcast_to(np.arange(loss.shape[1]), loss.shape)
+        place: Array = np.arange(int(loss.shape[1]))
         loss = np.where((place == split) | (place + 1 == split), np.inf, loss)
         merged = loss.argmin(-1, keepdims=True)
         out = np.array(centres)
