@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -46,9 +47,10 @@ def _functions(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def _fresh(code: str) -> str:
-    """What `code` prints in a new interpreter."""
+    """What `code` prints in a new interpreter, which keeps bytecode as an installed package has."""
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, cwd=ROOT, env=env, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
