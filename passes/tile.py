@@ -8,28 +8,32 @@ from typing import Any
 
 from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.extent import Extent, Sym
+from tilec.ir.format import Dense, Format
 from tilec.ir.ops import control
 from tilec.ir.ops.memory import Load
 from tilec.ir.ops.reduce import Dot
 from tilec.ir.ops.shape import Transpose
 from tilec.ir.types import Memory, Span, Tile
+from tilec.passes.depth import step
 from tilec.passes.pipeline import register
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that tiles should be: sides of a product, and elements of one without a product."""
+    """The most that tiles should be: sides of a product, elements of one without a product; and
+    for how many products of bits a step of whole codes is longer (passes.depth)."""
 
     rows: int
     columns: int
     depth: int
     budget: int
+    planes: int
 
 
 @register("tile")
 def tile(
     func: Func, *, threads: int = 2, rows: int = 256, columns: int = 64, depth: int = 256,
-    budget: int = 8192, **sizes: int,
+    budget: int = 8192, planes: int = 2, **sizes: int,
 ) -> Func:  # fmt: skip
     """Choose every tile size that is left open; `sizes` (`m=16`) pins some.
 
@@ -39,7 +43,7 @@ def tile(
     Before: extents are numbers. A product's k step divides the group of a scaled operand, so that
     its scale is constant over a step. After: every Grid and For says its tiles.
     """
-    limits = Limits(rows, columns, depth, budget)
+    limits = Limits(rows, columns, depth, budget, planes)
     chooser = _Chooser(limits, _roles(func, limits), dict(sizes), threads)
     return func.replaced(chooser.block(func.body, {}))
 
@@ -49,6 +53,8 @@ def _roles(func: Func, limits: Limits) -> dict[str, int]:
     roles: dict[str, int] = {}
     steps: dict[str, int] = {}
     made = {v: op for op in func.walk() for v in op.results}
+    grids = [op for op in func.walk() if isinstance(op, control.Grid)]
+    dims = {str(s): d for op in grids for s, d in zip(op.sizes, op.dims, strict=True)}
     sides = (limits.rows, limits.depth, limits.columns)
     for op in func.walk():
         if isinstance(op, Dot):
@@ -58,27 +64,23 @@ def _roles(func: Func, limits: Limits) -> dict[str, int]:
             for extent, most in zip(extents, sides, strict=True):
                 if isinstance(extent, Sym):
                     roles[extent.text] = min(most, roles.get(extent.text, most))
-            for side in (op.a, op.b):
-                group, depth = _group(made, side), str(op.a.type.shape[1])
-                if group is not None and depth in roles:
-                    steps[depth] = gcd(steps.get(depth, 0), _step(group, limits.depth))
-    return roles | steps
+            rows, k = op.a.type.shape
+            found = step(_format(made, op.a), _format(made, op.b),
+                         dims.get(str(rows), rows), limits.depth, limits.planes)  # fmt: skip
+            if isinstance(k, Sym):
+                steps[k.text] = gcd(steps.get(k.text, 0), found)
+    return roles | {k: n for k, n in steps.items() if n != limits.depth}
 
 
-def _group(made: dict[Value, Op], v: Value) -> int | None:
-    """Elements of a scaled operand that share a scale, where it is read as it lies or turned."""
+def _format(made: dict[Value, Op], v: Value) -> Format:
+    """How an operand is stored, where it is read as it lies or turned."""
     op = made.get(v)
     if isinstance(op, Transpose):
         op = made.get(op.a)
-    return op.mem.type.format.group if isinstance(op, Load) and isinstance(op.mem.type, Memory) \
-        else None  # fmt: skip
-
-
-def _step(group: int, most: int) -> int:
-    """A step of k that divides a group: the group, or the largest divisor that is not too deep."""
-    if group <= most:
-        return group
-    return max((d for d in range(1, most + 1) if group % d == 0), key=lambda d: (d % 32 == 0, d))
+    if isinstance(op, Load) and isinstance(op.mem.type, Memory):
+        return op.mem.type.format
+    assert isinstance(v.type, Tile)
+    return Dense(v.type.dtype)
 
 
 @dataclass(frozen=True)

@@ -125,8 +125,8 @@ def _host(cpu: str) -> Any:
 
 
 TRITON = (
-    "compose,decode-elements,tile{rows=64 columns=64 depth=64 budget=1024},"
-    "lower-formats,canonicalize"
+    "compose,decode-elements,tile{rows=64 columns=64 depth=64 budget=1024 planes=0},"
+    "lower-formats{planes=0},canonicalize"
 )
 
 

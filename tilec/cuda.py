@@ -23,8 +23,8 @@ from tilec.settings import settings
 
 THREADS = 128  # of a block
 PASSES = (
-    "compose,decode-elements,tile{rows=64 columns=64 depth=64 budget=4096},"
-    "lower-formats,canonicalize,pad,stage-loads,lay-out{threads=%d},canonicalize"
+    "compose,decode-elements,tile{rows=64 columns=64 depth=64 budget=4096 planes=0},"
+    "lower-formats{planes=0},canonicalize,pad,stage-loads,lay-out{threads=%d},canonicalize"
 )
 
 
