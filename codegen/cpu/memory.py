@@ -18,7 +18,6 @@ def load(w: Writer, mem: Tensor, places: tuple[Place, ...], shape: Index) -> Laz
     """mem[places] as a tile that is read when it is used."""
     reads = frozenset({mem.param}).union(*(p.reads for p in places if isinstance(p, Lazy)))
     checked = any(isinstance(p, Lazy) for p in places)
-    vectors = _in_vectors(mem, places)
 
     def one(index: Index) -> V:
         at, inside = positions(w, mem, places, index)
@@ -26,7 +25,7 @@ def load(w: Writer, mem: Tensor, places: tuple[Place, ...], shape: Index) -> Laz
         return value if inside is None else w.f.select(inside, value, constant(value.type, 0))
 
     def at(index: Index, lanes: int) -> V:
-        if lanes > 1 and not vectors:
+        if lanes > 1 and not _in_vectors(mem, places, lanes):
             if _in_gathers(w, mem, places, lanes):
                 return _gathered(w, mem, places, index, lanes)
             return gathered(w, index, lanes, one)
@@ -45,13 +44,16 @@ def load(w: Writer, mem: Tensor, places: tuple[Place, ...], shape: Index) -> Laz
     return Lazy(shape, mem.dtype, at, None, reads, reads)
 
 
-def _in_vectors(mem: Tensor, places: tuple[Place, ...]) -> bool:
-    """Whether neighbours along the last axis of a tile are neighbours in memory."""
+def _in_vectors(mem: Tensor, places: tuple[Place, ...], lanes: int) -> bool:
+    """Whether neighbours along the last axis of a tile are neighbours in memory, and so many of
+    them whole bytes."""
     if mem.records is not None:
         return stream.in_rows(mem, places)
     if not places or not isinstance(places[-1], Coordinates):
         return False
-    return mem.dtype.bits >= 8 or mem.dtype.kind == "bool" or places[-1].multiple % 8 == 0
+    if mem.dtype.bits >= 8 or mem.dtype.kind == "bool":
+        return True
+    return places[-1].multiple % 8 == 0 and lanes * mem.dtype.bits % 8 == 0
 
 
 def _in_gathers(w: Writer, mem: Tensor, places: tuple[Place, ...], lanes: int) -> bool:
@@ -170,8 +172,9 @@ def _unpacked(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
         pair = f.convert("zext", f.load("i16", 1, first), "i32")
         away = f.convert("trunc", f.binary("and", bit, constant("i64", 7)), "i32")
         return numbers.from_bits(f, mem.dtype, f.binary("lshr", pair, away))
-    data = f.load("i8", lanes * bits // 8, first)
-    spread = [min((i * bits >> 3) + j, lanes * bits // 8 - 1) for i in range(lanes) for j in (0, 1)]
+    size = max(lanes * bits // 8, 2)
+    data = f.load("i8", size, first)
+    spread = [min((i * bits >> 3) + j, size - 1) for i in range(lanes) for j in (0, 1)]
     pairs = f.recast(f.shuffle(data, data, spread), "i16", lanes)
     shifted = f.binary("lshr", pairs, vector("i16", [i * bits & 7 for i in range(lanes)]))
     return numbers.from_bits(f, mem.dtype, f.convert("zext", shifted, "i32"))

@@ -87,6 +87,21 @@ def test_on_processors_with_less(name, cpu):
         assert np.array_equal(y, x @ w.dequantize().T.astype(float)), rows
 
 
+@pytest.mark.parametrize("group", [32, 33])
+@pytest.mark.parametrize("cpu", ["x86-64-v2", "x86-64-v3"])
+def test_plain_memory_on_processors_with_less(cpu, group):
+    """Fewer lanes than fill a byte, and rows that end within one."""
+    older = Engine(Cache(None), host_machine(cpu, "+avx2,+fma" if cpu.endswith("v3") else ""))
+    for bits in range(1, 8):
+        w = weight(f"uint{bits}<group={group}, scale=f32>", (40, 3 * group), Plain(), finite=True)
+        y = np.full(w.shape, np.nan, np.float32)
+        source = cpu_source(decoded.definition, {"w": w.format, "y": tc.f32},
+                            {"N": 40, "K": 3 * group}, {"w": Plain()}, host=older)  # fmt: skip
+        compiled = older.load(source)
+        older.dispatcher("decoded", lambda _, c=compiled: c).launch(w, y)
+        assert np.array_equal(y, w.dequantize()), bits
+
+
 def test_arithmetic_decodes_all_floats():
     """A recipe that is no table, whatever the widths, where few codes are special."""
     for name, t in CODES.items():
