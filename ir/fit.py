@@ -133,6 +133,13 @@ def _store(format: Format, x: Array) -> Array:
     return format.dtype.round(x) if isinstance(format, Dense) else x
 
 
+def _signed(format: Format) -> bool:
+    """Whether a scale may be negative."""
+    if isinstance(format, Scaled):
+        return format.zeros is not None or format.codes.low < format.centre
+    return not isinstance(format, Dense) or format.dtype.low < 0
+
+
 def _power_of_two(format: Format) -> bool:
     return isinstance(format, Dense) and format.dtype.name == "e8m0"
 
@@ -166,6 +173,8 @@ def _symmetric(format: Scaled, x: Array, fit: Fit, shrinks: tuple[float, ...]) -
     else:
         spans = [np.abs(edge) / high] if high > 0 else []
         spans += [edge / low] if low != -high else []
+    if not _signed(format.scale):
+        spans = [spans[0], *(np.where(span < 0, spans[0], span) for span in spans[1:])]
     for s in shrinks:
         for span in spans:
             yield _store(format.scale, span * s)

@@ -219,10 +219,13 @@ class Fma(Op, name="fma", traits=EACH):
 
 
 def _fma(a: float, b: float, c: float) -> float:
-    if not all(map(math.isfinite, (a, b, c))) or a * b + c == 0:
+    if math.isinf(c) and math.isfinite(a) and math.isfinite(b):
+        return c  # the product is finite, though a double may not hold it
+    if not all(map(math.isfinite, (a, b, c))):
         return a * b + c
     try:
-        return float(Fraction(a) * Fraction(b) + Fraction(c))
+        exact = Fraction(a) * Fraction(b) + Fraction(c)
+        return float(exact) if exact else a * b + c  # which knows the sign of zero
     except OverflowError:
         return a * b + c
 

@@ -106,6 +106,17 @@ def test_a_search_ends_at_least_squares(name):
         assert np.square(other - x).sum() > error * 0.9999
 
 
+@pytest.mark.parametrize("search", [False, True])
+def test_scales_without_a_sign_are_not_negative(search):
+    """Codes from -8 to 7: a scale of either sign is nearer, but here it can't be stored."""
+    x = np.random.default_rng(4).standard_normal((16, 256))
+    plain, coded = (
+        fitted(f"int4<group=32, scale={s}>", x, search)[1]
+        for s in ("f32", "uint8<group=8, scale=f32, zero=none>")
+    )
+    assert np.linalg.norm(coded - x) < 1.15 * np.linalg.norm(plain - x)
+
+
 def test_scales_that_are_too_small_or_large():
     for text, value in (("int4<group=4, scale=f16>", 1e-9), ("int4<group=4, scale=f16>", 1e9),
                         ("e4m3<channel, scale=f16>", 1e9)):  # fmt: skip

@@ -129,3 +129,19 @@ def test_a_step_of_nothing_is_an_error():
 def test_an_extent_without_a_number_is_an_error():
     with pytest.raises(TileError, match="extent K is not known"):
         run(LOOP.format(stop="_"), x=[1], stop=0, y=[-7])
+
+
+def test_fma_rounds_once():
+    """In doubles too, whether or not a double holds the product."""
+    text = """
+func @k(%a: *f64[3], %b: *f64[3], %c: *f64[3], %y: *f64[3]) {
+  %i = whole {dim = 3} : span[3, 3]
+  %p = load %a, [%i] : f64[3]
+  %q = load %b, [%i] : f64[3]
+  %r = load %c, [%i] : f64[3]
+  %s = fma %p, %q, %r : f64[3]
+  store %y, [%i], %s
+}"""
+    a, b = [1e300, 1e300, 1 + 2.0**-30], [1e300, 1e300, 1 - 2.0**-30]
+    after = run(text, a=a, b=b, c=[-np.inf, np.inf, -1.0], y=[9.0] * 3)
+    assert after["y"].tolist() == [-np.inf, np.inf, -(2.0**-60)]

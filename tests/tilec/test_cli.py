@@ -201,6 +201,9 @@ def test_formats_describes_what_is_not_scaled():
     assert coded["error"] < 0.002
     apart = json.loads(tilec("formats", "fp6_llm", "--json").stdout)
     assert apart["components"] == {"plane0": "u4[N, K]", "plane1": "u2[N, K]", "scale": "f16[N]"}
+    several = json.loads(tilec("formats", "experts<2, int4<group=128>, int2>", "--json").stdout)
+    assert several["components"]["1.codes"] == "i2[N*(E - 2), K]"
+    assert 3 < several["bits/weight"] < 3.6
 
 
 def test_doctor_finds_this_machine_well():

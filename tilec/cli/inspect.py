@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from tilec.cli.report import Json, answer, progress, reported
 from tilec.compile import optimize
 from tilec.ir.codes import CODES
+from tilec.ir.composed import Experts
 from tilec.ir.core import Func
 from tilec.ir.dtype import FLOATS, INTEGERS
 from tilec.ir.errors import TileError
@@ -140,7 +142,13 @@ def _row(name: str) -> dict[str, object]:
 
 
 def _bits(format: Format) -> float:
-    return format.bits((SIDE, SIDE)) / SIDE**2
+    shape = _shape(format, SIDE, SIDE)
+    return format.bits(shape) / prod(shape)
+
+
+def _shape(format: Format, n: int, k: int) -> tuple[int, ...]:
+    """The shape of a weight: a matrix, or one for each of the fewest experts."""
+    return (sum(format.counts) + 1, n, k) if isinstance(format, Experts) else (n, k)
 
 
 def _described(name: str) -> dict[str, str | float | dict[str, str]]:
@@ -148,16 +156,17 @@ def _described(name: str) -> dict[str, str | float | dict[str, str]]:
     found: dict[str, str | float | dict[str, str]] = {"format": str(format)}
     found["value"] = str(format.value)
     found["bits/weight"] = _bits(format)
+    sides = tuple(map(Sym, "ENK"[-len(_shape(format, 1, 1)) :]))
     found["components"] = {
         c.name or "elements": f"{c.dtype}[{', '.join(map(str, c.shape))}]"
-        for c in format.components((Sym("N"), Sym("K")))
+        for c in format.components(sides)
     }
     if isinstance(format, Scaled):
         found["codes"] = f"{format.codes.low} to {format.codes.high}"
         found["scale"] = f"{format.scale}, one for each block: {format.block}"
         found["zero"] = format.zero
     if not isinstance(format, Dense):
-        x = np.random.default_rng(0).standard_normal((256, 1024))
+        x = np.random.default_rng(0).standard_normal(_shape(format, 256, 1024))
         got = format.values(encode(format, x, Fit(search=True)), x.shape)
         found["error"] = float(np.linalg.norm(got - x) / np.linalg.norm(x))
     found["runs"] = {t: native(format, t) for t in NATIVE}
