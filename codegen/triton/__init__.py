@@ -13,10 +13,12 @@ from tilec.codegen.triton.prelude import prelude
 from tilec.codegen.triton.printer import DTYPES, Printer, block_of
 from tilec.ir.core import Func, Value
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Sym
+from tilec.ir.extent import Extent, Sym, ceil_div
 from tilec.ir.ops.control import Grid
-from tilec.ir.source import KernelSource, Param
+from tilec.ir.source import KernelSource, Launch, Param
 from tilec.ir.types import Memory, Tile
+
+WARPS = 4  # of a program
 
 
 def emit(func: Func) -> KernelSource:
@@ -34,16 +36,27 @@ def emit(func: Func) -> KernelSource:
     names = [walker.text[v] for v in func.params]
     dims = p.dims(func)
     head = [*names, *dims, *(f"{b}: tl.constexpr" for b in p.constants)]
+    functions = prelude([*p.top, *p.lines], walker.words.functions)
     lines = [
         f'"""`{func.name}`, compiled by tilec for Triton."""', "",
-        "import triton", "import triton.language as tl", "", "", *prelude([*p.top, *p.lines]),
+        "import triton", "import triton.language as tl", "", "", *functions,
         "@triton.jit", f"def {func.name}_kernel({', '.join(head)}):",
         *p.top, *p.lines, "", "",
         *_launcher(func, grid, p, names), "",
     ]  # fmt: skip
     text = "\n".join(lines)
     params = tuple(_param(v, n, i) for i, (v, n) in enumerate(zip(func.params, names, strict=True)))
-    return KernelSource("triton", text, f"{func.name}_kernel", params, 0, func.remarks)
+    return KernelSource("triton", text, f"{func.name}_kernel", params, 0, func.remarks,
+                        _launches(func, grid),
+                        {v.hint: order for v, order in walker.words.orders.items()})  # fmt: skip
+
+
+def _launches(func: Func, grid: Grid) -> tuple[Launch, ...]:
+    """The launch; Triton itself says how much shared memory it takes."""
+    blocks: Extent = 1
+    for d, t in zip(grid.dims, grid.tiles, strict=True):
+        blocks = ceil_div(d, t or 1) * blocks
+    return (Launch(f"{func.name}_kernel", blocks, 32 * WARPS, 0),)
 
 
 def _param(v: Value, name: str, place: int) -> Param:
@@ -69,7 +82,7 @@ def _launcher(func: Func, grid: Grid, p: Printer, names: list[str]) -> list[str]
     counts = [f"triton.cdiv({d}, {t})" for d, t in zip(grid.dims, grid.tiles, strict=True)]
     lines.append(f"    programs = {' * '.join(counts) or '1'}")
     given = ", ".join([*names, *dims, *p.constants])
-    lines.append(f"    {func.name}_kernel[(programs,)]({given})")
+    lines.append(f"    {func.name}_kernel[(programs,)]({given}, num_warps={WARPS})")
     return lines
 
 

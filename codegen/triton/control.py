@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections import Counter
 
 from tilec.codegen.triton import memory, pointwise, tiles
-from tilec.codegen.triton.printer import LEAST_DOT, Axis, Printer, bare, block_of, dtype_of
+from tilec.codegen.triton.printer import LEAST_DOT, Printer, bare, dtype_of
+from tilec.codegen.triton.spans import Spans
+from tilec.codegen.triton.unpack import Words
 from tilec.ir.core import Block, Func, Op, Trait, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym, ceil_div
-from tilec.ir.ops import arith, control, reduce, shape
+from tilec.ir.ops import arith, control, packed, reduce, shape
 from tilec.ir.ops import memory as mem
 from tilec.ir.types import Memory, Span, Tile
 
-UNSUPPORTED: dict[type[Op], str] = {
-    shape.Slice: "Triton can't take a part of a tile in registers",
-    shape.Join: "Triton joins tiles of equal powers of two only",
-}
 LONGEST = 60  # characters of an expression that is written where it is used
 
 
 def check(func: Func) -> control.Grid:
     """The only grid of a function. Raises TileError where Triton can't do an op."""
-    for op in func.walk():
-        if type(op) in UNSUPPORTED:
-            raise TileError(f"triton: no code for {op.name}: {UNSUPPORTED[type(op)]}", op.loc)
     acting = [op for op in func.body.ops if Trait.WRITES in op.traits]
     if len(acting) == 1 and not isinstance(acting[0], control.Grid):
         raise TileError(f"triton: the outermost loop of {func.name} is none over tiles",
@@ -36,8 +31,6 @@ def check(func: Func) -> control.Grid:
 
 def handles(cls: type[Op]) -> str:
     """Where an op is printed, or the reason why it is not."""
-    if cls in UNSUPPORTED:
-        return f"none: {UNSUPPORTED[cls]}"
     if Trait.ELEMENTWISE in cls.traits:
         return "codegen/triton/pointwise.py"
     if issubclass(cls, (mem.Load, mem.Store)):
@@ -68,7 +61,7 @@ class Walker:
         self.made: dict[Value, Op] = {}
         self.wanted: dict[Value, str] = {}  # names that results must have
         self.last: set[Op] = set()  # of the ops of a line, those that make what it assigns
-        self.inside: tuple[Op, ...] = ()
+        self.words, self.spans = Words(), Spans(p)
         for v in func.params:
             self.text[v] = p.fresh(v.hint.replace(".", "_"))
         p.taken.update(p.dims(func))
@@ -121,7 +114,10 @@ class Walker:
             case mem.Store():
                 self._store(op)
             case mem.Whole():
-                self._whole(op)
+                self.text[op.result] = self.p.axis(op.dim).offsets
+            case packed.Part() | packed.Groups():
+                self.made[op.result] = op
+                self.text[op.result] = self.spans.part(op)
             case shape.Full() | shape.Broadcast():
                 self.made[op.result] = op
             case _:
@@ -147,6 +143,8 @@ class Walker:
                 assert isinstance(op.mem.type, Memory)
                 found, rank = self._places(op.mem.type, op.indices)
                 return memory.load(p, self.text[op.mem], op.mem.type, found, rank)
+            case packed.Unpack():
+                return self._field(op)
             case reduce.Dot():
                 return self._dot(op)
             case reduce.Reduction():
@@ -154,15 +152,39 @@ class Walker:
             case _ if Trait.ELEMENTWISE in op.traits:
                 return self._elementwise(op)
             case shape.Start():
-                return f"{self.text[op.span]}_start"
+                return self.spans.starts[op.span]
             case shape.Coordinates():
                 return self.text[op.span]
             case _:
                 return tiles.emit(p, op, [self.operand(v) for v in op.operands])
 
+    def _positive(self, op: arith.FloorDiv | arith.Mod) -> bool:
+        """Whether coordinates are divided by a number above 0."""
+        a, b = self.made.get(op.a), self.made.get(op.b)
+        whole = isinstance(a, (shape.Start, shape.Coordinates))
+        return whole and isinstance(b, shape.Full) and b.value > 0
+
+    def _field(self, op: packed.Unpack) -> str:
+        """A field of words by plain arithmetic; casts of it are written by `Words`."""
+        load = self.made[op.words]
+        assert isinstance(load, mem.Load)
+        groups = self.made[load.indices[-1]]
+        assert isinstance(groups, packed.Groups)
+        self.words.read(load, op.codes, groups, self.spans.steps[groups.span])
+        shifted = f"({self.text[op.words]} >> {op.field * op.codes.bits})"
+        return memory.signed(op.codes, f"({shifted} & {(1 << op.codes.bits) - 1})")
+
     def _elementwise(self, op: Op) -> str:
         """Operands as they are, but one of them whole, so that the result is."""
         args = [self.loose(v) for v in op.operands]
+        if isinstance(op, arith.FloorDiv | arith.Mod) and self._positive(op):
+            sign = "//" if isinstance(op, arith.FloorDiv) else "%"
+            return f"{self.loose(op.a)} {sign} {self.loose(op.b)}"
+        inner = self.made.get(op.operands[0])
+        if isinstance(op, pointwise.Cast) and isinstance(inner, packed.Unpack):
+            found = self.words.unpacked(self.p, inner, op.dtype, self.text[inner.words])
+            if found is not None:
+                return found
         whole = [v for v in op.operands
                  if not isinstance(self.made.get(v), (shape.Full, shape.Broadcast))]  # fmt: skip
         if not whole or isinstance(op, pointwise.Cast | pointwise.Bitcast):
@@ -183,10 +205,13 @@ class Walker:
                  for s, v in zip(sides, (op.a, op.b), strict=True)]  # fmt: skip
         exact = ', input_precision="ieee"' if common.is_float and common.bits == 32 else ""
         acc = self.operand(op.acc)
-        if op.scale is None:
+        if op.scale is None and op.row_scale is None:
             kept = "" if acc == tiles.ZERO else f", {acc}"
             return f"tl.dot({sides[0]}, {sides[1]}{kept}{exact})"
-        return f"{acc} + tl.dot({sides[0]}, {sides[1]}{exact}) * {self.operand(op.scale)}[None, :]"
+        text = f"{acc} + tl.dot({sides[0]}, {sides[1]}{exact})"
+        for scale, place in ((op.scale, "None, :"), (op.row_scale, ":, None")):
+            text += f" * {self.operand(scale)}[{place}]" if scale is not None else ""
+        return text
 
     def _zero_outside(self, v: Value) -> bool:
         op = self.made.get(v)
@@ -221,39 +246,9 @@ class Walker:
 
     # -- spans --
 
-    def _whole(self, op: mem.Whole) -> None:
-        self.text[op.result] = self.p.axis(op.dim).offsets
-
-    def span(self, v: Value, size: Extent, dim: Extent, tile: int | None, start: str) -> None:
-        """Lines that make the coordinates of a span from where it starts, and their mask."""
-        if tile is None:
-            raise TileError(f"triton: the tile size `{size}` is not chosen",
-                            hint="run the pass `tile` first")  # fmt: skip
-        p = self.p
-        least = p.large.get(str(size), 1)
-        block = block_of(tile, least)
-        offsets = p.fresh(f"offs_{size}")
-        p.line(f"{offsets} = {start} + tl.arange(0, {block})")
-        self.text[v] = offsets
-        masks = [f"(tl.arange(0, {block}) < {tile})"] if block != tile else []
-        if not (isinstance(dim, int) and dim % tile == 0):
-            masks.append(f"({offsets} < {dim})")
-        mask = ""
-        if masks:
-            mask = p.fresh(f"mask_{size}")
-            p.line(f"{mask} = {bare(' & '.join(masks))}")
-        p.axes[str(size)] = Axis(str(block), mask)
-        p.taken.add(f"{offsets}_start")
-        if self._starts(v):
-            p.line(f"{offsets}_start = {start}")
-
-    def _starts(self, v: Value) -> bool:
-        return any(isinstance(o, shape.Start) and o.span is v for o in self.inside)
-
     def grid(self, op: control.Grid) -> None:
         """One program for each tile, the last dimension fastest."""
         p = self.p
-        self.inside = tuple(op.body.walk())
         if len(op.dims) > 1:
             p.line("pid = tl.program_id(0)")
         for i, (v, size, dim, tile) in reversed(list(enumerate(
@@ -264,7 +259,7 @@ class Walker:
             start = f"pid % {count} * {tile}" if i else f"{program} * {tile}"
             name = p.fresh(f"start_{size}")
             p.line(f"{name} = {start}")
-            self.span(v, size, dim, tile, name)
+            self.text[v] = self.spans.tile(v, size, dim, tile, name)
             if i:
                 p.line(f"pid = pid // {count}")
         self.block(op.body)
@@ -303,10 +298,11 @@ class Walker:
         stop = str(op.dim)
         if op.stop is not None:
             stop = f"tl.minimum({self.operand(op.stop)}, {op.dim})"
-        p.line(f"for {start} in range(0, {stop}, {op.tile}):")
+        first = "0" if op.first is None else f"tl.maximum({self.operand(op.first)}, 0) * {op.tile}"
+        p.line(f"for {start} in range({first}, {stop}, {op.tile}):")
         p.depth += 1
-        self.span(op.body.params[0], op.size, op.dim if op.stop is None else Sym(stop), op.tile,
-                  start)  # fmt: skip
+        span, dim = op.body.params[0], op.dim if op.stop is None else Sym(stop)
+        self.text[span] = self.spans.tile(span, op.size, dim, op.tile, start)
         self._repeat(op.body, op.body.params[1:], names)
         p.depth -= 1
         self._end(op, names)

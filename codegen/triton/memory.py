@@ -109,10 +109,11 @@ def _codes(mem: str, t: Memory, found: list[Place], rank: int, mask: str) -> str
         inside = f"{mask} & {over}" if mask else over
         code = (f"({code} | (tl.load({start}({at}) * {bits} // 8 + 1, mask={inside}, other=0)"
                 f".to(tl.int32) << (8 - ({at}) * {bits} % 8)))")  # fmt: skip
-    return _signed(t.dtype, f"({code} & {(1 << bits) - 1})")
+    return signed(t.dtype, f"({code} & {(1 << bits) - 1})")
 
 
-def _signed(t: DType, code: str) -> str:
+def signed(t: DType, code: str) -> str:
+    """The value of an integer of few bits."""
     if t.kind == "uint":
         return f"{code}.to({dtype_of(t)})"
     half = 1 << t.bits - 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from tilec.codegen.triton.printer import bare, dtype_of
 from tilec.ir.core import Op
-from tilec.ir.dtype import DType, f32, i64, promote
+from tilec.ir.dtype import DType, f32, i32, i64, promote
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith
 from tilec.ir.ops.cast import Bitcast, Cast
@@ -20,7 +21,7 @@ INFIX: dict[type[Op], str] = {
 # Functions that Triton computes for floats of 32 and 64 bits only.
 CALLS: dict[type[Op], str] = {
     arith.Exp: "tl.exp({})", arith.Exp2: "tl.exp2({})", arith.Log: "tl.log({})",
-    arith.Log2: "tl.log2({})", arith.Sqrt: "tl.sqrt({})", arith.Rsqrt: "tl.rsqrt({})",
+    arith.Log2: "tl.log2({})", arith.Sqrt: "tl.sqrt_rn({})", arith.Rsqrt: "tl.rsqrt({})",
     arith.Sin: "tl.sin({})", arith.Cos: "tl.cos({})", arith.Erf: "tl.erf({})",
     arith.Floor: "tl.floor({})", arith.Ceil: "tl.ceil({})",
     arith.Tanh: "tanh({})", arith.Rint: "rint({})",
@@ -29,8 +30,13 @@ PLAIN: dict[type[Op], str] = {
     arith.Div: "{} / {}", arith.Fma: "tl.fma({}, {}, {})", arith.Neg: "-{}",
     arith.Abs: "tl.abs({})", arith.Where: "tl.where({}, {}, {})",
 }  # fmt: skip
+NUMBER = re.compile(r"\(?-?[1-9][0-9]*\)?")  # but 0
+WIDE = 1 << 20  # beyond every float of 8 bits, and exact in 32
 # Ops whose operands stand beside operators or methods; those of others stand between commas.
 _BESIDE = (arith.Div, arith.FloorDiv, arith.Mod, arith.Neg, arith.Not, Cast, Bitcast)
+
+
+_BITS = (arith.FloorDiv, arith.Mod, arith.Shl, arith.Shr)
 
 
 def dtype(op: Op) -> DType:
@@ -48,13 +54,26 @@ def source_dtype(op: Op) -> DType:
 
 def emit(op: Op, args: list[str]) -> str:
     """The expression of an elementwise op; `args` are atoms. Raises TileError if there is none."""
+    t = source_dtype(op)
+    if isinstance(op, _BITS) and t.kind == "bool":  # a bit of what whole numbers give
+        text = _text(op, i32, [f"{a}.to(tl.int32)" for a in args])
+        return f"(({text}) & 1) != 0"
+    if not _narrow(t) or isinstance(op, (Cast, Bitcast, arith.Where)) or type(op) in CALLS:
+        return _text(op, t, args)
+    text = _text(op, f32, [f"{a}.to(tl.float32)" for a in args])
+    return from_f32(dtype(op), f"({text})") if _narrow(dtype(op)) else text
+
+
+def _text(op: Op, t: DType, args: list[str]) -> str:
+    """An op on operands of a dtype."""
     if type(op) not in INFIX and not isinstance(op, _BESIDE):
         args = [bare(a) for a in args]
-    t = source_dtype(op)
-    if t.is_float and t.bits == 8 and type(op) not in (Cast, Bitcast, arith.Where, *CALLS):
-        raise TileError(f"triton: no arithmetic on {t}", op.loc, hint="cast to f32 first")
     if type(op) in INFIX:
         return f"{args[0]} {INFIX[type(op)]} {args[1]}"
+    if isinstance(op, arith.Div) and t == f32:  # Triton's own / and sqrt are a few units off
+        return f"tl.div_rn({bare(args[0])}, {bare(args[1])})"
+    if isinstance(op, arith.Sqrt) and t.bits == 64:
+        return f"tl.sqrt({args[0]})"
     if type(op) in CALLS:
         return _wide(dtype(op), args[0], CALLS[type(op)].format)
     if type(op) in PLAIN:
@@ -87,24 +106,36 @@ def _wide(t: DType, arg: str, call: Callable[[str], str]) -> str:
     if t.bits >= 32:
         return call(arg)
     atom = arg if arg.isidentifier() else f"({arg})"
-    return f"{call(f'{atom}.to(tl.float32)')}.to({dtype_of(t)})"
+    return from_f32(t, call(f"{atom}.to(tl.float32)"))
+
+
+def from_f32(t: DType, text: str) -> str:
+    """A float32 as a narrower float; an expression beside which methods may stand."""
+    return f"to_{t}({bare(text)})" if _narrow(t) else f"{text}.to({dtype_of(t)})"
 
 
 def _floor(op: Op, a: str, b: str) -> str:
-    """Triton's // and % round toward zero; these round down."""
+    """Triton's // and % round toward zero and leave x / 0 open; these round down, x / 0 is 0."""
+    name, sign = ("floor_div", "//") if isinstance(op, arith.FloorDiv) else ("floor_mod", "%")
+    if not NUMBER.fullmatch(b):
+        return f"{name}({bare(a)}, {bare(b)})"
     if dtype(op).kind == "uint":
-        return f"{a} {'//' if isinstance(op, arith.FloorDiv) else '%'} {b}"
+        return f"{a} {sign} {b}"
     rest = f"(({a} % {b} != 0) & (({a} < 0) != ({b} < 0)))"
-    if isinstance(op, arith.FloorDiv):
+    if sign == "//":
         return f"{a} // {b} - {rest}.to({dtype_of(dtype(op))})"
     return f"{a} % {b} + tl.where({rest}, {b}, 0)"
 
 
 def _cast(op: Cast, a: str) -> str:
     source, to = source_dtype(op), op.dtype
+    if _narrow(source) and to.bits != 32:  # Triton's other ways from fp8 lose infinities
+        a = _to(op, a, f32)
     if to.kind == "bool":
         return f"{a} != 0"
     _check(op)
+    if _narrow(to):
+        return _fp8(op, a)
     if source.is_float and to.is_float:
         return _float(op, a)
     if source.is_float:
@@ -115,6 +146,21 @@ def _cast(op: Cast, a: str) -> str:
     elif to.is_integer and to.bits < 8 and not to.low <= source.low <= source.high <= to.high:
         raise TileError(f"triton: no code for a cast to {to} that wraps", op.loc)
     return _to(op, a, to)
+
+
+def _narrow(t: DType) -> bool:
+    return t.is_float and t.bits == 8
+
+
+def _fp8(op: Cast, a: str) -> str:
+    """A number as a float of 8 bits. Triton's own conversion saturates; whole numbers are first
+    brought to where a float32 holds them."""
+    source, to = source_dtype(op), op.dtype
+    if source.is_integer and source.bits > 16:
+        a = f"tl.minimum(tl.maximum({a}, {-WIDE}), {WIDE})" if source.kind == "int" else \
+            f"tl.minimum({a}, {WIDE})"  # fmt: skip
+    a = a if source == f32 else _to(op, a, f32)
+    return _to(op, a, to) if op.saturate else from_f32(to, a)
 
 
 def _check(op: Cast) -> None:
@@ -129,6 +175,8 @@ def _check(op: Cast) -> None:
         exact = source.bits - (source.kind == "int") <= to.mantissa + 1
     if op.rounding == "toward_zero" and to.is_float and not exact:
         raise TileError("triton: numbers become narrower floats by nearest rounding only", op.loc)
+    if _narrow(to) and source.is_float and source.bits == 64:
+        raise TileError(f"triton: no code for casts of {source} to {to} that round once", op.loc)
 
 
 def _float(op: Cast, a: str) -> str:
@@ -143,14 +191,14 @@ def _float(op: Cast, a: str) -> str:
 
 
 def _integer(op: Cast, a: str) -> str:
-    """A float as an integer, by way of one that holds it: what lies beyond that is undefined."""
+    """A float as an integer, by way of one that holds it: what lies beyond an i64 is 0 there."""
     source, to = source_dtype(op), op.dtype
     a = _to(op, a, f32) if source.bits < 32 else a
     a = f"rint({bare(a)})" if op.rounding == "nearest" else a
     if not op.saturate:
         if to.bits < 8:
             raise TileError(f"triton: no code for a cast to {to} that wraps", op.loc)
-        return _to(op, _to(op, a, i64), to)
+        return _to(op, f"whole({bare(a)})", to)
     if to.bits <= 16:
         return _to(op, f"clip({bare(a)}, {to.low}, {to.high})", to)
     if to.bits == 64:

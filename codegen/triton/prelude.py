@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 TEXTS = {
     "rint": '''
@@ -32,6 +32,42 @@ def clip(x, low, high):
     """Into the range of an integer; NaN becomes 0."""
     return tl.minimum(tl.maximum(tl.where(x == x, x, 0.0), low), high)
 ''',
+    "floor_div": '''
+@triton.jit
+def floor_div(a, b):
+    """The quotient rounded down, and 0 where b is 0."""
+    by = tl.where(b == 0, 1, b).to(b.dtype)
+    down = (a % by != 0) & ((a < 0) != (by < 0))
+    return tl.where(b == 0, 0, a // by - down.to(a.dtype)).to(a.dtype)
+''',
+    "floor_mod": '''
+@triton.jit
+def floor_mod(a, b):
+    """What the quotient rounded down leaves, and 0 where b is 0."""
+    by = tl.where(b == 0, 1, b).to(b.dtype)
+    down = (a % by != 0) & ((a < 0) != (by < 0))
+    return tl.where(b == 0, 0, a % by + tl.where(down, by, 0)).to(a.dtype)
+''',
+    "whole": '''
+@triton.jit
+def whole(x):
+    """As an int64; what has no place there becomes 0."""
+    return tl.where(tl.abs(x) < 9223372036854775808.0, x, 0.0).to(tl.int64)
+''',
+    "to_e4m3": '''
+@triton.jit
+def to_e4m3(x):
+    """To the nearest e4m3; NaN for what rounds beyond the greatest."""
+    return tl.where(tl.abs(x) <= 464.0, x, float("nan")).to(tl.float8e4nv)
+''',
+    "to_e5m2": '''
+@triton.jit
+def to_e5m2(x):
+    """To the nearest e5m2; infinity for what rounds beyond the greatest."""
+    bits = x.to(tl.float8e5).to(tl.uint8, bitcast=True)
+    far = tl.abs(x) >= 61440.0
+    return tl.where(far, (bits & 0x80) | 0x7C, bits).to(tl.float8e5, bitcast=True)
+''',
     "ordered": '''
 @triton.jit
 def ordered(x, whole: tl.constexpr, most: tl.constexpr):
@@ -54,8 +90,9 @@ def nan_min(a, b):
 }
 
 
-def prelude(lines: Sequence[str]) -> list[str]:
-    """The lines of every function here that the lines of a kernel name."""
+def prelude(lines: Sequence[str], more: Mapping[str, str]) -> list[str]:
+    """The lines of every function, here or in `more`, that the lines of a kernel name."""
     text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
-    used = [t for name, t in TEXTS.items() if re.search(rf"(?<![\w.]){name}\b", text)]
+    used = [t for name, t in {**TEXTS, **more}.items()
+            if re.search(rf"(?<![\w.]){name}\b", text)]  # fmt: skip
     return [line for t in used for line in (*t.strip().splitlines(), "", "")]

@@ -7,10 +7,12 @@ import re
 
 import numpy as np
 
-from tilec.codegen.triton.printer import Printer, bare, dtype_of
-from tilec.ir.core import Op
+from tilec.codegen.triton.pointwise import from_f32
+from tilec.codegen.triton.printer import Printer, bare, dtype_of, spread
+from tilec.ir.core import Op, Value
 from tilec.ir.dtype import DType, i8, promote
 from tilec.ir.errors import TileError
+from tilec.ir.extent import Extent
 from tilec.ir.ops import reduce, shape
 from tilec.ir.types import Tile
 
@@ -80,7 +82,9 @@ def reduction(p: Printer, op: reduce.Reduction, a: str) -> str:
         text = f"tl.reduce({bare(a)}, {op.axis}, nan_{op.name})"
     else:
         text = f"tl.{op.name}({a}, {op.axis})"
-    return f"{text}.to({dtype_of(t.dtype)})" if narrow else text
+    if not narrow:
+        return text
+    return from_f32(t.dtype, text) if t.dtype.is_float else f"{text}.to({dtype_of(t.dtype)})"
 
 
 def _neutral(op: reduce.Reduction, t: DType) -> str:
@@ -121,10 +125,44 @@ def emit(p: Printer, op: Op, args: list[str]) -> str:
             return f"tl.trans({args[0]})" if turned else f"tl.permute({args[0]}, {op.order})"
         case shape.Reshape():
             return _reshape(p, op, args[0])
+        case shape.Slice():
+            return _picked(p, args[0], op.a, op.result, op.axis, f"{op.start} + ")
+        case shape.Join():
+            return _joined(p, op, args)
         case shape.RandomBits():
             return f"tl.philox({args[0]}, {args[1]}, 0, 0, 0)[0]"
         case _:
             raise TileError(f"triton: no code for {op.name}", op.loc)
+
+
+def _picked(p: Printer, a: str, source: Value, to: Value, axis: int, place: str) -> str:
+    """Elements of a tile in the shape of another: those at `place` and the index along an axis."""
+    t, out = _tile(source), _tile(to)
+    index = f"{place}tl.arange(0, {p.axis(out.shape[axis]).block})".removeprefix("0 + ")
+    inside = f"tl.minimum(tl.maximum({index}, 0), {p.axis(t.shape[axis]).block} - 1)"
+    picked = f"tl.broadcast_to({spread(inside, (axis,), out.rank)}, {p.shape(out)})"
+    if t.dtype.kind != "bool":
+        return f"tl.gather({a}, {picked}, {axis})"
+    return f"(tl.gather({a}.to(tl.int8), {picked}, {axis}) != 0)"
+
+
+def _joined(p: Printer, op: shape.Join, args: list[str]) -> str:
+    """Each part where it stands, the last one everywhere behind the others."""
+    out = _tile(op.result)
+    here = spread(f"tl.arange(0, {p.axis(out.shape[op.axis]).block})", (op.axis,), out.rank)
+    first: Extent = 0
+    starts = [first := first + _tile(v).shape[op.axis] for v in op.parts[:-1]]
+    text = ""
+    for v, a, start in reversed(list(zip(op.parts, args, [0, *starts], strict=True))):
+        own = _picked(p, a, v, op.result, op.axis, f"-({start}) + " if start else "0 + ")
+        stop = start + _tile(v).shape[op.axis]
+        text = f"tl.where({here} < {stop}, {own}, {text})" if text else own
+    return text
+
+
+def _tile(v: Value) -> Tile:
+    assert isinstance(v.type, Tile)
+    return v.type
 
 
 def _reshape(p: Printer, op: shape.Reshape, a: str) -> str:

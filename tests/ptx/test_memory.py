@@ -106,6 +106,24 @@ def test_local_memory_is_each_thread_s_own():
     assert "uses local byte 24, and there are 16" in report.of_kind("bounds")[0].message
 
 
+def test_local_addresses_wrap():
+    """An address that is taken below the frame, and an offset that brings it back."""
+    body = """
+        .local .align 4 .b8 frame[16];
+        mov.b32 %r1, frame;
+        st.local.b32 [%r1+8], 1234;
+        sub.s32 %r2, %r1, 12;
+        ld.local.b32 %r3, [%r2+20];
+        ld.param.u64 %rd1, [out];
+        st.global.b32 [%rd1], %r3;
+        ret;
+    """
+    out = np.zeros(1, np.int32)
+    report = kernel(body).run("k", 1, 1, [out])
+    assert report.clean, report
+    assert out[0] == 1234
+
+
 def test_constants_and_global_variables():
     before = (
         ".const .align 4 .b32 table[4] = {10, 20, 30, 40};\n"

@@ -31,6 +31,9 @@ def outside(
     )
 
 
+WRAP = (1 << 32) - 1
+
+
 class Local:
     """The frames of all threads, poisoned with 0xFF. `size` is that of one frame."""
 
@@ -53,6 +56,7 @@ class Local:
     def _offsets(
         self, t: Threads, i: Instruction, addresses: Array, size: int
     ) -> tuple[Array, Array | None]:
+        addresses = addresses & WRAP  # of 32 bits: what was taken away comes back with the offset
         good = bounds(addresses, size, self.size)
         if good is not None:
             outside(self.findings, t, i, good, addresses, ("local", self.size))

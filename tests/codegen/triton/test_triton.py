@@ -169,27 +169,15 @@ def test_machine_code_without_a_gpu():
     Budget(loop={"HMMA.16816": 1}).check(older)
 
 
-SLICED = """kernel f(x: f32[M, 64], y: f32[M, 32]) {
-  for m in tiles(M) { v = x[m, :]
-    y[m, :] = v[:, 0:32] }
-}"""
 TWO = """kernel f(x: f32[M], y: f32[M]) {
   for m in tiles(M) { y[m] = x[m] }
   for m in tiles(M) { y[m] = x[m] + 1.0 }
 }"""
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (SLICED, "triton: no code for slice: Triton can't take a part of a tile in registers"),
-        (TWO, "triton: f has 2 loops over tiles, expected one"),
-    ],
-)
-def test_refused_before_any_code(text, message):
-    with pytest.raises(TileError) as e:
-        triton_source(parse(text)["f"], {})
-    assert message in str(e.value)
+def test_refused_before_any_code():
+    with pytest.raises(TileError, match="triton: f has 2 loops over tiles, expected one"):
+        triton_source(parse(TWO)["f"], {})
 
 
 def test_bad_targets():
