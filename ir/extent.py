@@ -6,10 +6,13 @@ Names and numbers, which is what nearly every program has, never load sympy.
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
+from types import CodeType
 from typing import Any, cast
 
 from tilec.ir.errors import TileError
@@ -89,6 +92,36 @@ def substitute(value: Extent, known: Mapping[str, Extent]) -> Extent:
     if not names(value) & known.keys():
         return value
     return extent(_NAME.sub(lambda m: f"({known.get(m[0], m[0])})", value.text))
+
+
+def linear(value: Extent) -> tuple[int, dict[str, int]] | None:
+    """The constant and the factor of each symbol in a sum of multiples; None for anything else."""
+    if isinstance(value, int):
+        return value, {}
+    if value.is_name:
+        return 0, {value.text: 1}
+    terms = _expression(value.text).expand().as_coefficients_dict()
+    if any(not (t.is_Symbol or t == 1) or not c.is_Integer for t, c in terms.items()):
+        return None
+    return int(terms.pop(1, 0)), {str(t): int(c) for t, c in terms.items()}
+
+
+def number(value: Extent, known: Mapping[str, int]) -> int:
+    """What an extent is for these numbers. Raises TileError where one is missing."""
+    if isinstance(value, int):
+        return value
+    missing = names(value) - known.keys()
+    if missing:
+        raise TileError(f"no number for the dimension {', '.join(sorted(missing))}")
+    exact = {n: Fraction(known[n]) for n in names(value)}
+    functions = {"floor": math.floor, "ceiling": math.ceil, "Min": min, "Max": max}
+    return int(eval(_code(value.text), {"__builtins__": {}}, exact | functions))
+
+
+@lru_cache(maxsize=4096)
+def _code(text: str) -> CodeType:
+    """An extent's text, which is an expression of Python too, compiled."""
+    return compile(text, "<extent>", "eval")
 
 
 def ceil_div(a: Extent, b: Extent) -> Extent:

@@ -1,8 +1,9 @@
-"""Fragment order: codes in memory as threads hold them, 16 bytes of each at a time."""
+"""Fragment order: elements in memory as threads hold them, up to 16 bytes of each at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -10,28 +11,78 @@ from tilec.ir.bits import raw
 from tilec.ir.dtype import Array, DType
 from tilec.ir.layout.register import RegisterLayout
 
-WORD, PIECE = 32, 128  # bits
+WORD = 32  # bits
+PIECES = (4, 2, 1)  # words of one access
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Where a thread's elements are, a unit of some words at a time.
+
+    Bit b of element e of a unit is bit places[e][b] of its words, which have no other bits.
+    `stored` is what stands for each code; nothing where that is the code itself.
+    """
+
+    places: tuple[tuple[int, ...], ...]
+    stored: tuple[int, ...] = ()
+
+    @property
+    def elements(self) -> int:
+        """Elements of a unit."""
+        return len(self.places)
+
+    @property
+    def words(self) -> int:
+        """Words of a unit."""
+        return len(self.places) * len(self.places[0]) // WORD
+
+    def pack(self, codes: Array) -> Array:
+        """Words[..., units * words] of the bits of codes[..., elements]."""
+        table = np.array(self.stored, np.uint32) if self.stored else None
+        units = codes.reshape(*codes.shape[:-1], -1, self.elements)
+        out = np.zeros((*units.shape[:-1], self.words), np.uint32)
+        for e, bits in enumerate(self.places):
+            one = units[..., e] if table is None else table[units[..., e]]
+            for b, place, count in _runs(bits):
+                field = one >> np.uint32(b) & np.uint32((1 << count) - 1)
+                out[..., place // WORD] |= field << np.uint32(place % WORD)
+        return out.reshape(*codes.shape[:-1], -1)
+
+
+def _runs(places: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """Bits beside each other that have places beside each other: the first, its place, how many."""
+    found: list[tuple[int, int, int]] = []
+    for b, place in enumerate(places):
+        if found and place == sum(found[-1][1:]) and place % WORD:
+            found[-1] = (*found[-1][:2], found[-1][2] + 1)
+        else:
+            found.append((b, place, 1))
+    return found
+
+
+def plain(bits: int) -> Arrangement:
+    """Elements of 8, 16 or 32 bits as they are."""
+    return Arrangement(
+        tuple(tuple(range(i, i + bits)) for i in range(0, WORD, bits)),
+    )
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """A matrix of codes, tile by tile (the columns' tiles fastest), each in a register layout.
+    """A matrix, tile by tile (the columns' tiles fastest), each in a register layout.
 
-    A tile is pieces of 16 bytes: the first of every thread, then the second, and so on. In a
-    32-bit word the even elements of a thread are in the lower half and the odd ones in the upper,
-    so that one mask finds two neighbours as the two halves of a register. Threads that hold the
-    same as others have no place of their own.
+    A tile is the first 16 bytes of every thread, then the second, and so on; of what is left 8
+    bytes and then 4. Threads that hold the same as others have no place of their own.
     """
 
     codes: DType
     layout: RegisterLayout
+    arrangement: Arrangement
 
     @staticmethod
-    def fits(codes: DType, layout: RegisterLayout) -> bool:
-        """Whether what each thread holds is whole pieces."""
-        return (
-            codes.bits in (1, 2, 4) and layout.rank == 2 and not layout.locals * codes.bits % PIECE
-        )
+    def fits(layout: RegisterLayout, arrangement: Arrangement) -> bool:
+        """Whether what each thread holds is whole units."""
+        return layout.rank == 2 and layout.locals % arrangement.elements == 0
 
     @property
     def threads(self) -> int:
@@ -39,34 +90,50 @@ class Fragments:
         return self.layout.threads // self.layout.copies
 
     @property
+    def words(self) -> int:
+        """Words that a thread holds of a tile."""
+        return self.layout.locals // self.arrangement.elements * self.arrangement.words
+
+    @property
     def tile_bytes(self) -> int:
         """Bytes of a tile."""
-        return self.threads * self.layout.locals * self.codes.bits // 8
+        return self.threads * self.words * 4
+
+    @cached_property
+    def pieces(self) -> tuple[tuple[int, int], ...]:
+        """The accesses of a thread: the first word of each, and how many."""
+        found: list[tuple[int, int]] = []
+        at = 0
+        for count in PIECES:
+            while self.words - at >= count:
+                found.append((at, count))
+                at += count
+        return tuple(found)
 
     def tiles(self, shape: tuple[int, int]) -> tuple[int, int]:
         """How many tiles cover a matrix, along each axis."""
         rows, columns = self.layout.shape
         return -(-shape[0] // rows), -(-shape[1] // columns)
 
-    def pack(self, codes: Array) -> Array:
-        """Bytes of codes[N, K] in their carrier; what pads the last tiles is code 0."""
-        n, k = codes.shape
+    def pack(self, elements: Array) -> Array:
+        """Bytes of elements[N, K] in their carrier; what pads the last tiles is 0."""
+        n, k = elements.shape
         (high, wide), (rows, columns) = self.tiles((n, k)), self.layout.shape
         whole = np.zeros((high * rows, wide * columns), np.uint32)
-        whole[:n, :k] = raw(self.codes, codes)
+        whole[:n, :k] = self._raw(elements)
         tiles = whole.reshape(high, rows, wide, columns).swapaxes(1, 2)
         first = self._first()
         r, c = self.layout.element(first[:, None], np.arange(self.layout.locals))
-        held = tiles[:, :, r, c]  # [tiles, tiles, threads, elements]
-        each = WORD // self.codes.bits
-        fields = held.reshape(*held.shape[:3], -1, each // 2, 2)
-        word = np.zeros(fields.shape[:4], np.uint32)
-        for j in range(each // 2):
-            for half in range(2):
-                at = np.uint32(self.codes.bits * j + WORD // 2 * half)
-                word |= fields[..., j, half] << at
-        pieces = word.reshape(high, wide, len(first), -1, PIECE // WORD).swapaxes(2, 3)
-        return np.ascontiguousarray(pieces).view(np.uint8).reshape(-1)
+        words = self.arrangement.pack(tiles[:, :, r, c])  # [tiles, tiles, threads, words]
+        parts = [words[..., a : a + count].reshape(high, wide, -1) for a, count in self.pieces]
+        return np.ascontiguousarray(np.concatenate(parts, -1)).view(np.uint8).reshape(-1)
+
+    def _raw(self, elements: Array) -> Array:
+        """The bits of elements."""
+        if self.codes.bits <= 8:
+            return raw(self.codes, elements)
+        stored = self.codes.to_storage(elements)
+        return stored.view(f"u{stored.itemsize}")
 
     def _first(self) -> Array:
         """The first thread of those that hold the same, in order."""

@@ -15,7 +15,7 @@ from tilec.ir.core import Block, Func, Op, Value
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
-from tilec.ir.ops import control, machine, memory, shape
+from tilec.ir.ops import control, machine, memory, reduce, shape
 from tilec.ir.types import Tile
 
 Env = dict[Value, Any]
@@ -59,18 +59,27 @@ class _Run:
                 return self.repeat(op, env)
             case control.If():
                 return self.block(op.then if env[op.condition] else op.otherwise, env)
-            case machine.Copy():
-                op.evaluate(env[op.to], env[op.slot], env[op.mem],
-                            tuple(env[v] for v in op.indices))  # fmt: skip
-                return ()
             case machine.Commit() | machine.Wait():
                 return ()
+            case machine.Copy() | machine.Arrive() | machine.Expect() | machine.Await():
+                self.act(op, env)
+                return ()
+            case machine.Alone():
+                return self.block(op.body, env)
             case memory.Store():
                 mask = None if op.mask is None else env[op.mask]
                 op.evaluate(env[op.mem], tuple(env[v] for v in op.indices), env[op.value], mask)
                 return ()
             case _:
                 return (self.value(op, env),)
+
+    def act(self, op: Op, env: Env) -> None:
+        """Copies to shared memory, and what threads do at barriers."""
+        if isinstance(op, machine.Copy):
+            indices = tuple(env[v] for v in op.indices)
+            op.evaluate(env[op.to], env[op.slot], env[op.mem], indices)
+        else:
+            op.evaluate(*(env[v] for v in op.operands))
 
     def value(self, op: Op, env: Env) -> Any:
         operands = [env[v] for v in op.operands]
@@ -87,6 +96,9 @@ class _Run:
                 return op.evaluate(self.known(op.dim if op.size is None else op.size))
             case shape.Broadcast():
                 out = op.evaluate(operands[0], tuple(map(self.known, op.shape)))
+            case reduce.Dot():
+                scales = (None if v is None else env[v] for v in (op.scale, op.row_scale))
+                out = op.evaluate(*operands[:3], *scales)
             case shape.Slice():
                 out = op.evaluate(operands[0], self.known(op.start), self.known(op.stop))
             case shape.Reshape():
@@ -97,16 +109,17 @@ class _Run:
         return result.dtype.round(np.asarray(out)) if isinstance(result, Tile) else out
 
     def tiles(
-        self, dim: Extent, size: Extent, tile: int | None, stop: int | None
+        self, dim: Extent, size: Extent, tile: int | None, stop: int | None = None, first: int = 0
     ) -> Iterator[range]:
         """The spans of one loop; while one is in use its size symbol is the clipped extent."""
         end = self.known(dim)
         end = end if stop is None else max(0, min(stop, end))
         if isinstance(size, int):
-            yield from (range(start, start + size) for start in range(0, end, tile or size))
+            step = tile or size
+            yield from (range(i, i + size) for i in range(max(first, 0) * step, end, step))
             return
         step = tile or self.dims.get(f"{size}.tile") or max(end, 1)
-        for start in range(0, end, step):
+        for start in range(max(first, 0) * step, end, step):
             span = range(start, min(start + step, end))
             self.dims[size.text] = len(span)
             yield span
@@ -116,7 +129,7 @@ class _Run:
             if i == len(op.dims):
                 self.block(op.body, env | dict(zip(op.body.params, spans, strict=True)))
                 return
-            for span in self.tiles(op.dims[i], op.sizes[i], op.tiles[i], None):
+            for span in self.tiles(op.dims[i], op.sizes[i], op.tiles[i]):
                 axis(i + 1, (*spans, span))
 
         axis(0, ())
@@ -125,7 +138,8 @@ class _Run:
     def loop(self, op: control.For, env: Env) -> tuple[Any, ...]:
         carried = tuple(env[v] for v in op.init)
         stop = None if op.stop is None else int(env[op.stop])
-        for span in self.tiles(op.dim, op.size, op.tile, stop):
+        first = 0 if op.first is None else int(env[op.first])
+        for span in self.tiles(op.dim, op.size, op.tile, stop, first):
             carried = self.block(op.body, self.bound(op.body, env, span, *carried))
         return carried
 

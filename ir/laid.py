@@ -114,6 +114,11 @@ def sizes_of(t: Tile) -> tuple[int, ...]:
     return known
 
 
+def by_element(op: Op) -> bool:
+    """Whether every element of a result is made of those at its place, and of scalars."""
+    return Trait.ELEMENTWISE in op.traits or isinstance(op, shape.RandomBits)
+
+
 def layouts(func: Func, threads: int) -> Layouts:
     """The layout of every tile that is held. Raises TileError where operands of an op disagree."""
     return Laying(threads).function(func)
@@ -150,22 +155,19 @@ class Laying:
             case control.For() | control.Count() | control.While():
                 self._loop(op)
             case control.If():
-                self.block(op.then)
-                self.block(op.otherwise)
-                self._same(op, op.then.results, op.otherwise.results)
-                self._passed(op.results, op.then.results)
-            case memory.Load() | shape.RandomBits():
+                self._branch(op)
+            case memory.Load() | machine.Shift():
                 self._tile(op.result, self._loaded(op))
             case machine.Convert():
                 self._tile(op.result, op.layout)
-            case reduce.Dot():
-                self._copied(op.acc, op.result)
+            case reduce.Dot(acc=source) | machine.Settle(a=source):
+                self._copied(source, op.result)
             case reduce.Reduction():
                 found = self.of.get(op.a)
                 if found is None:
                     raise TileError(f"{op.name} of a tile without a layout")
                 self._tile(op.result, found.reduce(op.axis))
-            case _ if Trait.ELEMENTWISE in op.traits:
+            case _ if by_element(op):
                 self._elementwise(op)
             case _:
                 for b in op.blocks:
@@ -206,6 +208,12 @@ class Laying:
         self.block(op.body)
         self._same(op, op.init, op.body.results)
         self._passed(op.results, op.init)
+
+    def _branch(self, op: control.If) -> None:
+        self.block(op.then)
+        self.block(op.otherwise)
+        self._same(op, op.then.results, op.otherwise.results)
+        self._passed(op.results, op.then.results)
 
     def _same(self, op: Op, a: tuple[Value, ...], b: tuple[Value, ...]) -> None:
         for x, y in zip(a, b, strict=True):

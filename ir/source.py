@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from tilec.ir.extent import Extent
 from tilec.ir.fragments import Fragments
+from tilec.ir.interleaved import Interleaved
 from tilec.ir.remark import Remark
 from tilec.ir.stream import Records
 
 ParamKind = Literal["tensor", "packed", "scalar"]
+Order = Fragments | Interleaved
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,52 @@ class Param:
 
 
 @dataclass(frozen=True)
+class TensorBoxes:
+    """A tensor map that a kernel takes: what the bulk copy unit is told of a tensor in memory.
+
+    Parameter `name` of the kernel is made of the address of its parameter `param` and of the rest
+    by cuTensorMapEncodeTiled (CUDA driver API): the tensor has `shape` elements of `element` bytes;
+    `pitches` are the bytes from one index of each axis but the last to the next; a copy moves
+    `box` elements, and changes the places of 16 bytes in rows of `swizzle` bytes (0: of none).
+    Outermost axes come first, other than in the driver's lists; the first extent may depend on
+    dimensions. What a box has outside of the tensor is zeros. The address must be a multiple of 16.
+    """
+
+    name: str
+    param: str
+    shape: tuple[Extent, ...]
+    pitches: tuple[int, ...]
+    box: tuple[int, ...]
+    swizzle: int
+    element: int
+
+    @property
+    def row(self) -> int:
+        """Bytes of a row of a box."""
+        return self.box[-1] * self.element
+
+    def named(self, name: str) -> TensorBoxes:
+        """The same under another name."""
+        return replace(self, name=name)
+
+    def same(self, other: TensorBoxes) -> bool:
+        """Whether both are one, whatever their names."""
+        return self.named(other.name) == other
+
+
+@dataclass(frozen=True)
 class Launch:
-    """One kernel of a GPU program: blocks of threads, and bytes of shared memory of each block."""
+    """One kernel of a GPU program: blocks of threads, and bytes of shared memory of each block.
+
+    It takes the parameters of the program, then its dimensions, then tensor maps for `boxes`, in
+    order. How many blocks there are may depend on dimensions.
+    """
 
     entry: str
-    blocks: int
+    blocks: Extent
     threads: int
     shared: int
+    boxes: tuple[TensorBoxes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,9 +96,11 @@ class KernelSource:
     `void @tilec_parallel(ptr %fn, ptr %args, i64 %chunks)`, which calls
     `void fn(ptr args, i64 chunk, i32 tid)` once for every chunk in 0..chunks-1 and returns when
     all are done, and `i32 @tilec_threads()`, which every tid is below.
-    language "cuda": parameters with `orders` lie in fragment order; the `launches` are made one
-    after the other; each kernel takes the parameters in order, then the program's own memory.
-    `remarks` are what passes and back end could not do, and why.
+    language "cuda": the `launches` are made one after the other; each kernel takes the parameters
+    in order, then the program's own memory, then `dims`, the dimensions that are only known at a
+    launch, as u32, then its tensor maps.
+    Parameters with `orders` lie in memory as these say, in every language. `remarks` are what
+    passes and back end could not do, and why.
     """
 
     language: str
@@ -66,4 +110,5 @@ class KernelSource:
     workspace: int = 0
     remarks: tuple[Remark, ...] = ()
     launches: tuple[Launch, ...] = ()
-    orders: Mapping[str, Fragments] = field(default_factory=dict[str, Fragments])
+    orders: Mapping[str, Order] = field(default_factory=dict[str, Order])
+    dims: tuple[str, ...] = ()

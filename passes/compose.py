@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilec.ir.composed import Experts, Mixed, Permuted, Plus
+from tilec.ir.composed import Experts, LowRank, Mixed, Outliers, Permuted, Plus
 from tilec.ir.core import Block, Func, Value
 from tilec.ir.format import Dense
 from tilec.ir.types import Memory
@@ -10,6 +10,8 @@ from tilec.passes.experts import split_experts
 from tilec.passes.pipeline import register
 from tilec.passes.rows import split_rows
 from tilec.passes.sums import Sums
+
+SUMS = (Plus, Permuted, LowRank, Outliers)
 
 
 @register("compose")
@@ -26,7 +28,7 @@ def compose(func: Func) -> Func:
         func = split_experts(func, experts[0])
     while mixed := [p for p in func.params if isinstance(_format(p), Mixed)]:
         func = split_rows(func, mixed[0])
-    while sums := [p for p in func.params if isinstance(_format(p), Plus | Permuted)]:
+    while sums := [p for p in func.params if isinstance(_format(p), SUMS)]:
         func = _without(func, sums)
     return func
 

@@ -64,11 +64,12 @@ def folded(op: Op, c: Context) -> Result:
     return c(shape.Full(out.shape, value.item(), out.dtype))
 
 
-@RULES.pattern(shape.Broadcast, shape.Reshape)
-def uniform(op: shape.Broadcast | shape.Reshape, c: Context) -> Result:
+@RULES.pattern(shape.Broadcast, shape.Reshape, shape.Transpose)
+def uniform(op: shape.Broadcast | shape.Reshape | shape.Transpose, c: Context) -> Result:
     """A constant in another shape."""
-    value = c.constant(op.a)
-    return None if value is None else c(shape.Full(op.shape, value, _dtype(op)))
+    value, out = c.constant(op.a), op.result.type
+    assert isinstance(out, Tile)
+    return None if value is None else c(shape.Full(out.shape, value, out.dtype))
 
 
 @RULES.pattern(arith.Mul)

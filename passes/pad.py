@@ -13,8 +13,8 @@ from typing import Any
 from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.dtype import DType, i32
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Extent, Sym, names, substitute
-from tilec.ir.ops import arith, control, memory, reduce, shape
+from tilec.ir.extent import Extent, Sym, linear, names, substitute
+from tilec.ir.ops import arith, control, machine, memory, reduce, shape
 from tilec.ir.ops.cast import Cast
 from tilec.ir.types import Memory, Span, Tile, Type
 from tilec.passes.parts import tile
@@ -22,15 +22,16 @@ from tilec.passes.pipeline import register
 
 
 @register("pad")
-def pad(func: Func, *, least: int = 16) -> Func:
+def pad(func: Func, *, least: int = 16, columns: int = 16) -> Func:
     """Give every tile a size that is a number: of each axis the next power of two.
 
-    The sides of products are at least `least`. Before: extents are numbers, tile sizes are chosen,
-    formats are lowered. After: no size symbol is left in a type.
+    The sides of products are at least `least`, the columns of their results at least `columns`.
+    Before: extents are numbers, tile sizes are chosen, formats are lowered. After: no size symbol
+    is left in a type.
     """
     if _padded(func):
         return func
-    return func.replaced(_Padding(_sides(func, least)).block(func.body, {}))
+    return func.replaced(_Padding(_sides(func, least, columns)).block(func.body, {}))
 
 
 def _padded(func: Func) -> bool:
@@ -47,13 +48,15 @@ def _padded(func: Func) -> bool:
     return bool(sizes) and all(isinstance(s, int) for s in sizes)
 
 
-def _sides(func: Func, least: int) -> dict[str, int]:
+def _sides(func: Func, least: int, columns: int) -> dict[str, int]:
     """The least size of the axes of products."""
     found: dict[str, int] = {}
     for op in func.walk():
         if isinstance(op, reduce.Dot):
-            for v in (op.a, op.b):
-                found |= {str(d): least for d in tile(v).shape if d != 1}
+            (rows, depth), (_, wide) = tile(op.a).shape, tile(op.b).shape
+            for d, size in ((rows, least), (depth, least), (wide, columns)):
+                if d != 1:
+                    found[str(d)] = max(size, found.get(str(d), 1))
     return found
 
 
@@ -71,12 +74,23 @@ class _Axis:
     @property
     def in_memory(self) -> bool:
         """Whether what is left out lies outside of the dimension."""
-        return self.size == self.tile and self.stop is None
+        last = isinstance(self.dim, int) and self.dim <= self.tile
+        return self.stop is None and (self.size == self.tile or last)
 
     @property
     def exact(self) -> bool:
         """Whether nothing has to be left out."""
-        return self.in_memory and isinstance(self.dim, int) and self.dim % self.tile == 0
+        whole = isinstance(self.dim, int) and self.dim % self.tile == 0
+        return whole and self.size == self.tile and self.stop is None
+
+    def count(self, b: Builder) -> Value:
+        """How many coordinates there are in this step: i32[]."""
+        end = b(shape.Size(self.dim))
+        if self.stop is not None:
+            stop = self.stop if tile(self.stop).dtype == i32 else b(Cast(self.stop, i32))
+            end = b(arith.Minimum(end, stop))
+        rest = b(arith.Sub(end, b(shape.Start(self.span))))
+        return b(arith.Minimum(b(shape.Full((), self.tile, i32)), rest))
 
 
 class _Padding:
@@ -94,17 +108,36 @@ class _Padding:
         """How many elements an axis has from now on."""
         if isinstance(e, int):
             return _power(max(e, self.least.get(str(e), 1)))
+        if e.is_name and e.text not in self.axes:
+            raise TileError(f"pad: a tile has all of the dimension {e}, which is no number")
         if e.is_name:
             return self.axes[e.text].size
-        known = self._number(e)
-        assert isinstance(known, int)
-        return known
+        return _power(max(self._most(e), self.least.get(e.text, 1)))
 
     def exact(self, e: Extent) -> bool:
         """Whether an axis has no elements that are to be left out."""
         if isinstance(e, int):
             return self.size(e) == e
+        return self._fixed(e) and self.size(e) == self._number(e)
+
+    def _fixed(self, e: Extent) -> bool:
+        """Whether an extent is the same number in every step."""
         return all(self.axes[n].exact for n in names(e))
+
+    def _number(self, e: Extent) -> int:
+        """An extent of whole tiles."""
+        known = substitute(e, {n: self.axes[n].tile for n in names(e)})
+        assert isinstance(known, int)
+        return known
+
+    def _most(self, e: Sym) -> int:
+        """The greatest number that an extent stands for: no span has less than one coordinate."""
+        if self._fixed(e):
+            return self._number(e)
+        constant, factors = _sum(e)
+        return constant + sum(
+            by * (self.axes[n].tile if by > 0 else 1) for n, by in factors.items()
+        )
 
     def type(self, t: Type) -> Type:
         """A type with numbers for sizes."""
@@ -122,11 +155,11 @@ class _Padding:
             size = self.size(e)
             return b(arith.Lt(b(shape.Iota(size)), b(shape.Full((size,), e, i32))))
         if not e.is_name:
-            raise TileError(f"pad: an axis of {e} elements ends within a tile", b.loc,
-                            hint="a size that divides the dimension")  # fmt: skip
+            return self.below(e, self.size(e), b)
         axis = self.axes[e.text]
         at = b(shape.Coordinates(axis.span))
-        ends = [b(shape.Full((axis.size,), axis.dim, i32))] if isinstance(axis.dim, int) else []
+        ends = [b(shape.Full((axis.size,), axis.dim, i32)) if isinstance(axis.dim, int)
+                else b(shape.Broadcast(b(shape.Size(axis.dim)), (axis.size,)))]  # fmt: skip
         if axis.stop is not None:
             stop = axis.stop if tile(axis.stop).dtype == i32 else b(Cast(axis.stop, i32))
             ends.append(b(shape.Broadcast(stop, (axis.size,))))
@@ -138,10 +171,29 @@ class _Padding:
         last = b(shape.Full((axis.size,), axis.tile, i32))
         return b(arith.And(found, b(arith.Lt(b(shape.Iota(axis.size)), last))))
 
+    def below(self, e: Extent, size: int, b: Builder) -> Value:
+        """Which places of an axis come before place e: bool[size]."""
+        end = b(shape.Broadcast(self.count(e, b), (size,)))
+        return b(arith.Lt(b(shape.Iota(size)), end))
+
+    def count(self, e: Extent, b: Builder) -> Value:
+        """An extent as it is in this step: i32[]."""
+        if self._fixed(e):
+            return b(shape.Full((), self._number(e), i32))
+        constant, factors = _sum(e)
+        out = b(shape.Full((), constant, i32))
+        for n, by in factors.items():
+            times = b(shape.Full((), by, i32))
+            out = b(arith.Add(out, b(arith.Mul(times, self.axes[n].count(b)))))
+        return out
+
     def among(self, e: Extent, axis: int, sizes: tuple[Extent, ...], b: Builder) -> Value:
         """Which elements of a tile of these sizes count along one axis."""
+        return self._across(self.inside(e, b), axis, sizes, b)
+
+    def _across(self, found: Value, axis: int, sizes: tuple[Extent, ...], b: Builder) -> Value:
+        """What holds for the places of an axis, for a tile of these sizes."""
         own = tuple(n if i == axis else 1 for i, n in enumerate(sizes))
-        found = self.inside(e, b)
         found = found if len(sizes) == 1 else b(shape.Reshape(found, own))
         return b(shape.Broadcast(found, sizes))
 
@@ -170,7 +222,7 @@ class _Padding:
                 changed = {
                     n: self._without(getattr(op, n), axis, 0, b)
                     for n, axis in (("a", 1), ("b", 0))
-                    if not self._zero(getattr(op, n))
+                    if not self._zero(getattr(op, n), axis)
                 }
                 self._add(op, b, changed)
             case reduce.Reduction():
@@ -180,10 +232,15 @@ class _Padding:
                 self._add(op, b, {"mask": self._mask(op, b)})
             case memory.Whole():
                 self._add(op, b, {"size": self.size(op.dim)})
-            case shape.Size() if isinstance(op.dim, Sym):
+            case shape.Size() if names(op.dim) & self.axes.keys():
                 raise TileError(f"pad: the extent {op.dim} of a tile is no number", op.loc)
-            case shape.Slice() | shape.Join() | shape.Reshape():
-                self._moved(op, b)
+            case shape.Slice():
+                a, size = self.to[op.a], self.size(tile(op.result).shape[op.axis])
+                self.to[op.result] = self._shifted(a, op.start, op.axis, size, b)
+            case shape.Join():
+                self._joined(op, b)
+            case shape.Reshape():
+                self._reshaped(op, b)
             case _:
                 inner = {n: getattr(op, n) for n in op.fields("block")}
                 self._add(op, b, {n: v and self.block(v, {}) for n, v in inner.items()})
@@ -225,14 +282,14 @@ class _Padding:
         counts = self.among(e, axis, t.shape, b)
         return b(arith.Where(counts, new, b(shape.Full(t.shape, neutral, t.dtype))))
 
-    def _zero(self, v: Value) -> bool:
-        """Whether a tile is 0 wherever it lies outside of its dimensions."""
+    def _zero(self, v: Value, axis: int) -> bool:
+        """Whether a tile is 0 wherever it lies outside of an axis' dimension."""
         op = self.made.get(v)
-        if isinstance(op, shape.Transpose | Cast):
-            return self._zero(op.a)
-        if not isinstance(op, memory.Load):
-            return False
-        return all(self._in_memory(i) for i in op.indices)
+        if isinstance(op, Cast):
+            return self._zero(op.a, axis)
+        if isinstance(op, shape.Transpose):
+            return self._zero(op.a, op.order[axis])
+        return isinstance(op, memory.Load) and self._in_memory(_index_of(op, axis))
 
     def _in_memory(self, index: Value) -> bool:
         """Whether an index leaves out just what lies outside of the memory."""
@@ -253,24 +310,41 @@ class _Padding:
             found = mask if found is None else b(arith.And(found, mask))
         return found
 
-    def _moved(self, op: shape.Slice | shape.Join | shape.Reshape, b: Builder) -> None:
-        """An op that moves elements along axes: those that change have nothing to leave out."""
-        shapes = [tile(v).shape for v in (*op.operands, op.result)]
-        if isinstance(op, shape.Reshape):
-            moved = {e for s in shapes for e in s} if _flat(shapes) else set[Extent]()
-        else:
-            axis: int = op.attributes["axis"]
-            moved = {s[axis] for s in shapes}
-        for e in moved:
+    def _reshaped(self, op: shape.Reshape, b: Builder) -> None:
+        """Axes that are merged or split have nothing to leave out."""
+        shapes = [tile(v).shape for v in (op.a, op.result)]
+        for e in {e for s in shapes for e in s} if _flat(shapes) else ():
             if not self.exact(e):
                 raise TileError(f"pad: {op.name} of an axis of {e}, which ends within a tile",
                                 op.loc, hint="a power of two")  # fmt: skip
-        ends = ("start", "stop") if isinstance(op, shape.Slice) else ()
-        self._add(op, b, {n: self._number(op.attributes[n]) for n in ends})
+        self._add(op, b, {})
 
-    def _number(self, e: Extent) -> Extent:
-        """A place along an axis that has nothing to leave out."""
-        return substitute(e, {n: self.axes[n].size for n in names(e)})
+    def _shifted(self, a: Value, start: Extent, axis: int, size: int, b: Builder) -> Value:
+        """What an axis holds from a place on."""
+        if start == 0 and tile(a).shape[axis] == size:
+            return a
+        return b(machine.Shift(a, self.count(start, b), axis, size))
+
+    def _joined(self, op: shape.Join, b: Builder) -> None:
+        """Every part at its place, and of them the one that counts there."""
+        size, start = self.size(tile(op.result).shape[op.axis]), tile(op.parts[0]).shape[op.axis]
+        out = self._shifted(self.to[op.parts[0]], 0, op.axis, size, b)
+        for part in op.parts[1:]:
+            moved = self._shifted(self.to[part], 0 - start, op.axis, size, b)
+            before = self.below(start, size, b)
+            before = self._across(before, op.axis, tile(moved).shape, b)
+            out = b(arith.Where(before, out, moved))
+            start = start + tile(part).shape[op.axis]
+        self.to[op.result] = out
+
+
+def _sum(e: Extent) -> tuple[int, dict[str, int]]:
+    """The constant and the factor of each name in an extent."""
+    found = linear(e)
+    if found is None:
+        raise TileError(f"pad: an axis of {e} elements ends within a tile",
+                        hint="a size that divides the dimension")  # fmt: skip
+    return found
 
 
 def _flat(shapes: list[tuple[Extent, ...]]) -> bool:
@@ -278,8 +352,8 @@ def _flat(shapes: list[tuple[Extent, ...]]) -> bool:
     return len({tuple(e for e in s if e != 1) for s in shapes}) > 1 and len(shapes) == 2
 
 
-def _index_of(op: memory.Store, axis: int) -> Value:
-    """The index that gives an axis of the value."""
+def _index_of(op: memory.Load | memory.Store, axis: int) -> Value:
+    """The index that gives an axis of the tile."""
     at = 0
     joint = False
     for v in op.indices:
@@ -289,7 +363,7 @@ def _index_of(op: memory.Store, axis: int) -> Value:
                 return v
             at += rank
         joint = joint or (rank > 0 and not isinstance(v.type, Span))
-    raise TileError(f"store: no index gives axis {axis}", op.loc)
+    raise TileError(f"{op.name}: no index gives axis {axis}", op.loc)
 
 
 def _neutral(name: str, t: DType) -> float | int:

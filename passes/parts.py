@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from tilec.ir.composed import LowRank, Outliers, Permuted, Plus
 from tilec.ir.core import Builder, Value
 from tilec.ir.dtype import f32, i32
-from tilec.ir.format import Dense
+from tilec.ir.errors import TileError
+from tilec.ir.format import Dense, Format
 from tilec.ir.ops import arith, memory, reduce, shape
 from tilec.ir.ops.cast import Cast
 from tilec.ir.types import Memory, Shape, Span, Tile
@@ -15,10 +16,10 @@ from tilec.ir.types import Memory, Shape, Span, Tile
 
 @dataclass(frozen=True)
 class Parts:
-    """The parameters that stand for a sum: one a scaled part, two for any other; those of a
-    permuted weight are its order, its inverse and what is permuted."""
+    """The parameters that stand for a sum: one a scaled part, two for any other, which may be all
+    there is; those of a permuted weight are its order, its inverse and what is permuted."""
 
-    format: Plus | Permuted
+    format: Plus | Permuted | LowRank | Outliers
     values: tuple[tuple[Value, ...], ...]
 
     def all(self) -> list[Value]:
@@ -61,20 +62,27 @@ def scattered(format: Outliers, mems: tuple[Value, ...], n: Value, k: Value, b: 
 def parameters(p: Value) -> Parts:
     """The parameters of a sum's parts."""
     assert isinstance(p.type, Memory)
-    if isinstance(p.type.format, Permuted):
-        order, place = (Value(Memory(c.shape, Dense(c.dtype)), f"{p.hint}.{c.name}")
-                        for c in p.type.format.components(p.type.shape)[:2])  # fmt: skip
-        inner = Value(Memory(p.type.shape, p.type.format.inner), f"{p.hint}.0")
-        return Parts(p.type.format, ((order, place, inner),))
-    assert isinstance(p.type.format, Plus)
-    values: list[tuple[Value, ...]] = []
-    for i, format in enumerate(p.type.format.parts):
-        if isinstance(format, LowRank | Outliers):
-            values.append(tuple(Value(Memory(c.shape, Dense(c.dtype)), f"{p.hint}.{i}.{c.name}")
-                                for c in format.components(p.type.shape)))  # fmt: skip
-        else:
-            values.append((Value(Memory(p.type.shape, format), f"{p.hint}.{i}"),))
-    return Parts(p.type.format, tuple(values))
+    format, shape_ = p.type.format, p.type.shape
+    match format:
+        case Permuted():
+            inner = Value(Memory(shape_, format.inner), f"{p.hint}.0")
+            return Parts(format, ((*_own(format, p, p.hint)[:2], inner),))
+        case LowRank() | Outliers():
+            return Parts(format, (_own(format, p, p.hint),))
+        case Plus():
+            values = [_own(f, p, f"{p.hint}.{i}") if isinstance(f, LowRank | Outliers)
+                      else (Value(Memory(shape_, f), f"{p.hint}.{i}"),)
+                      for i, f in enumerate(format.parts)]  # fmt: skip
+            return Parts(format, tuple(values))
+        case _:
+            raise TileError(f"compose: {format} is no sum")
+
+
+def _own(format: Format, p: Value, hint: str) -> tuple[Value, ...]:
+    """A parameter for each component of a format."""
+    assert isinstance(p.type, Memory)
+    return tuple(Value(Memory(c.shape, Dense(c.dtype)), f"{hint}.{c.name}")
+                 for c in format.components(p.type.shape))  # fmt: skip
 
 
 def tile(v: Value) -> Tile:

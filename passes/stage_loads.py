@@ -1,34 +1,54 @@
 """Loads that begin some steps before they are needed: copies to a ring in shared memory.
 
 A step of a loop waits for its own slot of the ring, starts the copy for the slot that the step
-before it has read, and works while that goes on. One wait a step is enough: it is also what says
-that every thread has read the slot that is filled next.
+before it has read, and works while that goes on. Where all threads copy, one wait a step is enough:
+it is also what says that every thread has read the slot that is filled next. Where one thread
+copies whole tiles, barriers say both (`tilec.passes.bulk`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
 from tilec.ir.dtype import i32
+from tilec.ir.errors import TileError
 from tilec.ir.format import Dense
 from tilec.ir.ops import arith, control, machine, memory, reduce, shape
 from tilec.ir.remark import Remark
 from tilec.ir.types import Memory, Span
+from tilec.passes import bulk
 from tilec.passes.parts import tile
 from tilec.passes.pipeline import register
 
 WIDTHS = (16, 8, 4)  # bytes that one asynchronous copy moves
+COPIES = ("pieces", "bulk")
 
 
 @register("stage-loads")
-def stage_loads(func: Func, *, stages: int = 3) -> Func:
+def stage_loads(
+    func: Func, *, stages: int = 3, copies: str = "pieces", specialise: int = 0, kept: int = 0
+) -> Func:
     """Put the operands of products in loops into rings of `stages` slots in shared memory.
+
+    `copies`: every thread copies `pieces` of rows (cp.async), or one copies whole tiles with the
+    `bulk` copy unit (from sm_90 on), where that can; `specialise` is how many warps do that and
+    nothing else, ahead of the others: of 4 the registers go to the others where the target can.
+    Slots stay as they are for `kept` steps after their own, in which products may go on reading
+    them (`overlap`).
 
     Before: tiles have sizes (`pad`). After: the same, with copies, and waits before their results
     are read. A loop has rings if what it loads for products moves with it.
     """
-    staging = _Staging(stages)
+    if copies not in COPIES:
+        raise TileError(f"stage-loads: copies is {copies!r}, expected one of {', '.join(COPIES)}")
+    if specialise < 0 or (specialise and copies != "bulk"):
+        raise TileError(f"stage-loads: {specialise} warps can't make copies of their own",
+                        hint="copies=bulk")  # fmt: skip
+    if not 0 <= kept <= max(stages - 2, 0):
+        raise TileError(f"stage-loads: of {stages} slots {kept} can't be kept")
+    staging = _Staging(func, stages, kept, copies == "bulk", specialise)
     body = staging.block(func.body)
     return func.replaced(body, *staging.remarks)
 
@@ -42,28 +62,61 @@ class _Ring:
     axis: int  # of the memory, along which the loop goes
 
 
+@dataclass(frozen=True)
+class _Loop:
+    """A loop, and the rings of what it loads: copied in pieces, or whole with `turns`."""
+
+    op: control.For
+    pieces: tuple[_Ring, ...]
+    whole: tuple[_Ring, ...]
+    turns: bulk.Turns | None
+
+
 class _Staging:
-    def __init__(self, stages: int) -> None:
-        self.stages = stages
+    def __init__(self, func: Func, stages: int, kept: int, whole: bool, warps: int) -> None:
+        self.stages, self.kept, self.whole, self.warps = stages, kept, whole, warps
+        self.ahead = stages - 1 - kept  # steps from a copy to its own
+        self.everywhere = bulk.everywhere(func)
+        self.written = set[Value]()  # memory that a grid writes
+        self.around: list[Op] | None = None  # the regions inside a grid around an op of it
+        self.task = Builder()  # of the grid's body
         self.to: dict[Value, Value] = {}
         self.remarks: list[Remark] = []
 
     def block(self, block: Block) -> Block:
         """A block whose loops over products have rings."""
         b = Builder()
+        if not self.around:
+            self.task = b
         for op in block.ops:
             b.loc = op.loc
             self._op(op, b)
-        return Block(block.params, tuple(b.ops), tuple(self.to.get(v, v) for v in block.results))
+        return Block(block.params, tuple(b.ops), self._new(block.results))
+
+    def _new(self, values: Sequence[Value]) -> tuple[Value, ...]:
+        return tuple(self.to.get(v, v) for v in values)
 
     def _op(self, op: Op, b: Builder) -> None:
-        loads = self._staged(op) if isinstance(op, control.For) and self.stages > 1 else []
-        if isinstance(op, control.For) and loads:
-            self._loop(op, loads, b)
-            return
+        if isinstance(op, control.For) and self.around is not None and self.stages > 1:
+            loads = self._staged(op)
+            if loads:
+                self._loop(op, loads, b)
+                return
         inner = {n: getattr(op, n) for n in op.fields("block")}
-        new = b.add(op.rebuilt(self.to, **{n: v and self.block(v) for n, v in inner.items()}))
+        around = None if self.around is None else [*self.around, op]
+        if isinstance(op, control.Grid):
+            around = []
+            self.written = {o.mem for o in op.body.walk() if isinstance(o, memory.Store)}
+        done = {n: v and self._inside(v, around) for n, v in inner.items()}
+        new = b.add(op.rebuilt(self.to, **done))
         self.to.update(zip(op.results, new.results, strict=True))
+
+    def _inside(self, block: Block, around: list[Op] | None) -> Block:
+        """A block in these regions."""
+        before, self.around = self.around, around
+        found = self.block(block)
+        self.around = before
+        return found
 
     def _staged(self, op: control.For) -> list[memory.Load]:
         """The loads of a loop's body that products read and that move with the loop."""
@@ -74,70 +127,180 @@ class _Staging:
             o = made.get(wanted.pop())
             if isinstance(o, memory.Load) and op.body.params[0] in o.indices and o not in found:
                 problem = _obstacle(o, op)
+                if o.mem in self.written:
+                    problem = "memory that nothing writes meanwhile"
                 if problem:
-                    self.remarks.append(Remark("stage-loads", f"`{o.mem.hint}` is loaded when it "
-                                               "is needed", o.loc, problem))  # fmt: skip
+                    self._remark(o, "is loaded when it is needed", problem)
                 else:
                     found.append(o)
             elif isinstance(o, shape.Transpose) or (o and Trait.ELEMENTWISE in o.traits):
                 wanted += o.operands
         return found
 
+    def _remark(self, load: memory.Load, what: str, missing: str) -> None:
+        self.remarks.append(Remark("stage-loads", f"`{load.mem.hint}` {what}", load.loc, missing))
+
+    def _bulk(self, op: control.For, loads: list[memory.Load]) -> list[memory.Load]:
+        """The loads whose tiles one thread copies whole."""
+        if not self.whole:
+            return []
+        found: list[memory.Load] = []
+        problem = bulk.uncounted(op, self.around or (), self.everywhere, self.warps)
+        for load in loads:
+            missing = problem or bulk.obstacle(load)
+            if missing:
+                self._remark(load, "is copied in pieces", missing)
+            else:
+                found.append(load)
+        return found
+
     def _loop(self, op: control.For, loads: list[memory.Load], b: Builder) -> None:
-        assert op.tile is not None
-        rings = [self._ring(x, op, b) for x in loads]
-        for step in range(self.stages - 1):
-            for ring in rings:
-                self._first(ring, op, step, b)
-            b.add(machine.Commit())
-        changed = {"body": self._body(op, rings)}
-        new = b.add(op.rebuilt(self.to, **changed))
+        loop = self._rings(op, loads, b)
+        for step in range(self.ahead):
+            if loop.turns is not None and not self.warps:
+                loop.turns.before(b, step, self._fill(loop, step, 0))
+            if loop.pieces:
+                self._before(loop, step, b)
+                b.add(machine.Commit())
+        new = b.add(op.rebuilt(self.to, body=self._inside_loop(loop)))
         self.to.update(zip(op.results, new.results, strict=True))
-        b.add(machine.Wait(0))
+        if loop.pieces:
+            b.add(machine.Wait(0))
+        if loop.turns is not None:
+            loop.turns.end(b)
 
-    def _ring(self, load: memory.Load, op: control.For, b: Builder) -> _Ring:
-        sizes = tuple(int(str(d)) for d in tile(load.result).shape)
-        assert isinstance(load.mem.type, Memory)
-        shared = b(machine.Shared((self.stages, *sizes), load.mem.type.dtype))
-        return _Ring(load, shared, load.indices.index(op.body.params[0]))
+    def _before(self, loop: _Loop, step: int, b: Builder) -> None:
+        """The copies in pieces for one of the steps that come before the loop's own copies."""
+        inner = Builder(loc=b.loc)
+        slot = number = bulk.nth(b, self._first(loop.op), step)
+        if loop.op.first is not None:
+            slot = b(arith.Mod(number, b(shape.Full((), self.stages, i32))))
+        self._copy(loop.pieces, inner, slot, self._span(loop.op, step, inner), 0)
+        start = b(arith.Mul(number, b(shape.Full((), loop.op.tile or 1, i32))))
+        self._if(loop.op, start, inner, b)
 
-    def _first(self, ring: _Ring, op: control.For, step: int, b: Builder) -> None:
-        """The copy for one of the steps that come before the loop's own copies."""
-        span = op.body.params[0].type
+    def _span(self, op: control.For, step: int, b: Builder) -> Value:
+        """The coordinates of a step of a loop, counted from its first one."""
+        span, first = op.body.params[0].type, self._first(op)
         assert isinstance(span, Span)
         assert op.tile is not None
-        here = b(memory.Whole(span.dim, span.size, step * op.tile))
-        indices = tuple(here if i == ring.axis else self.to.get(v, v)
-                        for i, v in enumerate(ring.load.indices))  # fmt: skip
-        slot = b(shape.Full((), step, i32))
-        b.add(machine.Copy(ring.shared, slot, ring.load.mem, indices, ring.axis, 0))
+        if first is None:
+            return b(memory.Whole(span.dim, span.size, step * op.tile))
+        dim, size = int(str(span.dim)), int(str(span.size))
+        return b(machine.Nth(bulk.nth(b, first, step), dim, size, op.tile))
 
-    def _body(self, op: control.For, rings: list[_Ring]) -> Block:
+    def _first(self, op: control.For) -> Value | None:
+        return op.first and self.to.get(op.first, op.first)
+
+    def _stop(self, op: control.For) -> Value | None:
+        return op.stop and self.to.get(op.stop, op.stop)
+
+    def _if(self, op: control.For, start: Value, inner: Builder, b: Builder) -> None:
+        """Copy where the loop has a step that starts there; all of memory's where that is known."""
+        if op.stop is None and op.first is None:
+            b.ops += inner.ops
+        else:
+            bulk.if_inside(b, op, self._stop(op), start, inner.ops)
+
+    def _rings(self, op: control.For, loads: list[memory.Load], b: Builder) -> _Loop:
+        """Shared memory for what a loop loads, and barriers, which count all rounds of loops."""
+        whole = self._bulk(op, loads)
+        self.task.loc = op.loc
+        rings = {x: self._ring(x, op, bulk.swizzle(x), self.task) if x in whole
+                 else self._ring(x, op, 0, b) for x in loads}  # fmt: skip
+        turns = None
+        if whole:
+            outer = tuple(o for o in self.around or () if isinstance(o, control.For))
+            first = self._first((*outer, op)[0])
+            turns = bulk.Turns(op, self._stop(op), first, outer, self.stages, self.kept,
+                               self.warps, sum(map(bulk.slot_bytes, whole)),
+                               self.task(machine.Barriers(self.stages, False)),
+                               self.task(machine.Barriers(self.stages, True)))  # fmt: skip
+        pieces = tuple(r for x, r in rings.items() if x not in whole)
+        return _Loop(op, pieces, tuple(rings[x] for x in whole), turns)
+
+    def _ring(self, load: memory.Load, op: control.For, swizzle: int, b: Builder) -> _Ring:
+        sizes = tuple(int(str(d)) for d in tile(load.result).shape)
+        assert isinstance(load.mem.type, Memory)
+        shared = b(machine.Shared((self.stages, *sizes), load.mem.type.dtype, swizzle))
+        return _Ring(load, shared, load.indices.index(op.body.params[0]))
+
+    def _copy(self, rings: Sequence[_Ring], b: Builder, slot: Value, here: Value, ahead: int,
+              full: Value | None = None) -> None:  # fmt: skip
+        """Copy the tiles of the span `here` of the loop, moved by `ahead`."""
+        for ring in rings:
+            indices = tuple(here if i == ring.axis else self.to.get(v, v)
+                            for i, v in enumerate(ring.load.indices))  # fmt: skip
+            b.add(machine.Copy(ring.shared, slot, ring.load.mem, indices, ring.axis, ahead, full,
+                               ring.load.cache))  # fmt: skip
+
+    def _fill(self, loop: _Loop, step: int | None, ahead: int) -> bulk.Fill:
+        """The copies of whole tiles for a step, or `ahead` of the one that the loop is at."""
+        assert loop.turns is not None
+        full = loop.turns.full
+
+        def fill(b: Builder, slot: Value) -> None:
+            here = loop.op.body.params[0] if step is None else self._span(loop.op, step, b)
+            self._copy(loop.whole, b, slot, here, ahead, full)
+
+        return fill
+
+    def _inside_loop(self, loop: _Loop) -> Block:
+        """The loop's body, which reads slots."""
+        op, b = loop.op, Builder(loc=loop.op.loc)
         assert op.tile is not None
-        b = Builder(loc=op.loc)
-        k = op.body.params[0]
-        step = b(arith.FloorDiv(b(shape.Start(k)), b(shape.Full((), op.tile, i32))))
+        slots = dict[Value, Value]()
+        if loop.pieces:
+            slots |= dict.fromkeys((r.shared for r in loop.pieces), self._next(loop, b))
+        if loop.turns is None:
+            self._read(loop, slots, b)
+        else:
+            turn = loop.turns.number(b)
+            slot = self._turn(loop, loop.turns, turn, b)
+            self._read(loop, slots | dict.fromkeys((r.shared for r in loop.whole), slot), b)
+            loop.turns.read(b, turn, slot)
+        return Block(op.body.params, tuple(b.ops), self._new(op.body.results))
+
+    def _next(self, loop: _Loop, b: Builder) -> Value:
+        """Wait for a step's slot, and start the copies in pieces for one that is free."""
+        k, distance = loop.op.body.params[0], self.ahead * (loop.op.tile or 1)
+        step = b(arith.FloorDiv(b(shape.Start(k)), b(shape.Full((), loop.op.tile or 1, i32))))
         count = b(shape.Full((), self.stages, i32))
         slot = b(arith.Mod(step, count))
-        ahead = b(shape.Full((), self.stages - 1, i32))
+        ahead = b(shape.Full((), self.ahead, i32))
         free = b(arith.Mod(b(arith.Add(step, ahead)), count))
-        b.add(machine.Wait(self.stages - 2))
-        for ring in rings:
-            indices = tuple(self.to.get(v, v) for v in ring.load.indices)
-            distance = (self.stages - 1) * op.tile
-            b.add(machine.Copy(ring.shared, free, ring.load.mem, indices, ring.axis, distance))
+        b.add(machine.Wait(self.ahead - 1))
+        inner = Builder(loc=b.loc)
+        self._copy(loop.pieces, inner, free, k, distance)
+        there = b(arith.Add(b(shape.Start(k)), b(shape.Full((), distance, i32))))
+        self._if(loop.op, there, inner, b)
         b.add(machine.Commit())
-        kept = {ring.load: ring.shared for ring in rings}
-        for inner in op.body.ops:
-            b.loc = inner.loc
-            if isinstance(inner, memory.Load) and inner in kept:
-                whole = [b(memory.Whole(int(str(d)))) for d in tile(inner.result).shape]
-                self.to[inner.result] = b(memory.Load(kept[inner], (slot, *whole)))
+        return slot
+
+    def _turn(self, loop: _Loop, turns: bulk.Turns, turn: Value, b: Builder) -> Value:
+        """See that slots are filled with whole tiles, and wait for that of this turn."""
+        slot, distance = turns.slot(b, turn), self.ahead * (loop.op.tile or 1)
+        if self.warps:
+            turns.apart(b, turn, self._fill(loop, None, 0))
+        else:
+            turns.following(b, turn, self._fill(loop, None, distance))
+        turns.wait(b, turn, slot)
+        return slot
+
+    def _read(self, loop: _Loop, slots: dict[Value, Value], b: Builder) -> None:
+        """The ops of the loop's body, with loads from slots."""
+        kept = {r.load: r.shared for r in (*loop.pieces, *loop.whole)}
+        outside = self.around
+        self.around = [*(outside or ()), loop.op]
+        for op in loop.op.body.ops:
+            b.loc = op.loc
+            if isinstance(op, memory.Load) and op in kept:
+                whole = [b(memory.Whole(int(str(d)))) for d in tile(op.result).shape]
+                ring = kept[op]
+                self.to[op.result] = b(memory.Load(ring, (slots[ring], *whole)))
             else:
-                self._op(inner, b)
-        return Block(
-            op.body.params, tuple(b.ops), tuple(self.to.get(v, v) for v in op.body.results)
-        )
+                self._op(op, b)
+        self.around = outside
 
 
 def _obstacle(load: memory.Load, loop: control.For) -> str:
@@ -146,10 +309,29 @@ def _obstacle(load: memory.Load, loop: control.For) -> str:
     t, sizes = load.mem.type, tile(load.result).shape
     if not all(isinstance(i.type, Span) for i in load.indices) or len(sizes) != len(t.shape):
         return "spans as indices"
+    if load.indices.count(loop.body.params[0]) != 1:
+        return "one axis along which the loop goes"
     if not isinstance(t.format, Dense) or len(sizes) < 2:
         return "a matrix"
-    if t.dtype.bits & (t.dtype.bits - 1):
+    if t.dtype.bits > 8 and t.dtype.bits & (t.dtype.bits - 1):
         return "elements of which whole ones fill 4 bytes"
+    return _unknown(load, loop) or _uneven(load, loop)
+
+
+def _unknown(load: memory.Load, loop: control.For) -> str:
+    """Which length would have to be a number, or nothing."""
+    assert isinstance(load.mem.type, Memory)
+    if not isinstance(load.mem.type.shape[-1], int):
+        return "rows whose length is a number"
+    if loop.first is not None and not isinstance(loop.dim, int):
+        return "a loop whose length is a number, or that begins with the first tile"
+    return ""
+
+
+def _uneven(load: memory.Load, loop: control.For) -> str:
+    """Why pieces can't begin where rows and tiles do, or nothing."""
+    assert isinstance(load.mem.type, Memory)
+    t, sizes = load.mem.type, tile(load.result).shape
     moves = load.indices[-1] is loop.body.params[0]
     for extent in (t.shape[-1], sizes[-1], *([loop.tile] if moves else [])):
         if int(str(extent)) * t.dtype.bits % (8 * WIDTHS[-1]):

@@ -162,7 +162,7 @@ class Sums:
         weight, source = self._weight(dot), self._source(dot.a)
         uses = [v for o in op.body.walk() for v in o.operands]
         once = uses.count(carried) == 1 and dot.result not in uses
-        if weight is None or source is None or not once or op.stop is not None:
+        if weight is None or source is None or not once or op.stop or op.first:
             return None
         inside = {v for o in op.body.walk() for v in o.results} | {*op.body.params}
         outer = (source.load.indices[0], weight.indices[0])
@@ -320,11 +320,11 @@ class Sums:
     def _part(self, format: object, mems: tuple[Value, ...], indices: tuple[Value, ...],
               b: Builder) -> Value:  # fmt: skip
         n, k = indices
-        if isinstance(format, Permuted):
-            return b(memory.Load(mems[2], (n, b(memory.Load(mems[1], (k,))))))
-        if not isinstance(format, LowRank | Outliers):
+        if not isinstance(format, LowRank | Outliers | Permuted):
             return b(memory.Load(mems[0], indices))
-        if not (isinstance(n.type, Span) and _rank(k) == 1):
+        if isinstance(format, Permuted) and (isinstance(n.type, Span) or not tile(n).shape):
+            return b(memory.Load(mems[2], (n, b(memory.Load(mems[1], (k,))))))
+        if isinstance(format, Permuted) or not isinstance(n.type, Span) or _rank(k) != 1:
             raise TileError(f"{format} is read by tiles of rows and columns, not by index",
                             b.loc, hint="dequantize it first")  # fmt: skip
         if isinstance(format, LowRank):

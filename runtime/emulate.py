@@ -61,17 +61,19 @@ class Emulator:
         check: bool = True,
         seed: int = 0,
         resident: int = 1,
+        order: int = 0,
     ) -> Report:
         """Launch a kernel; it changes its arrays in place.
 
         `arguments` are the kernel's, in order, under the names that findings use. `check` False
         runs faster and finds only what makes going on impossible or lies outside memory. `seed`
-        other than 0 lets chance order the threads. `resident` blocks run at a time, in the order
-        of their index: more than one where blocks wait for others. Raises TileError when the
-        source does not compile or the arguments are not the kernel's.
+        other than 0 lets chance order the threads. `resident` blocks run at a time, more than one
+        where blocks wait for others; they start in the order of their index, or one by chance with
+        an `order` other than 0. Raises TileError when the source does not compile or the arguments
+        are not the kernel's.
         """
         kernel = self.load(source, entry, check=check)
-        return kernel.launch(grid, block, arguments, shared_bytes, seed, resident)
+        return kernel.launch(grid, block, arguments, shared_bytes, seed, resident, order)
 
     def load(self, source: str, entry: str, *, check: bool = True) -> EmulatedKernel:
         """The kernel, compiled for the host. Raises TileError when the compiler refuses it."""

@@ -31,6 +31,7 @@ class _Launch(ctypes.Structure):
         ("shared_bytes", ctypes.c_uint32),
         ("resident", ctypes.c_uint32),
         ("seed", ctypes.c_uint64),
+        ("order", ctypes.c_uint64),
         ("entry", ctypes.c_void_p),
         ("arguments", ctypes.c_void_p),
     ]
@@ -74,6 +75,7 @@ class EmulatedKernel:
         shared_bytes: int = 0,
         seed: int = 0,
         resident: int = 1,
+        order: int = 0,
     ) -> Report:
         """Run the kernel over the grid, as `Emulator.run` says."""
         threads = _three(block, "block")
@@ -88,7 +90,7 @@ class EmulatedKernel:
         memory, pointers = _laid_out(self._values(arguments))
         launch = _Launch(
             (ctypes.c_uint32 * 3)(*_three(grid, "grid")), (ctypes.c_uint32 * 3)(*threads),
-            shared_bytes, resident, seed,
+            shared_bytes, resident, seed, order,
             ctypes.cast(self._library.tilec_enter, ctypes.c_void_p),
             ctypes.cast(pointers, ctypes.c_void_p),
         )  # fmt: skip
@@ -150,7 +152,7 @@ def _value(what: str, argument: Argument, letter: str, size: int) -> bytes:
             return struct.pack("<Q", argument.ctypes.data)
         case "t", TensorMap():
             return argument.encoded()
-        case "i", int() | np.integer():
+        case "i", int() | np.integer() | np.bool():
             return _integer(what, int(argument), size)
         case "f", int() | float() | np.number():
             return struct.pack("<f" if size == 4 else "<d", float(argument))

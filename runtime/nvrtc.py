@@ -1,8 +1,8 @@
 """CUDA C++ -> PTX and machine code: in this process by NVRTC, or by nvcc where that is absent.
 
 Needs no GPU, no driver and no toolkit: NVRTC is the package nvidia-cuda-nvrtc. Knows no kernel.
-Where the compiler crashes (some sources for sm_100a do it, up to CUDA 13.4), this process ends with
-it; nvcc runs in one of its own.
+Some sources for sm_100a make the compiler crash (up to CUDA 13.4): those targets are compiled in a
+process of their own.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Literal
 
 from tilec.ir.errors import Loc, TileError
+from tilec.runtime.nvrtc_program import NAME, Request, compiled, compiled_apart, library
 
 PACKAGES = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")  # of CUDA 13 and of CUDA 12
-NAME = "kernel.cu"  # what messages call the source, but where it has `#line`
+CRASHES = 100  # the first architecture for which the compiler is known to crash
 _TARGET = re.compile(r"sm_(\d+)[af]?")
 _LIBRARY = re.compile(r"libnvrtc\.so\.\d+")
-_BUILTINS = re.compile(r"libnvrtc-builtins\.so\.[\d.]+")
 _ERROR = re.compile(
     r"^(?P<file>[^\s(][^\n(]*)\((?P<line>\d+)\): (?:\w+ )?error(?: #[\w-]+)?: (?P<message>.*)$",
     re.MULTILINE,
@@ -34,6 +34,7 @@ _ERROR = re.compile(
 _PTX_ERROR = re.compile(r"^ptxas .*line (\d+); (?:error|fatal)\s*: (.*)$", re.MULTILINE)
 _FILE = re.compile(r'^\s*\.file\s+(\d+)\s+"([^"]*)"', re.MULTILINE)
 _LOC = re.compile(r"\s*\.loc\s+(\d+)\s+(\d+)\s+(\d+)(?:.*inlined_at\s+(\d+)\s+(\d+)\s+(\d+))?")
+Place = tuple[str, str, str]  # the number of a file, a line and a column, as PTX says them
 _NOTE = re.compile(r"\((C75\d\d)\) (.*)$", re.MULTILINE)
 _ENTRY = re.compile(r"Compiling entry function '([^']*)'")
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -123,29 +124,33 @@ def nvcc() -> Toolchain | None:
 def compile_cuda(
     source: str, target: str, *, headers: Mapping[str, str] | None = None,
     options: Sequence[str] = (), line_info: bool = True, tools: Toolchain | None = None,
+    apart: bool | None = None,
 ) -> CudaBuild:  # fmt: skip
     """A source compiled as C++17 for a target such as sm_90a.
 
     `headers` are texts by the names that `#include` gives them; `options` are those that NVRTC and
     nvcc share, such as `-DSTAGES=4` or `--use_fast_math`. With `line_info` machine code and errors
-    in inline assembly know their lines.
+    in inline assembly know their lines. `apart` compiles in a process of its own, which a crash of
+    the compiler ends and not this one; by default where crashes are known, for sm_100 and later.
 
-    Raises TileError where no compiler is installed, or does not know the target, or refuses the
-    source: then with its first message, at the line that `#line` gives, and all of its log as a
-    note.
+    Raises TileError where no compiler is installed, or does not know the target, or crashes, or
+    refuses the source: then with its first message, at the line that `#line` gives, and all of its
+    log as a note.
     """
     found = tools or toolchain()
-    _check(target, found)
+    number = _checked(target, found)
     flags = [f"--gpu-architecture={target}", "--std=c++17", "--ptxas-options=-v"]
     flags += ["--generate-line-info"] if line_info else []
     run = _by_nvrtc if found.name == "nvrtc" else _by_nvcc
-    made = run(found, source, headers or {}, [*flags, *options])
+    risky = number >= CRASHES if apart is None else apart
+    made = run(found, source, headers or {}, [*flags, *options], risky)
     if made.code:
         raise _refusal(made, target, found)
     return CudaBuild(made.ptx, made.cubin, _usage(made.log), _notes(made.log), made.log)
 
 
-def _check(target: str, tools: Toolchain) -> None:
+def _checked(target: str, tools: Toolchain) -> int:
+    """The number of an architecture that the compiler knows."""
     found = _TARGET.fullmatch(target)
     if found is None:
         raise TileError(f"{target!r} is no target of CUDA: expected one like sm_80 or sm_90a")
@@ -153,6 +158,7 @@ def _check(target: str, tools: Toolchain) -> None:
     if int(found[1]) not in known:
         names = ", ".join(f"sm_{n}" for n in known)
         raise TileError(f"{tools.identity} makes no code for {target}; it does for {names}")
+    return int(found[1])
 
 
 @dataclass(frozen=True)
@@ -182,51 +188,29 @@ def _architectures(tools: Toolchain) -> tuple[int, ...]:
 @cache
 def _library(tools: Toolchain) -> ctypes.CDLL:
     try:
-        # NVRTC opens this one by its bare name, which the loader finds only if it is loaded.
-        for file in tools.path.parent.iterdir():
-            if _BUILTINS.fullmatch(file.name):
-                ctypes.CDLL(str(file), mode=ctypes.RTLD_GLOBAL)
-        return ctypes.CDLL(str(tools.path))
+        return library(str(tools.path))
     except OSError as e:
         raise TileError(f"{tools.identity} can't be loaded: {e}") from None
 
 
 def _by_nvrtc(
-    tools: Toolchain, source: str, headers: Mapping[str, str], flags: Sequence[str]
+    tools: Toolchain, source: str, headers: Mapping[str, str], flags: Sequence[str], apart: bool
 ) -> _Made:
-    library, program = _library(tools), ctypes.c_void_p()
-    texts, names, arguments = (_strings(s) for s in (headers.values(), headers, flags))
-    encoded, name = source.encode(), NAME.encode()
-    library.nvrtcCreateProgram(ctypes.byref(program), encoded, name, len(names), texts, names)
+    request = Request(str(tools.path), source, headers, flags)
+    if not apart:
+        _library(tools)
     try:
-        code: int = library.nvrtcCompileProgram(program, len(arguments), arguments)
-        log, ptx, cubin = (_got(library, program, w) for w in ("ProgramLog", "PTX", "CUBIN"))
-    finally:
-        library.nvrtcDestroyProgram(ctypes.byref(program))
-    return _Made(code, _text(log), os.getcwd(), _text(ptx), cubin)
-
-
-def _strings(texts: Iterable[str]) -> ctypes.Array[ctypes.c_char_p]:
-    encoded = [text.encode() for text in texts]
-    return (ctypes.c_char_p * len(encoded))(*encoded)
-
-
-def _got(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
-    """One product of a program, empty where there is none."""
-    size = ctypes.c_size_t()
-    if library[f"nvrtcGet{what}Size"](program, ctypes.byref(size)):
-        return b""
-    data = ctypes.create_string_buffer(size.value)
-    return b"" if library[f"nvrtcGet{what}"](program, data) else data.raw
-
-
-def _text(data: bytes) -> str:
-    return data.rstrip(b"\0").decode(errors="replace")
+        made = (compiled_apart if apart else compiled)(request)
+    except ChildProcessError as e:
+        raise TileError(f"{tools.identity} crashes on the source ({e})",
+                        hint="a newer nvidia-cuda-nvrtc, or another target") from None  # fmt: skip
+    return _Made(made.code, made.log, os.getcwd(), made.ptx, made.cubin)
 
 
 def _by_nvcc(
-    tools: Toolchain, source: str, headers: Mapping[str, str], flags: Sequence[str]
+    tools: Toolchain, source: str, headers: Mapping[str, str], flags: Sequence[str], apart: bool
 ) -> _Made:
+    del apart  # it always is
     with tempfile.TemporaryDirectory() as folder:
         for name, text in {**headers, NAME: source}.items():
             path = Path(folder, name)
@@ -289,18 +273,24 @@ def _of_source(found: re.Match[str], made: _Made) -> tuple[str, Loc]:
 
 
 def _of_ptx(made: _Made, number: int) -> Loc | None:
-    """The line of source of a line of PTX, by the `.loc` before it."""
-    files = {n: _name(file, made) for n, file in _FILE.findall(made.ptx)}
-    for line in reversed(made.ptx.splitlines()[:number]):
+    """The line of source of a line of PTX, by the `.loc` before it; a call's place is where the
+    code around it is from, by the last `.loc` of that."""
+    callers: dict[Place, Place | None] = {}
+    at: Place | None = None
+    for line in made.ptx.splitlines()[:number]:
         if found := _LOC.match(line):
-            caller = _loc(files, found[4], found[5], found[6]) if found[4] else None
-            return replace(_loc(files, found[1], found[2], found[3]), caller=caller)
-    return None
-
-
-def _loc(files: Mapping[str, str], file: str, line: str, column: str) -> Loc:
-    start = max(int(column) - 1, 0)
-    return Loc(files.get(file, NAME), int(line), start, start + 1)
+            at = found[1], found[2], found[3]
+            callers[at] = (found[4], found[5], found[6]) if found[4] else None
+    chain: list[Place] = []
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = callers.get(at)
+    files = {n: _name(file, made) for n, file in _FILE.findall(made.ptx)}
+    loc: Loc | None = None
+    for file, line, column in reversed(chain):
+        start = max(int(column) - 1, 0)
+        loc = Loc(files.get(file, NAME), int(line), start, start + 1, caller=loc)
+    return loc
 
 
 def _name(file: str, made: _Made) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from tilec.ir.errors import TileError
+from tilec.ir.extent import number
+from tilec.ir.source import TensorBoxes
 
 SWIZZLES = {0: 0, 128: 1, 64: 2, 32: 3}  # bytes -> the number that matrix descriptors use
 _LAYOUT = struct.Struct("<Q5Q4Q5HBBB")
@@ -76,6 +80,21 @@ class TensorMap:
         tail = (self.array.ndim, SWIZZLES[self.swizzle], self.array.itemsize)
         address = self.array.ctypes.data
         return _LAYOUT.pack(address, *sizes, *strides, *box, *tail).ljust(_BYTES, b"\0")
+
+
+def tensor_maps(
+    boxes: Iterable[TensorBoxes], given: Mapping[str, NDArray[np.generic] | float],
+    dims: Mapping[str, int],
+) -> dict[str, TensorMap]:  # fmt: skip
+    """The tensor maps that a kernel takes, of the arrays that it is given as they lie in memory."""
+    found: dict[str, TensorMap] = {}
+    for x in boxes:
+        array = np.asarray(given[x.param]).reshape(-1)
+        elements = array.view(np.uint8).view(f"u{x.element}")
+        shape = tuple(number(d, dims) for d in x.shape)
+        seen = as_strided(elements, shape, (*x.pitches, x.element))
+        found[x.name] = TensorMap(seen, x.box, x.swizzle)
+    return found
 
 
 def _filled(values: tuple[int, ...], count: int) -> tuple[int, ...]:

@@ -16,7 +16,9 @@ from tilec.ir.dtype import (
     Array,
     DType,
     Rounding,
+    bf16,
     boolean,
+    f16,
     f32,
     i8,
     i16,
@@ -265,6 +267,43 @@ def dots() -> Iterator[Case]:
                 yield tiled_dot(t, (1, 64, 64), (1, 32, 64), turned)
 
 
+def partial_dot(t: DType, scales: tuple[str, ...], first: int, last: int) -> Case:
+    """out[13, 37] = the products of tiles `first` to `last` of k, each beside scales."""
+    m, n, k = dims = (13, 37, 70)
+    sm, sn, sk = spans = [Value(Span(d, Sym(s)), s) for d, s in zip(dims, "mnk", strict=True)]
+    sizes = {"x0": (m, k), "x1": (n, k), "scale": (n,), "row_scale": (m,)}
+    names = ("x0", "x1", *scales)
+    mems = {s: Value(Memory(sizes[s], Dense(f32 if s in scales else t)), s) for s in names}
+    y = Value(Memory((m, n), Dense(f32)), "out")
+    b, inner = Builder(), Builder()
+    start = b(shape.Full((Sym("m"), Sym("n")), 0, f32))
+    stop, begin = (b(shape.Full((), i, i32)) for i in (16 * last, first))
+    acc = Value(start.type)
+    left, right = (inner(memory.Load(mems[s], (i, sk))) for s, i in (("x0", sm), ("x1", sn)))
+    beside = {s: inner(memory.Load(mems[s], (sn if s == "scale" else sm,))) for s in scales}
+    turned = inner(shape.Transpose(right, (1, 0)))
+    product = inner(reduce.Dot(left, turned, acc, **beside))
+    body = Block((sk, acc), tuple(inner.ops), (product,))
+    loop = b.add(control.For(k, Sym("k"), 16, (start,), body, stop, begin))
+    b.add(memory.Store(y, (sm, sn), loop.result))
+    grid = control.Grid((m, n), (Sym("m"), Sym("n")), (8, 16), Block((sm, sn), tuple(b.ops)))
+    rng = np.random.default_rng(len(spans))
+    data = {s: np.ldexp(1.0, rng.integers(-2, 3, sizes[s])) if s in scales
+            else _factors(t, sizes[s], rng) for s in names}  # fmt: skip
+    func = Func("k", Block((*mems.values(), y), (grid,)))
+    name = "-".join(["partial", str(t), *scales, str(first), str(last)])
+    return Case(name, func, data, f32, (m, n))
+
+
+def partial_dots() -> Iterator[Case]:
+    """Products beside scales, and in loops over a part of k: all of it, some of it, none."""
+    for t in (f16, bf16, i8):
+        for scales in (("scale",), ("row_scale",), ("scale", "row_scale")):
+            yield partial_dot(t, scales, 0, 5)
+    for first, last in ((0, 3), (1, 5), (2, 4), (4, 9), (3, 3), (5, 2), (-2, 1), (9, 12)):
+        yield partial_dot(f16, (), first, last)
+
+
 def gathers() -> Iterator[Case]:
     """Index tiles that run outside the memory: they read 0."""
     for t in BYTES:
@@ -280,6 +319,31 @@ def gathers() -> Iterator[Case]:
         data = {"x0": values(t, (9, COLUMNS), 4), "x1": np.array([3, -1, 8, 9, 0, 100, 3])}
         func = Func("k", Block((table, index, y), tuple(b.ops)))
         yield Case(f"gather-{t}", func, data, t, (7, COLUMNS))
+
+
+def moved() -> Iterator[Case]:
+    """Parts of tiles, and tiles one after the other: of every dtype, along both axes, odd sizes."""
+    side = (ROWS, COLUMNS)
+    for i, t in enumerate(BYTES):
+        for axis in (0, 1):
+            last = side[axis] - (i + axis) % 2
+            case = _case(shape.Slice, [t], side, axis=axis, start=1 + i % 3, stop=last)
+            joined = _case_of_parts(t, axis, 1 + i % 3)
+            yield from (c for c in (case, joined) if c is not None)
+
+
+def _case_of_parts(t: DType, axis: int, count: int) -> Case:
+    """So many tiles one after the other."""
+    sizes = tuple((n + 1) * count if a == axis else n for a, n in enumerate((ROWS, COLUMNS)))
+    own = [tuple(n + 1 if a == axis else n for a, n in enumerate((ROWS, COLUMNS)))] * count
+    inputs = [Value(Memory(s, Dense(t)), f"x{i}") for i, s in enumerate(own)]
+
+    def body(b: Builder, tiles: list[Value]) -> Value:
+        return b(shape.Join(tuple(tiles), axis))
+
+    func = kernel("k", inputs, Tile(sizes, t), body)
+    data = {v.hint: values(t, own[i], i) for i, v in enumerate(inputs)}
+    return Case(f"join-{t}-{axis}-{count}", func, data, t, sizes)
 
 
 def carried() -> Iterator[Case]:
@@ -329,5 +393,6 @@ def random() -> Iterator[Case]:
 def all_cases() -> list[Case]:
     """Every case."""
     return [
-        *elementwise(), *conversions(), *reductions(), *dots(), *gathers(), *carried(), *random()
+        *elementwise(), *conversions(), *reductions(), *dots(), *partial_dots(), *gathers(),
+        *moved(), *carried(), *random(),
     ]  # fmt: skip

@@ -241,7 +241,7 @@ class Maker:
         size = Sym(f"k{len(self.sizes)}")
         self.sizes.append(size.text)
         init = tuple(self.carried() for _ in range(self.pick([1, 2])))
-        stop = self.pick([None, self.like(Tile((), i32))])
+        stop, first = (self.pick([None, self.like(Tile((), i32))]) for _ in range(2))
         span = Value(Span(K, size))
         params = tuple(Value(v.type) for v in init)
         child = self.inside(*params)
@@ -252,7 +252,7 @@ class Maker:
         results = tuple(child.like(_tile(v)) for v in init)
         body = Block((span, *params), _ops(child), results)
         tile = self.pick([None, 1, 2, 3])
-        self.extend(control.For(K, size, tile, init, body, stop))
+        self.extend(control.For(K, size, tile, init, body, stop, first))
 
     def counted(self) -> None:
         bounds = [self.b(shape.Full((), self.pick(n), i32)) for n in ([0, 1], [0, 2, 3], [1, 2])]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tilec.compile import Kernel, cpu_source, engine, lower, written
-from tilec.cuda import cuda_func, cuda_program, emulate, in_memory
+from tilec.cuda import Schedule, cuda_func, cuda_program, emulate, in_memory
 from tilec.ir.bits import is_packed
 from tilec.ir.core import Func
 from tilec.ir.dtype import Array, DType
@@ -82,10 +82,11 @@ def retyped(definition: Definition, types: Mapping[str, Format]) -> Definition:
     return replace(definition, signature=replace(definition.signature, params=params))
 
 
-def check_dims(definition: Definition, dims: Mapping[str, int]) -> None:
-    """Raise TileError where a dimension has no number, or a number no dimension."""
+def check_dims(definition: Definition, dims: Mapping[str, int], some: bool = False) -> None:
+    """Raise TileError where a dimension has no number, unless only `some` need one, or a number no
+    dimension."""
     names = dimensions(definition)
-    missing = [n for n in names if n not in dims]
+    missing = [n for n in names if n not in dims and not some]
     if missing:
         example = ",".join(f"{n}=64" for n in missing)
         raise TileError(f"{definition.signature.name}: no number for the dimensions "
@@ -125,9 +126,11 @@ def _host(cpu: str) -> Any:
 
 
 TRITON = (
-    "compose,decode-elements,tile{rows=64 columns=64 depth=64 budget=1024 planes=0},"
-    "lower-formats{planes=0},canonicalize"
+    "compose,decode-elements,tile{rows=64 columns=64 depth=%d budget=1024 planes=0},"
+    "lower-formats{planes=0},canonicalize,swap-operands{when=decoded},canonicalize,"
+    "interleave,canonicalize"
 )
+DEPTHS = {1: 256, 2: 128, 4: 128}  # by the bits of codes: their words are then 16 to 32 a step
 
 
 def triton_source(
@@ -138,8 +141,16 @@ def triton_source(
     """Triton source of a kernel; dimensions without a number become arguments."""
     from tilec.codegen.triton import emit
 
-    steps = (Step("specialise", dict(dims)), *parse_pipeline(TRITON))
-    return emit(run(steps, definition.ir(types)))
+    func = definition.ir(types)
+    steps = (Step("specialise", dict(dims)), *parse_pipeline(TRITON % _depth(func)))
+    return emit(run(steps, func))
+
+
+def _depth(func: Func) -> int:
+    """How many k's a step of a product has."""
+    memories = [p.type for p in func.params if isinstance(p.type, Memory)]
+    codes = [c.dtype for m in memories for c in m.format.components(m.shape)]
+    return max((DEPTHS[t.bits] for t in codes if t.is_integer and t.bits in DEPTHS), default=64)
 
 
 def triton_artifacts(
@@ -162,15 +173,17 @@ def triton_artifacts(
 
 
 def cuda_artifacts(
-    definition: Definition, dims: Mapping[str, int], emits: Sequence[str], target: str
-) -> dict[str, Artifact]:
+    definition: Definition, dims: Mapping[str, int], emits: Sequence[str], target: str,
+    schedule: Schedule,
+) -> dict[str, Artifact]:  # fmt: skip
     """The stages asked for, of a kernel as CUDA C++ for a GPU that need not be there."""
     from tilec.codegen.cuda.headers import device_headers
+    from tilec.codegen.cuda.lines import pinned
     from tilec.runtime.nvrtc import compile_cuda
 
-    check_dims(definition, dims)
-    func = cuda_func(definition, dims)
-    source = cuda_program(func).source
+    check_dims(definition, dims, some=True)
+    func = cuda_func(definition, dims, schedule=schedule)
+    source = cuda_program(func, schedule).source
     made: dict[str, Artifact] = {
         "ir": show(func), "source": source.text, "remarks": remarks(source)
     }  # fmt: skip
@@ -179,7 +192,7 @@ def cuda_artifacts(
         if e not in known:
             raise TileError(f"the cuda back end emits {', '.join(known)}, not {e!r}")
     if not set(emits) <= made.keys():
-        build = compile_cuda(source.text, target, headers=device_headers())
+        build = compile_cuda(pinned(source.text), target, headers=device_headers())
         made["ptx"] = build.ptx
         shared = max((k.shared for k in source.launches), default=0)
         made |= machine_artifacts(build.cubin, emits, shared)
@@ -266,19 +279,22 @@ class Trial:
 class EmulatedTrial(Trial):
     """A trial of a kernel's CUDA code on this processor; `reports` say what its checks found."""
 
-    reports: tuple[Report, ...] = ()
+    def __init__(self, definition: Definition, dims: Mapping[str, int], seed: int,
+                 schedule: Schedule) -> None:  # fmt: skip
+        super().__init__(definition, dims, seed)
+        self.schedule = schedule
+        self.reports: tuple[Report, ...] = ()
 
     def run(self) -> None:
         """Run the CUDA code under emulation."""
-        program = cuda_program(cuda_func(self.definition, self.dims))
-        given: dict[str, Array] = {}
+        func = cuda_func(self.definition, self.dims, schedule=self.schedule)
+        program = cuda_program(func, self.schedule)
+        given: dict[str, Array | float] = {}
         for p, x in zip(self.func.params, self.arguments, strict=True):
             if isinstance(x, PackedTensor):
                 given |= in_memory(program, x.format, x.parts(), x.shape, p.hint)
-            elif isinstance(x, np.ndarray):
-                given[p.hint] = x
             else:
-                raise TileError(f"`{p.hint}`: scalar arguments can't be emulated yet")
+                given[p.hint] = x
         self.reports = emulate(program, given)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 from tilec.ir.bits import stored
 from tilec.ir.core import Func, Value
 from tilec.ir.dtype import Array, DType
+from tilec.ir.errors import TileError
+from tilec.ir.extent import number
 from tilec.ir.format import Format
 from tilec.ir.source import KernelSource
 from tilec.ir.types import Memory
@@ -19,13 +21,100 @@ from tilec.lang.kernel import Definition
 from tilec.passes import Step, parse_pipeline, run
 from tilec.runtime.cache import Cache, default_directory
 from tilec.runtime.report import Report
+from tilec.runtime.tensor_map import tensor_maps
 from tilec.settings import settings
 
-THREADS = 128  # of a block
-PASSES = (
-    "compose,decode-elements,tile{rows=64 columns=64 depth=64 budget=4096 planes=0},"
-    "lower-formats{planes=0},canonicalize,pad,stage-loads,lay-out{threads=%d},canonicalize"
-)
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a kernel is made: what is chosen beside the program itself, and a tuner may vary.
+
+    A field is an option of a pass (`tilec.passes`), where it is described; the defaults leave a
+    pass as it is, or out. `tiles` pins tile sizes by the name of the loop's variable.
+    """
+
+    threads: int = 128  # of a block
+    stages: int = 3  # of rings in shared memory; 1: loads are waited for
+    copies: str = "pieces"  # stage-loads: or bulk, from sm_90 on
+    specialise: int = 0  # stage-loads: warps that only copy
+    swap: str = "never"  # swap-operands: or small, always
+    swizzle: int = 0  # raster: in bands of so many columns of tiles
+    split: int = 1  # split-k: in so many parts
+    stream: int = 0  # stream-k: shared by so many blocks
+    persist: int = 0  # so many blocks
+    hints: str = "none"  # hint-caches: or reuse
+    epilogue: str = "cost"  # how results are stored: by lay-out's cost, or shared: coalesce-stores
+    instruction: str = "mma"  # lay-out: or wgmma, on sm_90a
+    overlap: int = 0  # 1: products of wgmma end a step later
+    tiles: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def __post_init__(self) -> None:
+        for name, known in (("hints", ("none", "reuse")), ("epilogue", ("cost", "shared"))):
+            if (said := getattr(self, name)) not in known:
+                raise TileError(f"a schedule: {name} is {said!r}, expected {' or '.join(known)}")
+
+    @property
+    def pipeline(self) -> str:
+        """The passes, once dimensions are numbers."""
+        swapped = self.swap != "never"
+        sizes = {"rows": 64, "columns": 64, "depth": 64, "budget": 4096, "planes": 0}
+        steps = (
+            Step("compose"),
+            Step("decode-elements"),
+            Step("tile", {**sizes, **self.tiles}),
+            Step("lower-formats", {"planes": 0}),
+            Step("canonicalize"),
+            *([Step("swap-operands", {"when": self.swap}), Step("canonicalize")] * swapped),
+            Step("pad", {"columns": 8} if swapped else {}),
+            *self._of_blocks(),
+            Step(
+                "stage-loads",
+                {
+                    "stages": self.stages,
+                    "copies": self.copies,
+                    "specialise": self.specialise,
+                    "kept": self.overlap,
+                },
+            ),
+            *([Step("coalesce-stores", {"threads": self.threads})] * (self.epilogue == "shared")),
+            Step("lay-out", {"threads": self.threads, "instruction": self.instruction}),
+            *([Step("overlap")] * self.overlap),
+            Step("canonicalize"),
+        )
+        return ",".join(map(str, steps))
+
+    def _of_blocks(self) -> list[Step]:
+        """What blocks do: in which order, in which parts, one tile or many."""
+        steps = [
+            *([Step("hint-caches")] * (self.hints == "reuse")),
+            *([Step("raster", {"width": self.swizzle})] * (self.swizzle > 0)),
+            *([Step("split-k", {"parts": self.split})] * (self.split > 1)),
+            *([Step("stream-k", {"blocks": self.stream})] * (self.stream > 0)),
+            *([Step("persist", {"blocks": self.persist})] * (self.persist > 0)),
+        ]
+        return [*steps, Step("canonicalize")] if steps else []
+
+
+def schedule_of(text: str) -> Schedule:
+    """`threads=256,swap=small,m=16` as a schedule: what is no field pins a tile size.
+
+    Raises TileError for anything else.
+    """
+    words = {f.name: f.type == "str" for f in fields(Schedule) if f.name != "tiles"}
+    found: dict[str, Any] = {}
+    tiles: dict[str, int] = {}
+    for word in filter(None, text.split(",")):
+        name, _, value = (part.strip() for part in word.partition("="))
+        if not name.isidentifier() or not (value.isdecimal() or (value and words.get(name))):
+            raise TileError(f"a schedule: {word!r} is not CHOICE=VALUE or TILE=NUMBER",
+                            hint=f"{', '.join(words)}, or a loop's variable")  # fmt: skip
+        if name in found or name in tiles:
+            raise TileError(f"a schedule: {name} is given twice")
+        if name in words:
+            found[name] = value if words[name] else int(value)
+        else:
+            tiles[name] = int(value)
+    return Schedule(**found, tiles=tiles)
 
 
 @dataclass(frozen=True)
@@ -38,21 +127,18 @@ class Program:
 
 def cuda_func(
     definition: Definition, dims: Mapping[str, int],
-    types: Mapping[str, Format | DType] | None = None, tiles: Mapping[str, int] | None = None,
-    threads: int = THREADS,
+    types: Mapping[str, Format | DType] | None = None, schedule: Schedule | None = None,
 ) -> Func:  # fmt: skip
-    """A kernel with layouts of threads; `tiles` pins tile sizes (`m=16`)."""
-    steps = [Step("specialise", dict(dims)), *parse_pipeline(PASSES % threads)]
-    if tiles:
-        steps = [Step(s.name, {**s.options, **tiles}) if s.name == "tile" else s for s in steps]
-    return run(tuple(steps), definition.ir(types or {}))
+    """A kernel with layouts of threads."""
+    steps = parse_pipeline((schedule or Schedule()).pipeline)
+    return run((Step("specialise", dict(dims)), *steps), definition.ir(types or {}))
 
 
-def cuda_program(func: Func, threads: int = THREADS) -> Program:
+def cuda_program(func: Func, schedule: Schedule | None = None) -> Program:
     """The CUDA source of a function with layouts."""
     from tilec.codegen.cuda import emit
 
-    return Program(func, emit(func, threads=threads))
+    return Program(func, emit(func, threads=(schedule or Schedule()).threads))
 
 
 @cache
@@ -64,25 +150,43 @@ def emulator() -> Any:
     return Emulator(host_headers(), Cache(default_directory(settings().environment)))
 
 
-def emulate(program: Program, arguments: Mapping[str, Array], *, check: bool = True
-            ) -> tuple[Report, ...]:  # fmt: skip
-    """Run a program on arrays as they lie in memory, by parameter; they are written in place.
+def emulate(program: Program, arguments: Mapping[str, Array | float], *, check: bool = True,
+            order: int = 0) -> tuple[Report, ...]:  # fmt: skip
+    """Run a program on numbers and arrays as they lie in memory, by parameter, and the dimensions
+    that it leaves open, by name; arrays are written in place.
 
     Memory of the program's own is made here and poisoned. The reports of its kernels say what the
-    checks found. Raises TileError without a C++ compiler.
+    checks found. An `order` other than 0 lets chance order the blocks. Raises TileError without a
+    C++ compiler.
     """
-    given = {p.hint.replace(".", "_"): arguments.get(p.hint, _own(p)) for p in program.func.params}
+    from tilec.codegen.cuda.lines import pinned
+
+    text = pinned(program.source.text)
+    dims = _open(program, arguments)
+    given = {p.hint.replace(".", "_"): arguments[p.hint] if p.hint in arguments else _own(p, dims)
+             for p in program.func.params}  # fmt: skip
+    known = {f"dimension {n}": size for n, size in dims.items()}
     return tuple(
-        emulator().run(program.source.text, k.entry, (k.blocks,), (k.threads,), given, k.shared,
-                       check=check)
+        emulator().run(text, k.entry, (number(k.blocks, dims),), (k.threads,),
+                       {**given, **known, **tensor_maps(k.boxes, given, dims)}, k.shared,
+                       check=check, order=order)
         for k in program.source.launches
     )  # fmt: skip
 
 
-def _own(p: Value) -> Array:
+def _open(program: Program, arguments: Mapping[str, Array | float]) -> dict[str, int]:
+    """The dimensions of a program that are only known now."""
+    missing = [n for n in program.source.dims if n not in arguments]
+    if missing:
+        raise TileError(f"emulate: no number for the dimension {', '.join(missing)}")
+    return {n: int(arguments[n]) for n in program.source.dims}
+
+
+def _own(p: Value, dims: Mapping[str, int]) -> Array:
     """Memory that a pass made for the kernel, full of what is no number."""
-    assert isinstance(p.type, Memory)
-    known = tuple(int(str(d)) for d in p.type.shape)
+    if not isinstance(p.type, Memory):
+        raise TileError(f"emulate: the number {p.hint} is not given")
+    known = tuple(number(d, dims) for d in p.type.shape)
     return np.full(int(np.prod(known)) * p.type.dtype.numpy.itemsize, 0xFF, np.uint8)
 
 

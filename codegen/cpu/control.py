@@ -313,12 +313,17 @@ class Walker:
         buffers = self._carry(op.init)
         if op.tile is None:
             raise TileError(f"cpu: the tile size `{op.size}` is not chosen")
+        first: Number = 0
+        if op.first is not None:
+            wide = self.w.f.convert("sext", self.tile(op.first).at((), 1), "i64")
+            number = self.w.f.intrinsic("smax", wide, self.w.f.number(0))
+            first = self.w.f.binary("mul", number, self.w.f.number(op.tile))
 
         def body(i: V) -> None:
             self.env[op.body.params[0]] = self.span(op.dim, op.size, op.tile, i, end)
             self._iterate(op.body, op.body.params[1:], buffers)
 
-        self.w.f.loop(0, end, op.tile, body)
+        self.w.f.loop(first, end, op.tile, body)
         self._bind(op.results, buffers)
 
     def _count(self, op: control.Count) -> None:

@@ -95,7 +95,7 @@ def _value(t: DType) -> tuple[str, list[str]]:
         top = f"f32_of_bits(code << {32 - t.bits})"
         return f"numbers::with_sign(f32(code & {sign - 1}), {top})", []
     if t.bits == 8 and _same(np.append(np.ldexp(1.0, codes[:-1] - 127), math.nan), values):
-        return "f32_of_bits(code == 255 ? 0x7fffffff : code == 0 ? 0x400000 : code << 23)", []
+        return "numbers::power_of_two(code)", []
     name = f"{t.name}_values"
     return f"{name}[code]", _array("f32", name, [number(float(x)) for x in values])
 

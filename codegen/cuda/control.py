@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from tilec.codegen.cuda import dot, exchange, memory, pointwise, reduce, ring
+from tilec.codegen.cuda import dot, exchange, groups, memory, pointwise, reduce, ring, shared
 from tilec.codegen.cuda.orders import Orders
 from tilec.codegen.cuda.printer import Printer
 from tilec.codegen.cuda.tiles import Place, Values, tile
 from tilec.ir.core import Block, Op, Trait, Value
 from tilec.ir.errors import TileError
-from tilec.ir.extent import ceil_div
-from tilec.ir.laid import VIEWS, Layouts
+from tilec.ir.extent import Extent, ceil_div
+from tilec.ir.laid import VIEWS, Layouts, by_element
 from tilec.ir.ops import control, machine, shape
 from tilec.ir.ops import memory as mem
 from tilec.ir.ops import reduce as reductions
 from tilec.ir.types import Span
 
-UNSUPPORTED: dict[type[Op], str] = {
-    shape.Slice: "a part of a tile is in some threads only; not written yet",
-    shape.Join: "tiles one after the other are in different threads; not written yet",
-    shape.RandomBits: "Philox is not written for CUDA yet",
-}
-FREE = (*VIEWS, shape.Start, shape.Size, mem.Whole)
+FREE = (*VIEWS, shape.Start, shape.Size, mem.Whole, machine.InPlace)
+SHIFTED = (shape.Slice, shape.Join)  # shifts from `pad` on
+
+SHORT = 32  # matrix instructions of a turn
 
 
 def handles(cls: type[Op]) -> str:
     """Where an op is printed, or the reason why it is not."""
-    if cls in UNSUPPORTED:
-        return f"none: {UNSUPPORTED[cls]}"
-    if Trait.ELEMENTWISE in cls.traits:
+    if Trait.ELEMENTWISE in cls.traits or cls is shape.RandomBits:
         return "codegen/cuda/pointwise.py"
     if issubclass(cls, (mem.Load, mem.Store)):
         return "codegen/cuda/memory.py"
@@ -35,10 +31,16 @@ def handles(cls: type[Op]) -> str:
         return "codegen/cuda/reduce.py"
     if cls is reductions.Dot:
         return "codegen/cuda/dot.py"
-    if cls is machine.Convert:
+    if cls in (machine.Convert, machine.Shift, *SHIFTED):
         return "codegen/cuda/exchange.py"
     if cls in (machine.Shared, machine.Copy):
         return "codegen/cuda/ring.py"
+    if cls in (machine.InPlace, machine.Settle):
+        return "codegen/cuda/groups.py"
+    if cls in (machine.Barriers, *shared.SIGNALS):
+        return "codegen/cuda/bulk.py"
+    if cls in shared.SHARED:
+        return "codegen/cuda/shared.py"
     return f"codegen/cuda/{'tiles' if issubclass(cls, FREE) else 'control'}.py"
 
 
@@ -59,6 +61,8 @@ class Walker:
         for op in converts:
             if uses.count(op.a) == 1:
                 self.direct[op.a] = op
+        self.values.own |= {v for v in block.params if uses.count(v) == 1}
+        self.values.in_place |= any(isinstance(op, machine.InPlace) for op in block.walk())
         for op in block.ops:
             try:
                 self.op(op)
@@ -67,9 +71,8 @@ class Walker:
 
     def op(self, op: Op) -> None:
         """Print one op."""
-        if type(op) in UNSUPPORTED:
-            raise TileError(f"cuda: no code for {op.name}: {UNSUPPORTED[type(op)]}")
         self.values.made.update(dict.fromkeys(op.results, op))
+        self.p.memory.at(op, self.p.lines)
         match op:
             case control.For() | control.Count() | control.While() | control.If():
                 self._region(op)
@@ -78,32 +81,29 @@ class Walker:
                 memory.store(self.values, op)
             case mem.Whole():
                 self._whole(op)
-            case machine.Shared() | machine.Copy() | machine.Commit() | machine.Wait():
-                self._shared(op)
+            case machine.Nth():
+                self._nth(op)
+            case machine.Alone():
+                self.alone(op)
+            case _ if isinstance(op, shared.SHARED):
+                shared.emit(self.values, op)
             case _ if isinstance(op, FREE):
                 pass
             case _:
                 self._value(op)
 
-    def _shared(self, op: Op) -> None:
-        """What has to do with rings in shared memory."""
-        match op:
-            case machine.Shared():
-                ring.declare(self.values, op)
-            case machine.Copy():
-                self.p.at(op)
-                ring.copy(self.values, op)
-            case machine.Wait():
-                self.p.line(f"copy_async_wait<{op.pending}>();")
-                self.p.line("barrier();")
-            case _:
-                self.p.line("copy_async_commit();")
+    def alone(self, op: machine.Alone) -> None:
+        """Print what one thread does."""
+        self.p.line("if (thread == 0) {")
+        self.p.depth += 1
+        self.block(op.body)
+        self.p.close()
 
     def _value(self, op: Op) -> None:
         """An op with a result that is held, or a scalar."""
         v = op.result
         held = v in self.values.layouts
-        if Trait.ELEMENTWISE in op.traits and not held and tile(v).shape:
+        if by_element(op) and not held and tile(v).shape:
             return  # written where it is read
         self.p.at(op)
         match op:
@@ -111,15 +111,28 @@ class Walker:
                 self._load(op)
             case machine.Convert():
                 self._convert(op)
+            case machine.Shift():
+                exchange.shift(self.values, op, self.values.declare(v, "moved"))
             case reductions.Dot():
-                dot.emit(self.values, op, self.values.declare(v, "product"))
+                dot.emit(self.values, op, self._total(op))
+            case machine.Settle():
+                self.values.names[v] = self.values.names[op.a]
+                groups.settle(self.values, self.values.names[v], op.pending)
             case reductions.Reduction():
                 name = self.values.declare(v, _hint(op))
                 reduce.emit(self.values, op, name)
-            case _ if Trait.ELEMENTWISE in op.traits:
+            case _ if by_element(op):
                 self._elementwise(op)
             case _:
                 raise TileError(f"cuda: no code for {op.name}")
+
+    def _total(self, op: reductions.Dot) -> str:
+        """Registers for a product: of one that goes on, those of what it is added to, if it can
+        have them."""
+        if op.acc not in self.values.own or not groups.taken(op, self.values.made):
+            return self.values.declare(op.result, "product")
+        name = self.values.names[op.result] = self.values.names[op.acc]
+        return name
 
     def _load(self, op: mem.Load) -> None:
         """A load; one that is converted at once is read in the layout in which it is wanted."""
@@ -128,11 +141,18 @@ class Walker:
             memory.load(self.values, op, None)
             return
         wanted = self.direct.get(v)
-        if wanted is not None:
+        tiles = any(not isinstance(i.type, Span) and tile(i).shape for i in op.indices)
+        if wanted is not None and not tiles:  # tiles as indices are held as the load is
             self.values.layouts[v] = wanted.layout
-        self.values.declare(v, op.mem.hint.replace(".", "_").lower() + "_tile")
+        hint = op.mem.hint.replace(".", "_").lower() + "_tile"
+        if isinstance(self.values.rings.get(op.mem), ring.FragmentRing):
+            ring.take(self.values, op, hint)
+            return
+        self.values.declare(v, hint)
         if op.mem in self.values.rings:
-            ring.load(self.values, op, self.values.names[v], self.values.layouts[v])
+            product = self.values.orders.fragments.get(op)
+            late = product is not None and dot.in_quarters(self.values, product)
+            ring.load(self.values, op, self.values.names[v], self.values.layouts[v], late)
         else:
             memory.load(self.values, op, self.values.layouts[v])
 
@@ -168,44 +188,44 @@ class Walker:
         self.p.line(f"fill({name}, [&](u32 i) {{ return {text}; }});")
 
     def _decoded(self, op: Op) -> None:
-        """Codes in fragment order as floats."""
-        orders = self.values.orders
-        source = op.operands[0]
-        cast = self.values.made.get(source)
-        if cast is not None and cast in orders.within:
-            source = cast.operands[0]
+        """Codes in fragment order as what a product reads."""
+        found = self.values.orders.decoded[op]
         name = self.values.declare(op.result, "decoded")
-        self.p.line(f"decode<{orders.decoded[op]}>({name}, {self.values.names[source]});")
+        if not found.late:
+            self.p.line(f"{found.function}({name}, {self.values.names[found.source]});")
 
     # -- spans --
 
     def _whole(self, op: mem.Whole) -> None:
-        t = op.result.type
+        t, start = op.result.type, op.start or 0
         assert isinstance(t, Span)
-        if op.start:
-            exact = op.start + int(str(t.size)) <= int(str(t.dim))
-            self.values.spans[op.result] = Place(str(op.start), op.start, int(str(t.size)),
-                                                 int(str(t.dim)), exact)  # fmt: skip
-            return
-        self.values.spans[op.result] = _place(t, "0", 1 << 20, True)
+        exact = isinstance(t.dim, int) and start + int(str(t.size)) <= t.dim
+        self.values.spans[op.result] = Place(str(start), start or 1 << 20, exact)
 
-    def grid(self, op: control.Grid) -> int:
+    def _nth(self, op: machine.Nth) -> None:
+        name = self.p.fresh("start")
+        self.p.line(f"const u32 {name} = u32({self.values.scalar(op.number)}) * {op.tile};")
+        self.values.tiled(op.result, name, op.tile)
+
+    def grid(self, op: control.Grid) -> Extent:
         """A block for each tile, the last dimension fastest; how many there are."""
-        p, rest, total = self.p, "block", 1
+        p, rest = self.p, "block"
+        total: Extent = 1
         for i in reversed(range(len(op.dims))):
-            t, tiles = op.body.params[i].type, op.tiles[i]
-            assert isinstance(t, Span)
-            count = ceil_div(op.dims[i], tiles or 1)
-            assert isinstance(count, int)
-            assert tiles is not None
+            tiles = op.tiles[i] or 1
+            count = ceil_div(op.dims[i], tiles)
             name = p.fresh(f"start_{i}")
-            number = rest if i == 0 else f"{rest} % {count}"
+            number = rest if i == 0 else f"{rest} % {p.extent(count)}"
             p.line(f"const u32 {name} = {number} * {tiles};")
-            rest = f"block / {total * count}" if i else rest
-            total *= count
-            self.values.spans[op.body.params[i]] = _place(t, name, tiles, t.size == tiles)
-        self.block(op.body)
+            total = total * count
+            rest = f"block / {p.extent(total)}" if i else rest
+            self.values.tiled(op.body.params[i], name, tiles)
+        self.task(op.body)
         return total
+
+    def task(self, block: Block) -> None:
+        """Print what a block of threads does for its tile."""
+        self.block(block)
 
     # -- regions --
 
@@ -240,7 +260,7 @@ class Walker:
     def _region(self, op: control.For | control.Count | control.While | control.If) -> None:
         match op:
             case control.For():
-                self._for(op)
+                self.loop(op)
             case control.Count():
                 self._count(op)
             case control.While():
@@ -248,28 +268,50 @@ class Walker:
             case control.If():
                 self._if(op)
 
-    def _for(self, op: control.For) -> None:
-        p, t = self.p, op.body.params[0].type
-        assert isinstance(t, Span)
+    def loop(self, op: control.For) -> None:
+        """Print a loop over tiles."""
         names = self._carry(op.init, op.body.params[1:])
-        p.at(op)
-        start = p.fresh("start")
-        stop = f"{op.dim}"
-        if op.stop is not None:
-            stop = f"u32(max_s32(0, min_s32({op.dim}, s32({self.values.scalar(op.stop)}))))"
-        p.line(f"for (u32 {start} = 0; {start} < {stop}; {start} += {op.tile}) {{")
-        p.depth += 1
-        assert op.tile is not None
-        self.values.spans[op.body.params[0]] = _place(t, start, op.tile, t.size == op.tile)
+        self.head(op)
         self.block(op.body)
         self._move(op.body.results, names)
-        p.close()
+        self.p.close()
         self._end(op, names)
+
+    def head(self, op: control.For) -> None:
+        """Print the head of a loop over tiles."""
+        p, t = self.p, op.body.params[0].type
+        assert isinstance(t, Span)
+        p.at(op)
+        start = p.fresh("start")
+        stop = p.extent(op.dim)
+        if op.stop is not None:
+            stop = f"u32(max_s32(0, min_s32({stop}, s32({self.values.scalar(op.stop)}))))"
+        first = "0"
+        if op.first is not None:
+            tiles = p.extent(ceil_div(op.dim, op.tile or 1))
+            number = self.values.scalar(op.first)
+            first = f"u32(max_s32(0, min_s32({tiles}, s32({number})))) * {op.tile}"
+        turns = self._turns(op)
+        if turns > 1:
+            p.lines.append(f"#pragma unroll {turns}")
+        p.line(f"for (u32 {start} = {first}; {start} < {stop}; {start} += {op.tile}) {{")
+        p.depth += 1
+        assert op.tile is not None
+        self.values.tiled(op.body.params[0], start, op.tile)
+
+    def _turns(self, op: control.For) -> int:
+        """How many turns of a loop are one of the machine's: short ones as many as there are slots,
+        whose numbers are known then."""
+        rings = [self.values.rings.get(o.mem) for o in op.body.ops if isinstance(o, mem.Load)]
+        slots = {r.slots for r in rings if isinstance(r, ring.Ring | ring.FragmentRing)}
+        products = [o for o in op.body.ops if isinstance(o, reductions.Dot)]
+        work = [dot.instructions(self.values, o) for o in products]
+        return slots.pop() if len(slots) == 1 and 0 < sum(work) <= SHORT and all(work) else 1
 
     def _count(self, op: control.Count) -> None:
         p = self.p
         names = self._carry(op.init, op.body.params[1:])
-        i = p.fresh("i")
+        i = p.fresh("turn")
         start, stop, step = (self.values.scalar(v) for v in (op.start, op.stop, op.step))
         kind = pointwise.carrier(tile(op.start).dtype)
         p.line(f"const {kind} {i}_stop = {stop}, {i}_step = {step};")
@@ -311,6 +353,9 @@ class Walker:
             for name, v in zip(names, block.results, strict=True):
                 text = self.values.names[v] if tile(v).shape else self.values.scalar(v)
                 p.line(f"{name} = {text};")
+            if n == 0 and not (op.otherwise.ops or names):
+                p.close()
+                break
             p.close("} else {" if n == 0 else "}")
         self._end(op, names)
 
@@ -320,13 +365,6 @@ def _inner(op: Op) -> list[Value]:
     return [v for b in op.blocks for o in b.walk() for v in o.operands] + [
         v for b in op.blocks for v in b.results] + [
         v for b in op.blocks for o in b.walk() for c in o.blocks for v in c.results]  # fmt: skip
-
-
-def _place(t: Span, start: str, multiple: int, whole: bool) -> Place:
-    assert isinstance(t.size, int)
-    assert isinstance(t.dim, int)
-    step = multiple if start != "0" else t.size
-    return Place(start, multiple, t.size, t.dim, whole and t.dim % step == 0)
 
 
 def _hint(op: Op) -> str:

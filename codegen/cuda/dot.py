@@ -2,46 +2,86 @@
 
 from __future__ import annotations
 
-from tilec.codegen.cuda import exchange, pointwise
+from tilec.codegen.cuda import codes, exchange, groups, pointwise
 from tilec.codegen.cuda.printer import narrowed
 from tilec.codegen.cuda.tiles import Values, tile
 from tilec.ir.core import Value
-from tilec.ir.dtype import f32, f64, i32
+from tilec.ir.dtype import DType, f32, f64, i32
 from tilec.ir.errors import TileError
 from tilec.ir.laid import restricted, sizes_of
 from tilec.ir.layout.atoms import Atom, atoms
 from tilec.ir.layout.register import RegisterLayout, local
 from tilec.ir.ops.reduce import Dot
 
+QUARTERS = 4 * 32  # bits of the registers that one ldmatrix fills
+SHORT = 256  # fewer products of bytes have a sum of 23 bits
+
 
 def emit(values: Values, op: Dot, name: str) -> None:
     """Print a product into registers `name`, which are the accumulator's and start as it."""
     p = values.p
-    p.line(f"{name} = {values.names[op.acc]};")
+    if name != values.names[op.acc]:
+        p.line(f"{name} = {values.names[op.acc]};")
+    if groups.taken(op, values.made):
+        _grouped(values, op, name)
+        return
     atom = _atom(values, op)
     into = name
-    if op.scale is not None:
-        t = i32 if tile(op.a).dtype.is_integer and tile(op.b).dtype.is_integer else f32
-        into = p.fresh("sum")
-        layout = values.layouts[op.acc]
-        p.line(f"Share<{pointwise.cpp_type(t)}, {layout.locals}> {into};")
-        p.line(f"fill({into}, [&](u32) {{ return {pointwise.literal(0, t)}; }});")
+    if _scaling(op):
+        into, t = _sums(values, op)
+        start = "COUNTED" if _short(op) and atom is not None else pointwise.literal(0, t)
+        p.line(f"fill({into}, [&](u32) {{ return {start}; }});")
     if atom is not None:
         _fragments(values, op, atom, into)
     else:
         _multiply_adds(values, op, into)
-    if op.scale is not None:
-        _scaled(values, op, into, name)
+    if _scaling(op):
+        _scaled(values, op, into, name, "f32_of_counted" if _short(op) and atom else "f32")
 
 
-def _scaled(values: Values, op: Dot, sums: str, name: str) -> None:
-    """name += sums * scales, the last product and the sum rounded once."""
+def _grouped(values: Values, op: Dot, name: str) -> None:
+    """A product of warp groups, which is complete only if it has scales."""
+    if not _scaling(op):
+        groups.emit(values, op, name, fresh=False)
+        return
+    into, _ = _sums(values, op)
+    groups.emit(values, op, into, fresh=True)
+    groups.settle(values, into, 0)
+    _scaled(values, op, into, name, "f32_of_short" if _short(op) else "f32")
+
+
+def _scaling(op: Dot) -> bool:
+    return op.scale is not None or op.row_scale is not None
+
+
+def _sums(values: Values, op: Dot) -> tuple[str, DType]:
+    """Registers for what scales multiply."""
+    t = i32 if _whole(op) else f32
+    into = values.p.fresh("sum")
+    values.p.line(f"Share<{pointwise.cpp_type(t)}, {values.layouts[op.acc].locals}> {into};")
+    return into, t
+
+
+def _whole(op: Dot) -> bool:
+    return tile(op.a).dtype.is_integer and tile(op.b).dtype.is_integer
+
+
+def _short(op: Dot) -> bool:
+    """Whether whole sums have at most 23 bits."""
+    return _whole(op) and tile(op.a).dtype.bits == 8 and sizes_of(tile(op.a))[1] < SHORT
+
+
+def _scaled(values: Values, op: Dot, sums: str, name: str, converted: str) -> None:
+    """name += sums * scales, the last product and the sum rounded once; sums are `converted`."""
     layout = values.layouts[op.acc]
-    term, scales = f"f32({sums}[i])", list[str]()
+    term, scales = f"{converted}({sums}[i])", list[str]()
     for scale, axis in ((op.scale, 1), (op.row_scale, 0)):
         if scale is not None:
             i = narrowed(layout.local_digits, (axis,), "i")
             scales.append(values.item(scale, restricted(layout, (axis,)), i))
+    factor = values.orders.factors.get(op, 1.0)
+    if factor != 1:
+        scales[0] = f"mul_f32({scales[0]}, {codes.number(factor)})"
     for scale in scales[1:]:
         term = f"mul_f32({term}, {scale})"
     total = f"fma_f32({term}, {scales[0]}, {name}[i])"
@@ -50,6 +90,8 @@ def _scaled(values: Values, op: Dot, sums: str, name: str) -> None:
 
 def _atom(values: Values, op: Dot) -> Atom | None:
     """The instruction whose fragments the operands are, the deepest first."""
+    if op.a not in values.layouts or op.b not in values.layouts:
+        return None
     a, b, c = (values.layouts[v] for v in (op.a, op.b, op.acc))
     (_, k) = sizes_of(tile(op.a))
     name = str(tile(op.a).dtype)
@@ -63,6 +105,19 @@ def _atom(values: Values, op: Dot) -> Atom | None:
         if all(_repeats(x, fragment, grid) for x, fragment, grid in parts):
             return atom
     return None
+
+
+def in_quarters(values: Values, op: Dot) -> bool:
+    """Whether a product takes its first operand by instructions, four registers at a time."""
+    atom = None if groups.taken(op, values.made) else _atom(values, op)
+    return atom is not None and atom.a.locals * tile(op.a).dtype.bits == QUARTERS
+
+
+def instructions(values: Values, op: Dot) -> int:
+    """How many matrix instructions of a warp a product takes; 0 where it takes none."""
+    atom = None if groups.taken(op, values.made) else _atom(values, op)
+    deep = 0 if atom is None else sizes_of(tile(op.a))[1] // atom.k
+    return 0 if atom is None else values.layouts[op.acc].locals // atom.c.locals * deep
 
 
 def _repeats(layout: RegisterLayout, fragment: RegisterLayout, grid: tuple[int, int]) -> bool:
@@ -85,7 +140,14 @@ def _fragments(values: Values, op: Dot, atom: Atom, into: str) -> None:
     bits = tile(op.a).dtype.bits
     words = atom.a.locals * bits // 32, atom.b.locals * bits // 32
     types = ", ".join(pointwise.cpp_type(tile(v).dtype) for v in (op.a, op.b))
-    for i, n in (("k", deep), ("m", high), ("n", wide)):
+    p.unrolled("k", deep)
+    load = values.late.get(values.names[op.a])
+    if load is not None:  # just before they are multiplied: all at once take many registers
+        p.unrolled("m", high)
+        p.line(f"const u32 i = m * {deep} + k;")
+        p.line(load)
+        p.close()
+    for i, n in (("m", high), ("n", wide)):
         p.unrolled(i, n)
     left = f"part<{words[0]}>({values.names[op.a]}, (m * {deep} + k) * {words[0]})"
     right = f"part<{words[1]}>({values.names[op.b]}, (k * {wide} + n) * {words[1]})"
@@ -100,10 +162,10 @@ def _multiply_adds(values: Values, op: Dot, into: str) -> None:
     layout = values.layouts[op.acc]
     a = exchange.parked(op.a)
     b = exchange.parked(op.b, a.end)
-    p.line("barrier();")
+    p.barrier()
     exchange.put(values, op.a, a)
     exchange.put(values, op.b, b)
-    p.line("barrier();")
+    p.barrier()
     (_, k) = a.sizes
     p.line(f"for (u32 k = 0; k < {k}; k++) {{")
     p.depth += 1

@@ -6,20 +6,20 @@ each other begin in different banks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
-import numpy as np
-
 from tilec.codegen.cuda.printer import plus
-from tilec.codegen.cuda.tiles import Values, tile
+from tilec.codegen.cuda.tiles import Values, storage, tile
 from tilec.ir.core import Value
 from tilec.ir.dtype import DType
 from tilec.ir.laid import sizes_of
+from tilec.ir.layout import moves
+from tilec.ir.layout.moves import past_a_line
 from tilec.ir.layout.register import RegisterLayout
+from tilec.ir.ops.machine import Shift
 
-MOST = 512  # elements of a thread that are put in another order one by one
-LINE = 16  # bytes of the widest access, and what a row is longer by
+LINE = 16  # bytes of the widest access
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ class Parked:
     sizes: tuple[int, ...]
     bytes: int  # of an element
     start: int = 0
+    gap: int = LINE  # bytes up to which rows are apart
 
     @property
     def pitch(self) -> int:
         """Bytes from one row to the next."""
         row = self.sizes[-1] * self.bytes if self.sizes else self.bytes
-        return row + LINE - row % LINE if len(self.sizes) > 1 else row
+        return past_a_line(row, len(self.sizes), self.gap)
 
     @property
     def end(self) -> int:
@@ -95,8 +96,8 @@ def take(values: Values, name: str, t: DType, layout: RegisterLayout, source: Pa
     n = _run(layout, source, t)
     p.unrolled("i", layout.locals, n)
     at = source.address([p.coordinate(layout, a, "i") for a in range(layout.rank)])
-    if _shares_bytes(t):
-        p.line(f"{name}.put(i, load_shared<u8>({at}));")
+    if n == 1:
+        _take_one(values, name, t, at)
     else:
         p.line(f"take<{n}>({name}, i, {at});")
     p.close()
@@ -108,27 +109,42 @@ def convert(values: Values, v: Value, name: str, layout: RegisterLayout) -> None
     if values.layouts[v] == layout:
         p.line(f"{name} = {values.names[v]};")
         return
-    order = _within(values.layouts[v], layout)
+    order = moves.within(values.layouts[v], layout)
     if order is not None:
         table = p.fresh("order")
         p.line(f"constexpr u16 {table}[] = {{{', '.join(map(str, order))}}};")
         p.line(f"fill({name}, [&](u32 i) {{ return {values.names[v]}[{table}[i]]; }});")
         return
-    through = parked(v)
-    p.line("barrier();")
+    found = moves.exchange(values.layouts[v], layout, storage(t.dtype))
+    through = replace(parked(v), gap=found.gap)
+    p.barrier()
     put(values, v, through)
-    p.line("barrier();")
+    p.barrier()
     take(values, name, t.dtype, layout, through)
 
 
-def _within(source: RegisterLayout, to: RegisterLayout) -> list[int] | None:
-    """For each element of a thread, its number before; None where a thread lacks some."""
-    if source.threads != to.threads or to.locals > MOST:
-        return None
-    threads = np.arange(to.threads)[:, None]
-    holders, numbers = source.holders(*to.element(threads, np.arange(to.locals)))
-    own = (holders == threads[..., None]).any(-1).all()
-    return numbers[0].tolist() if own and (numbers == numbers[0]).all() else None
+def shift(values: Values, op: Shift, name: str) -> None:
+    """Print registers `name` of what an axis of a tile holds from a place on."""
+    p, layout, source = values.p, values.layouts[op.result], parked(op.a)
+    start = p.fresh("shifted")
+    p.line(f"const s32 {start} = {values.scalar(op.start)};")
+    p.barrier()
+    put(values, op.a, source)
+    p.barrier()
+    p.unrolled("i", layout.locals)
+    at = [p.coordinate(layout, a, "i") for a in range(layout.rank)]
+    moved, last = f"{start} + s32({at[op.axis]})", source.sizes[op.axis] - 1
+    at[op.axis] = f"u32(max_s32(0, min_s32({last}, {moved})))"
+    _take_one(values, name, tile(op.a).dtype, source.address(at))
+    p.close()
+
+
+def _take_one(values: Values, name: str, t: DType, at: str) -> None:
+    """Element i from a shared address."""
+    if _shares_bytes(t):
+        values.p.line(f"{name}.put(i, load_shared<u8>({at}));")
+    else:
+        values.p.line(f"take<1>({name}, i, {at});")
 
 
 def _run(layout: RegisterLayout, where: Parked, t: DType) -> int:

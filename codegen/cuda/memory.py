@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilec.codegen.cuda import pointwise
-from tilec.codegen.cuda.printer import narrowed, plus
-from tilec.codegen.cuda.tiles import Values, extents, memory_type, storage, tile
+from tilec.codegen.cuda.printer import narrowed, plus, times
+from tilec.codegen.cuda.tiles import Values, dims, extents, memory_type, storage, tile
 from tilec.ir.core import Value
 from tilec.ir.errors import TileError
+from tilec.ir.fragments import Fragments
 from tilec.ir.laid import coalesced, restricted
 from tilec.ir.layout.register import RegisterLayout
+from tilec.ir.layout.runs import Row, run
 from tilec.ir.ops.memory import Load, Store
 from tilec.ir.types import Span
-
-LINE = 16  # bytes of the widest access
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,38 @@ def load(values: Values, op: Load, layout: RegisterLayout | None) -> None:
         _load_scalar(values, op)
         return
     name = values.names[op.result]
+    order = values.orders.of.get(op.mem)
+    if order is not None:
+        _load_fragments(values, op, name, order)
+        return
     found = _access(values, op.mem, op.indices, layout, "i")
-    width = extents(op.mem)[-1] if extents(op.mem) else 1
+    pitch = _pitch(values, op.mem)
     p.unrolled("i", layout.locals, found.vector)
     inside = found.inside or "true"
     if found.vector * bits % 8:
-        row = f"{values.names[op.mem]} + u64({found.row}) * {_row_bytes(width, bits)}"
+        row = f"{values.names[op.mem]} + u64({found.row}) * {pitch}"
         p.line(f"load_bits({name}, i, {row}, ({found.column}) * {bits}, {inside});")
     else:
-        place = _address(values, op.mem, found, width, bits)
-        p.line(f"load<{found.vector}>({name}, i, {place}, {inside});")
+        place = _address(values, op.mem, found, pitch, bits)
+        cache = f", Cache::{op.cache}" if op.cache else ""
+        p.line(f"load<{found.vector}{cache}>({name}, i, {place}, {inside});")
     p.close()
+
+
+def _load_fragments(values: Values, op: Load, name: str, order: Fragments) -> None:
+    """A number of a group for each row, the threads' words beside each other."""
+    p, (span, group) = values.p, op.indices
+    _, groups = extents(op.mem)
+    column = f"u32({values.scalar(group)})"
+    number = f"u64({values.spans[span].start}) / {order.layout.shape[0]} * {groups} + {column}"
+    mine = narrowed(order.layout.thread_digits, range(order.layout.rank), "thread")
+    base, own, each = p.fresh("numbers"), p.fresh("own"), 32 // order.codes.bits
+    p.line(f"const u8* {base} = (const u8*){values.names[op.mem]} "
+           f"+ ({number}) * {order.tile_bytes};")  # fmt: skip
+    p.line(f"const u32 {own} = {mine};")
+    for at, count in order.pieces:
+        there = f"{base} + {own} * {4 * count} + {4 * at * order.threads}"
+        p.line(f"load<{count * each}>({name}, {at * each}, {there}, {column} < {groups});")
 
 
 def store(values: Values, op: Store) -> None:
@@ -61,13 +82,13 @@ def store(values: Values, op: Store) -> None:
     if layout is None:
         layout = coalesced((), t.dtype.bits, p.threads)
     found = _access(values, op.mem, op.indices, layout, "i" if t.shape else "0")
-    width = extents(op.mem)[-1] if extents(op.mem) else 1
+    pitch = _pitch(values, op.mem)
     terms = [found.inside, p.first_copy(layout)]
     if op.mask is not None:
         terms.append(values.item(op.mask, layout, "i"))
         found = _Access(found.row, found.column, found.inside, 1)
     inside = " && ".join(x for x in terms if x) or "true"
-    place = _address(values, op.mem, found, width, bits)
+    place = _address(values, op.mem, found, pitch, bits)
     kind = pointwise.cpp_type(t.dtype)
     if not t.shape:
         single = p.fresh("single")
@@ -85,35 +106,38 @@ def _load_scalar(values: Values, op: Load) -> None:
     p, t = values.p, tile(op.result)
     layout = coalesced((), t.dtype.bits, p.threads)
     found = _access(values, op.mem, op.indices, layout, "0")
-    width = extents(op.mem)[-1] if extents(op.mem) else 1
+    pitch = _pitch(values, op.mem)
     bits = storage(t.dtype)
     single = p.fresh("single")
     p.line(f"Share<{pointwise.cpp_type(t.dtype)}, 1> {single};")
     inside = found.inside or "true"
     if bits % 8:
-        row = f"{values.names[op.mem]} + u64({found.row}) * {_row_bytes(width, bits)}"
+        row = f"{values.names[op.mem]} + u64({found.row}) * {pitch}"
         p.line(f"load_bits({single}, 0, {row}, ({found.column}) * {bits}, {inside});")
     else:
-        p.line(f"load<1>({single}, 0, {_address(values, op.mem, found, width, bits)}, {inside});")
+        p.line(f"load<1>({single}, 0, {_address(values, op.mem, found, pitch, bits)}, {inside});")
     values.names[op.result] = f"{single}[0]"
 
 
-def _row_bytes(width: int, bits: int) -> int:
-    return -(-width * bits // 8)
+def _pitch(values: Values, mem: Value) -> str:
+    """From one row of the last dimension to the next: elements, or bytes where they share some."""
+    bits, width = storage(memory_type(mem).dtype), dims(mem)[-1] if dims(mem) else 1
+    if bits % 8 == 0:
+        return values.p.extent(width)
+    if isinstance(width, int):
+        return str(-(-width * bits // 8))
+    return f"(({values.p.extent(width)} * {bits} + 7) / 8)"
 
 
-def _address(values: Values, mem: Value, found: _Access, width: int, bits: int) -> str:
-    name = values.names[mem]
-    if bits % 8:
-        column = f"({found.column}) * {bits} / 8"
-        return f"{name} + (u64({found.row}) * {_row_bytes(width, bits)} + {column})"
-    return f"{name} + (u64({found.row}) * {width} + {found.column})"
+def _address(values: Values, mem: Value, found: _Access, pitch: str, bits: int) -> str:
+    column = f"({found.column}) * {bits} / 8" if bits % 8 else found.column
+    return f"{values.names[mem]} + (u64({found.row}) * {pitch} + {column})"
 
 
 def _access(values: Values, mem: Value, indices: tuple[Value, ...], layout: RegisterLayout,
             i: str) -> _Access:  # fmt: skip
     """Where element `i` lies: each index as text, with its bounds where it may be outside."""
-    p, sizes = values.p, extents(mem)
+    p, sizes = values.p, dims(mem)
     texts, bounds, axis, joint = list[str](), list[str](), 0, tuple[int, ...]()
     last_axis: int | None = None
     for index, size in zip(indices, sizes, strict=True):
@@ -122,7 +146,7 @@ def _access(values: Values, mem: Value, indices: tuple[Value, ...], layout: Regi
             text = plus(place.start, p.coordinate(layout, axis, i))
             last_axis, axis = axis, axis + 1
             if not place.exact:
-                bounds.append(f"{text} < {size}")
+                bounds.append(f"{text} < {p.extent(size)}")
         else:
             t = tile(index)
             last_axis = None
@@ -132,11 +156,11 @@ def _access(values: Values, mem: Value, indices: tuple[Value, ...], layout: Regi
             inner = restricted(layout, joint) if t.shape else layout
             at = narrowed(layout.local_digits, joint, i) if t.shape else i
             text = f"u32({values.item(index, inner, at)})"
-            bounds.append(f"{text} < {size}")
+            bounds.append(f"{text} < {p.extent(size)}")
         texts.append(text)
     row = "0"
     for text, size in zip(texts[:-1], sizes[:-1], strict=True):
-        row = plus(f"({row}) * {size}" if row != "0" else "0", text)
+        row = plus(_times(row, p.extent(size)), text)
     vector = _vector(values, mem, indices, layout, last_axis)
     return _Access(row, texts[-1] if texts else "0", " && ".join(bounds), vector)
 
@@ -144,20 +168,14 @@ def _access(values: Values, mem: Value, indices: tuple[Value, ...], layout: Regi
 def _vector(values: Values, mem: Value, indices: tuple[Value, ...], layout: RegisterLayout,
             last: int | None) -> int:  # fmt: skip
     """How many neighbours of a thread one access moves."""
-    digit = layout.local_digits[-1] if layout.local_digits else None
-    if last is None or digit is None or digit.axis != last or digit.stride != 1:
+    if last is None:
         return 1
+    sizes, place = dims(mem), values.spans[indices[-1]]
     bits = storage(memory_type(mem).dtype)
-    width, place = extents(mem)[-1], values.spans[indices[-1]]
-    n = digit.size & -digit.size
-    starts = [d.stride for d in (*layout.thread_digits, *layout.local_digits[:-1])
-              if d.axis == last]  # fmt: skip
-    while n > 1:
-        even = n * bits % 8 == 0 and n * bits <= 8 * LINE and n * bits // 8 in (1, 2, 4, 8, 16)
-        rows = len(extents(mem)) == 1 or _row_bytes(width, bits) % max(n * bits // 8, 1) == 0
-        inside = place.exact or width % n == 0
-        apart = place.multiple % n == 0 and all(s % n == 0 for s in starts)
-        if even and rows and inside and apart:
-            return n
-        n //= 2
-    return 1
+    width = sizes[-1] if isinstance(sizes[-1], int) else None
+    row = Row(bits, width, place.multiple, place.exact, len(sizes) == 1)
+    return run(layout, last, row).elements
+
+
+def _times(row: str, size: str) -> str:
+    return times(row, int(size)) if size.isdecimal() else f"({row}) * {size}" * (row != "0") or "0"

@@ -3,70 +3,243 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import gcd
 
+import numpy as np
+
+from tilec.codegen.cuda import words
+from tilec.codegen.cuda.places import place
+from tilec.codegen.cuda.recipes import Codes, Recipe, recipe
+from tilec.ir.bits import from_raw
 from tilec.ir.core import Func, Op, Value
-from tilec.ir.dtype import bf16, f16
-from tilec.ir.fragments import Fragments
-from tilec.ir.ops import arith, machine, memory, shape
+from tilec.ir.dtype import Array, DType, bf16, e4m3, e5m2, f16, f32, i8, u8
+from tilec.ir.fragments import Fragments, plain
+from tilec.ir.ops import arith, control, machine, memory, shape
 from tilec.ir.ops.cast import Cast
-from tilec.ir.types import Tile
+from tilec.ir.ops.reduce import Dot
+from tilec.ir.types import Memory, Span, Tile
+
+DECODED = (f16, bf16, i8, u8, e4m3, e5m2)
+WIDEST = 8  # bits of a code
+WHOLE = (8, 16, 32)  # bits of numbers that are put in order
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How codes become the elements that a product reads."""
+
+    source: Value  # the codes
+    recipe: Recipe
+    name: str  # of the recipe
+    late: bool  # whether a product decodes them, fragment after fragment
+
+    @property
+    def function(self) -> str:
+        """The function of decode.cuh that does it."""
+        return f"decode<{self.name}>"
 
 
 @dataclass
 class Orders:
-    """Memories and rings of fragments, and the casts (less a middle) that read them."""
+    """Memories and rings of fragments, and the ops that decode them."""
 
     of: dict[Value, Fragments] = field(default_factory=dict[Value, Fragments])
-    decoded: dict[Op, int] = field(default_factory=dict[Op, int])  # what is taken from each code
-    within: set[Op] = field(default_factory=set[Op])  # casts that are part of a subtraction
+    decoded: dict[Op, Decoding] = field(default_factory=dict[Op, Decoding])
+    within: set[Op] = field(default_factory=set[Op])  # those before the last one of a decoding
+    factors: dict[Op, float] = field(default_factory=dict[Op, float])  # left to scales of products
+    fragments: dict[Op, Dot] = field(default_factory=dict[Op, Dot])  # what loads alone are for
+    names: dict[Recipe, str] = field(default_factory=dict[Recipe, str])
+
+    def prelude(self) -> Iterator[str]:
+        """The recipes, before a kernel."""
+        for how, name in self.names.items():
+            yield f"struct {name} {{"
+            yield (f"  static constexpr u32 words = {how.arrangement.words}, "
+                   f"registers = {len(how.registers)};")  # fmt: skip
+            yield "  TILEC_DEVICE void unit(u32* to, const u32* from) {"
+            yield from (f"    {line}" for line in words.lines(how.registers))
+            yield from ("  }", "};", "")
+
+    def named(self, how: Recipe, source: DType, to: DType) -> str:
+        """The name of a recipe."""
+        plain_name = f"{source}_as_{to}"
+        taken = [n for n in self.names.values() if n.rstrip("0123456789_") == plain_name]
+        name = f"{plain_name}_{len(taken) + 1}" if taken else plain_name
+        return self.names.setdefault(how, name)
+
+
+@dataclass
+class _Readers:
+    """What makes the values of a function, and what reads them."""
+
+    made: dict[Value, Op] = field(default_factory=dict[Value, Op])
+    users: dict[Value, list[Op]] = field(default_factory=dict[Value, list[Op]])
+    ends: Counter[Value] = field(default_factory=Counter[Value])  # results of blocks
+    steps: dict[Value, int | None] = field(default_factory=dict[Value, int | None])  # of spans
+
+    def only(self, v: Value) -> Op | None:
+        """The only op that reads a value, if there is one."""
+        ops = self.users.get(v, [])
+        return ops[0] if len(ops) == 1 and not self.ends[v] else None
 
 
 def orders(func: Func) -> Orders:
-    """The rings that one load reads in fragments of a product, for one cast to 16-bit floats."""
-    found = Orders()
-    users: dict[Value, list[Op]] = {}
-    reads: Counter[Value] = Counter()
+    """The rings that one load reads in fragments of a product, decoded in one step, and numbers of
+    groups in the order in which the threads of a product want them."""
+    found, readers = Orders(), _Readers()
     for op in func.walk():
+        readers.made.update(dict.fromkeys(op.results, op))
+        readers.steps |= _steps(op)
         for v in op.operands:
-            users.setdefault(v, []).append(op)
-        reads.update(v for b in op.blocks for v in b.results)
-    made = {v: op for op in func.walk() for v in op.results}
+            readers.users.setdefault(v, []).append(op)
+        readers.ends.update(v for b in op.blocks for v in b.results)
     for op in func.walk():
-        if isinstance(op, memory.Load) and isinstance(made.get(op.mem), machine.Shared):
-            _order(found, op, users, reads, made)
+        if not isinstance(op, memory.Load):
+            continue
+        if isinstance(readers.made.get(op.mem), machine.Shared):
+            _order(found, op, readers)
+        elif _component(op.mem):
+            _numbers(found, op, readers)
     return found
 
 
-def _order(found: Orders, load: memory.Load, users: dict[Value, list[Op]], reads: Counter[Value],
-           made: dict[Value, Op]) -> None:  # fmt: skip
-    convert = _only(load.result, users, reads)
-    cast = _only(convert.result, users, reads) if isinstance(convert, machine.Convert) else None
-    if not isinstance(convert, machine.Convert) or not isinstance(cast, Cast):
+def _steps(op: Op) -> dict[Value, int | None]:
+    """How far apart the spans of an op begin."""
+    match op:
+        case control.Grid():
+            return dict(zip(op.body.params, op.tiles, strict=True))
+        case control.For():
+            return {op.body.params[0]: op.tile}
+        case machine.Nth():
+            return {op.result: op.tile}
+        case memory.Whole():
+            return {op.result: gcd(op.start or 0, op.size if isinstance(op.size, int) else 0)}
+        case _:
+            return {}
+
+
+def _order(found: Orders, load: memory.Load, readers: _Readers) -> None:
+    convert = readers.only(load.result)
+    if not isinstance(convert, machine.Convert) or not isinstance(load.result.type, Tile):
         return
-    t = load.result.type
-    assert isinstance(t, Tile)
-    ring = users[load.mem]
+    reader = readers.only(convert.result)
+    if isinstance(reader, Dot) and reader.a is convert.result:
+        found.fragments[load] = reader
+        return
+    ring, t = readers.users[load.mem], load.result.type.dtype
     sources = {op.mem for op in ring if isinstance(op, machine.Copy)}
     source = next(iter(sources))
-    alone = len(sources) == 1 and all(op in ring for op in users[source])
-    loads = sum(isinstance(op, memory.Load) for op in ring) == 1
-    if not (alone and loads and t.dtype.is_integer and cast.dtype in (f16, bf16)):
+    alone = len(sources) == 1 and all(op in ring for op in readers.users[source])
+    alone = alone and _component(source) and _whole_tiles(ring, readers)
+    reads = sum(isinstance(op, memory.Load | machine.InPlace) for op in ring)
+    if not alone or reads > 1 or t.bits > WIDEST:
         return
-    if cast.rounding != "nearest" or not Fragments.fits(t.dtype, convert.layout):
+    chain = _chain(convert, readers)
+    while chain and not (_dtype(chain[-1]) in DECODED and _dtype(chain[-1]) != t):
+        chain.pop()
+    if not chain:
         return
-    order = Fragments(t.dtype, convert.layout)
+    to = _dtype(chain[-1])
+    dot = _product(chain[-1], readers)
+    how = recipe(_codes(t, chain, readers), to, dot is not None and _folds(dot, readers))
+    if how is None or not Fragments.fits(convert.layout, how.arrangement):
+        return
+    order = Fragments(t, convert.layout, how.arrangement)
     found.of |= {load.mem: order, source: order}
-    less = _only(cast.result, users, reads)
-    middle = made.get(less.b) if isinstance(less, arith.Sub) and less.a is cast.result else None
-    if isinstance(less, arith.Sub) and isinstance(middle, shape.Full) and middle.value >= 0:
-        found.decoded[less] = int(middle.value)
-        found.within.add(cast)
-    else:
-        found.decoded[cast] = 0
+    reader = readers.only(chain[-1].result)
+    late = isinstance(reader, Dot) and place(reader.b, readers.made) is not None
+    name = found.named(how, t, to)
+    found.decoded[chain[-1]] = Decoding(convert.result, how, name, late)
+    found.within.update(chain[:-1])
+    if dot is not None:
+        found.factors[dot] = how.factor
 
 
-def _only(v: Value, users: dict[Value, list[Op]], reads: Counter[Value]) -> Op | None:
-    """The only op that reads a value, if there is one."""
-    ops = users.get(v, [])
-    return ops[0] if len(ops) == 1 and not reads[v] else None
+def _whole_tiles(ring: list[Op], readers: _Readers) -> bool:
+    """Whether copies begin where tiles of their size do, which are what lies in fragment order."""
+    spans = [v for op in ring if isinstance(op, machine.Copy) for v in op.indices]
+    return all(isinstance(v.type, Span) and readers.steps.get(v) == v.type.size for v in spans)
+
+
+def _component(mem: Value) -> bool:
+    """Whether memory is part of a packed tensor, which may lie in any order; a dense tensor lies as
+    the caller has it."""
+    return "." in mem.hint
+
+
+def _chain(convert: machine.Convert, readers: _Readers) -> list[Op]:
+    """Casts and subtractions of a constant, each the only one that reads what is before it."""
+    chain: list[Op] = []
+    op = readers.only(convert.result)
+    while (isinstance(op, Cast) and op.rounding == "nearest") or (
+        isinstance(op, arith.Sub) and _middle(op, readers) is not None
+    ):
+        chain.append(op)
+        op = readers.only(op.result)
+    return chain
+
+
+def _middle(op: arith.Sub, readers: _Readers) -> Array | None:
+    """The constant that a subtraction takes."""
+    full = readers.made.get(op.b)
+    return full.evaluate(()) if isinstance(full, shape.Full) else None
+
+
+def _codes(t: DType, chain: list[Op], readers: _Readers) -> Codes:
+    """What the ops of a chain make of every code."""
+    values = from_raw(t, np.arange(1 << t.bits))
+    with np.errstate(all="ignore"):
+        for op in chain:
+            if isinstance(op, arith.Sub):
+                values = values - _middle(op, readers)
+            values = _dtype(op).round(values)
+    return Codes(t.bits, tuple(map(float, values)), t.exponent, t.mantissa)
+
+
+def _product(op: Op, readers: _Readers) -> Dot | None:
+    """The product that alone reads a value, as it is or transposed."""
+    reader = readers.only(op.result)
+    while isinstance(reader, shape.Transpose | machine.Convert):
+        reader = readers.only(reader.result)
+    return reader if isinstance(reader, Dot) else None
+
+
+def _folds(dot: Dot, readers: _Readers) -> bool:
+    """Whether the scale of a product can have any factor of a recipe: it is a small number."""
+    scale = dot.row_scale if dot.scale is None else dot.scale
+    op = None if scale is None else readers.made.get(scale)
+    while isinstance(op, machine.Convert):
+        op = readers.made.get(op.a)
+    if not isinstance(op, Cast) or _dtype(op) != f32:
+        return False
+    return _small(op.a.type)
+
+
+def _small(t: object) -> bool:
+    """Whether numbers are far from the ends of f32."""
+    if not isinstance(t, Tile) or not t.dtype.is_float:
+        return False
+    return t.dtype.exponent < f32.exponent
+
+
+def _dtype(op: Op) -> DType:
+    assert isinstance(op.result.type, Tile)
+    return op.result.type.dtype
+
+
+def _numbers(found: Orders, load: memory.Load, readers: _Readers) -> None:
+    """A number for each row of a tile and one group: the only load of a parameter."""
+    convert, t = readers.only(load.result), load.mem.type
+    if not isinstance(convert, machine.Convert) or not isinstance(t, Memory):
+        return
+    if len(load.indices) != 2 or isinstance(load.indices[1].type, Span):
+        return
+    layout, known = convert.layout, all(isinstance(d, int) for d in t.shape)
+    whole = layout.rank == 1 and readers.steps.get(load.indices[0]) == layout.shape[0]
+    if not (whole and known) or len(readers.users[load.mem]) > 1 or t.dtype.bits not in WHOLE:
+        return
+    rows, arrangement = layout.reshape(*layout.shape, 1), plain(t.dtype.bits)
+    if Fragments.fits(rows, arrangement):
+        found.of[load.mem] = Fragments(t.dtype, rows, arrangement)

@@ -3,8 +3,7 @@
 Every op is one expression of its operands' carriers; it may have more bits than the dtype of the
 result. Rounding (and the wrapping of whole numbers) is where a value is kept: `Share::set` does
 it for tiles, and `rounded` prints it for scalars and for expressions that are read where they are
-written. Only tf32, which is kept in whole words, is rounded by its expressions. What the functions
-mean is in include/numbers.cuh.
+written. What the functions mean is in include/numbers.cuh.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from tilec.ir.dtype import DType, bf16, boolean, f16, f32, f64, i32, i64, tf32, 
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith
 from tilec.ir.ops.cast import Bitcast, Cast
+from tilec.ir.ops.shape import RandomBits
 from tilec.ir.types import Tile
 
 INFIX: dict[type[Op], str] = {
@@ -84,11 +84,8 @@ def prelude(dtypes: Iterable[DType]) -> list[str]:
 def rounded(op: Op, text: str) -> str:
     """An op's expression, rounded to the dtype of its result."""
     t = _dtype(op)
-    return text if _exact(op) or t in (*AS_THEY_ARE, tf32) else _rounded(t, text)
-
-
-def _rounded(t: DType, text: str) -> str:
-    return f"Number<{cpp_type(t)}>::rounded({text})"
+    plain = _exact(op) or t in AS_THEY_ARE
+    return text if plain else f"Number<{cpp_type(t)}>::rounded({text})"
 
 
 def _exact(op: Op) -> bool:
@@ -118,11 +115,6 @@ def emit(op: Op, args: list[str]) -> str:
 
     Raises TileError for other ops.
     """
-    text = _expression(op, args)
-    return _rounded(tf32, text) if _dtype(op) == tf32 and not _exact(op) else text
-
-
-def _expression(op: Op, args: list[str]) -> str:
     t = _source(op)
     if type(op) in INFIX:
         return f"({args[0]} {INFIX[type(op)]} {args[1]})"
@@ -131,6 +123,8 @@ def _expression(op: Op, args: list[str]) -> str:
             return _cast(op, args)
         case Bitcast():
             return f"bitcast<{cpp_type(op.dtype)}, {cpp_type(t)}>({args[0]})"
+        case RandomBits():
+            return f"random_bits({', '.join(args)})"
         case arith.Where():
             return f"({args[0]} ? {args[1]} : {args[2]})"
         case arith.Not():

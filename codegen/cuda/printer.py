@@ -5,29 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tilec.ir.core import Op
+from tilec.codegen.cuda import dimensions
+from tilec.codegen.cuda.areas import SharedMemory
+from tilec.ir.core import Op, Value
 from tilec.ir.errors import Loc
+from tilec.ir.extent import Extent
 from tilec.ir.layout.digits import Digit, Digits
 from tilec.ir.layout.register import RegisterLayout
+from tilec.ir.source import TensorBoxes
 
 
 @dataclass
 class Printer:
     """One kernel's text; `top` are the lines before the first op."""
 
-    threads: int
+    threads: int  # that hold tiles
+    apart: int = 0  # threads beyond these, which only copy
     top: list[str] = field(default_factory=list[str])
     lines: list[str] = field(default_factory=list[str])
     depth: int = 1
-    shared: int = 0  # bytes of shared memory through which threads hand tiles to each other
-    rings: int = 0  # bytes of rings, which lie before that
+    memory: SharedMemory = field(default_factory=SharedMemory)
+    made: list[str] = field(default_factory=list[str])  # how barriers in shared memory are made
+    maps: list[TensorBoxes] = field(default_factory=list[TensorBoxes])
     taken: set[str] = field(default_factory=set[str])
+    dims: dict[str, str] = field(default_factory=dict[str, str])  # names of dimensions
     places: dict[tuple[Digits, int], str] = field(default_factory=dict[tuple[Digits, int], str])
     at_loc: Loc | None = None
 
     def line(self, text: str) -> None:
         """One line."""
         self.lines.append("  " * self.depth + text if text else "")
+
+    def barrier(self) -> None:
+        """Wait for all threads that hold tiles."""
+        self.line(self._barrier)
+
+    @property
+    def _barrier(self) -> str:
+        return f"barrier_sync(1, {self.threads});" if self.apart else "barrier();"
+
+    def extent(self, e: Extent) -> str:
+        """An extent as C++."""
+        return dimensions.written(e, self.dims)
 
     def fresh(self, name: str) -> str:
         """A name that nothing else has."""
@@ -49,8 +68,28 @@ class Printer:
         return None if self.at_loc is None else (self.at_loc.file, self.at_loc.line)
 
     def room(self, size: int) -> None:
-        """Shared memory from its start on."""
-        self.shared = max(self.shared, size)
+        """Bytes of shared memory from `shared` on, through which the threads hand something to
+        each other while the op lasts that is being printed."""
+        self.memory.room(size, self.lines, self.depth)
+
+    def ring(self, v: Value, size: int, alignment: int, hint: str = "ring") -> str:
+        """A name for the shared address of a ring or of barriers, written from here on."""
+        name = self.fresh(hint)
+        self.memory.ring(v, name, size, alignment, self.lines, self.depth)
+        return name
+
+    def text(self, head: list[str]) -> str:
+        """The kernel, whose first lines are given."""
+        top, lines = self.memory.placed(self.lines, self._barrier)
+        return "\n".join([*head, *top, *self.top, *self._made(), *lines, "}", ""])
+
+    def _made(self) -> list[str]:
+        """One thread makes the barriers in shared memory, before any other goes on."""
+        if not self.made:
+            return []
+        inner = [*self.made, "fence_mbarrier_init();"]
+        inner += [f"tensor_prefetch(&{x.name});" for x in self.maps]
+        return ["  if (thread == 0) {", *(f"    {x}" for x in inner), "  }", "  barrier();"]
 
     def unrolled(self, i: str, stop: int, step: int = 1) -> None:
         """The head of a loop over registers."""

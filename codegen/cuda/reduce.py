@@ -106,7 +106,7 @@ def _across(values: Values, op: reduce.Reduction, own: str, kept: list[int]) -> 
     room = Parked((n, *sizes), 8 if t.bits == 64 else 4)
     part = _part(layout, op.axis)
     at = [p.coordinate(result, a, "j") for a in range(result.rank)]
-    p.line("barrier();")
+    p.barrier()
     lanes = _first(layout, op.axis)
     p.line(f"if ({lanes}) {{" if lanes else "{")
     p.depth += 1
@@ -114,7 +114,7 @@ def _across(values: Values, op: reduce.Reduction, own: str, kept: list[int]) -> 
     p.line(f"store_shared({room.address([part, *at])}, {own}[j]);")
     p.close()
     p.close()
-    p.line("barrier();")
+    p.barrier()
     carrier = f"Number<{pointwise.cpp_type(t)}>::Carrier"
     p.unrolled("j", result.locals)
     p.line(f"{own}[j] = load_shared<{carrier}>({room.address(['0', *at])});")
@@ -163,9 +163,9 @@ def _by_rows(values: Values, op: reduce.Argmax, name: str) -> None:
     """The first greatest of a row, which every thread looks for in shared memory."""
     p, a = values.p, op.a
     where = exchange.parked(a)
-    p.line("barrier();")
+    p.barrier()
     exchange.put(values, a, where)
-    p.line("barrier();")
+    p.barrier()
     sizes = sizes_of(tile(a))
     kind = pointwise.cpp_type(tile(a).dtype)
     if tile(a).dtype.bits == 64:

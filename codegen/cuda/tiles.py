@@ -8,23 +8,22 @@ from typing import Any
 from tilec.codegen.cuda import pointwise
 from tilec.codegen.cuda.orders import Orders
 from tilec.codegen.cuda.printer import Printer, narrowed, plus
-from tilec.ir.core import Op, Trait, Value
+from tilec.ir.core import Op, Value
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
-from tilec.ir.laid import Layouts, seen
+from tilec.ir.format import Dense
+from tilec.ir.laid import Layouts, by_element, seen
 from tilec.ir.layout.register import RegisterLayout
 from tilec.ir.ops import shape
-from tilec.ir.types import Memory, Span, Tile
+from tilec.ir.types import Memory, Shape, Span, Tile
 
 
 @dataclass(frozen=True)
 class Place:
-    """A span: the text of its first coordinate, what that is a multiple of, and its sizes."""
+    """A span: the text of its first coordinate, and what that is a multiple of."""
 
     start: str
     multiple: int
-    size: int
-    dim: int
     exact: bool  # whether all its coordinates are in the dimension
 
 
@@ -39,6 +38,9 @@ class Values:
     spans: dict[Value, Place] = field(default_factory=dict[Value, Place])
     made: dict[Value, Op] = field(default_factory=dict[Value, Op])
     rings: dict[Value, Any] = field(default_factory=dict[Value, Any])  # codegen.cuda.ring.Ring
+    late: dict[str, str] = field(default_factory=dict[str, str])  # loads left to products
+    own: set[Value] = field(default_factory=set[Value])  # what loops carry and read in one place
+    in_place: bool = False  # whether products read rings in place
 
     def declare(self, v: Value, hint: str) -> str:
         """Registers for a value, or a variable for a scalar."""
@@ -47,6 +49,13 @@ class Values:
         if v in self.layouts:
             self.p.line(f"Share<{pointwise.cpp_type(t.dtype)}, {self.layouts[v].locals}> {name};")
         return name
+
+    def tiled(self, v: Value, start: str, tiles: int) -> None:
+        """A span for one of the tiles of so many coordinates of its dimension."""
+        t = v.type
+        assert isinstance(t, Span)
+        exact = t.size == tiles and isinstance(t.dim, int) and t.dim % tiles == 0
+        self.spans[v] = Place(start, tiles, exact)
 
     def scalar(self, v: Value) -> str:
         """A tile of rank 0."""
@@ -86,10 +95,10 @@ class Values:
             case shape.Start():
                 return f"s32({self.spans[op.span].start})"
             case shape.Size():
-                return f"{op.dim}"
+                return f"s32({self.p.extent(op.dim)})"
             case shape.Broadcast() | shape.Transpose() | shape.Reshape():
                 return self._view(op, layout, i)
-            case _ if op is not None and Trait.ELEMENTWISE in op.traits:
+            case _ if op is not None and by_element(op):
                 parts = [self.scalar(x) if layout is None else self.item(x, layout, i)
                          for x in op.operands]  # fmt: skip
                 return pointwise.rounded(op, pointwise.emit(op, parts))
@@ -123,10 +132,18 @@ def memory_type(v: Value) -> Memory:
 
 def extents(v: Value) -> tuple[int, ...]:
     """The extents of memory, which are numbers."""
-    known = tuple(d for d in memory_type(v).shape if isinstance(d, int))
-    if len(known) != len(memory_type(v).shape):
-        raise TileError(f"cuda: {v.type} has dimensions without numbers")
+    known = tuple(d for d in dims(v) if isinstance(d, int))
+    if len(known) != len(dims(v)):
+        raise TileError(f"cuda: {v.type} is not memory of known extents")
     return known
+
+
+def dims(v: Value) -> Shape:
+    """The extents of dense memory."""
+    t = memory_type(v)
+    if not isinstance(t.format, Dense):
+        raise TileError(f"cuda: {t} is not dense memory")
+    return t.shape
 
 
 def span(v: Value) -> Span | None:

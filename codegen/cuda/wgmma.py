@@ -67,7 +67,7 @@ class Wgmma:
         outputs = [f'"+{letter}"(d[{i}])' for i in range(count)]
         return "\n".join(
             [
-                f"template <> __device__ __forceinline__ void {self._template()}(",
+                f"template <> __device__ __forceinline__ void {self.name}(",
                 f"    {c_type} (&d)[{count}], {self._a_parameter()}, u64 b, bool accumulate) {{",
                 f'  asm volatile("{{\\n.reg .pred p;\\nsetp.ne.u32 p, %{inputs + 1}, 0;\\n"',
                 f'               "wgmma.mma_async.sync.aligned.{name} "',
@@ -80,7 +80,9 @@ class Wgmma:
             ]
         )
 
-    def _template(self) -> str:
+    @property
+    def name(self) -> str:
+        """The function of this shape."""
         majors = [self.b_mn] if self.a_in_registers else [self.a_mn, self.b_mn]
         flags = "".join(f", {str(flag).lower()}" for flag in majors)
         return f"wgmma<{self.n}, {self.a}, {self.b}{flags}>"

@@ -1,5 +1,5 @@
 """Every op, by family. Importing this package fills `Op.registry`."""
 
-from tilec.ir.ops import arith, cast, control, machine, memory, reduce, shape
+from tilec.ir.ops import arith, cast, control, machine, memory, packed, reduce, shape
 
-__all__ = ["arith", "cast", "control", "machine", "memory", "reduce", "shape"]
+__all__ = ["arith", "cast", "control", "machine", "memory", "packed", "reduce", "shape"]

@@ -57,7 +57,10 @@ class Grid(Op, name="grid", traits=INSIDE):
 
 
 class For(Op, name="for", traits=INSIDE):
-    """carried = body(span, *carried) for each tile of dim up to `stop`, in order; out = carried"""
+    """carried = body(span, *carried) for each tile of dim up to `stop`, in order; out = carried
+
+    `first` is the number of the first tile, 0 unless given (or where it is less).
+    """
 
     dim: Extent
     size: Extent
@@ -65,6 +68,7 @@ class For(Op, name="for", traits=INSIDE):
     init: tuple[Value, ...]
     body: Block
     stop: Value | None = None
+    first: Value | None = None
 
     def infer(self) -> tuple[Type, ...]:
         if self.tile is not None and self.tile < 1:
@@ -73,6 +77,8 @@ class For(Op, name="for", traits=INSIDE):
             raise TileError(f"for: the body's first parameter is not {Span(self.dim, self.size)}")
         if self.stop is not None and not _is_index(self.stop):
             raise TileError(f"for: expected an integer to stop at, not {self.stop.type}")
+        if self.first is not None and not _is_index(self.first):
+            raise TileError(f"for: expected the number of a tile, not {self.first.type}")
         return _carried("for", self.init, self.body.params[1:], self.body)
 
 

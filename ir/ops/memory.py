@@ -17,6 +17,7 @@ from tilec.ir.format import Dense
 from tilec.ir.types import Memory, Shape, Span, Tile, Type, show_shape
 
 Index = range | Array
+HINTS = ("evict_first", "evict_last")
 
 
 class Whole(Op, name="whole"):
@@ -67,13 +68,24 @@ def accessed(op: str, mem: Value, indices: tuple[Value, ...]) -> Shape:
     return tuple(shape)
 
 
+def hinted(op: str, cache: str | None) -> None:
+    """Raise TileError for a hint to caches that there is not."""
+    if cache is not None and cache not in HINTS:
+        raise TileError(f"{op}: a hint to caches is {' or '.join(HINTS)}, not {cache!r}")
+
+
 class Load(Op, name="load", traits=Trait.READS):
-    """out[...] = mem[indices]"""
+    """out[...] = mem[indices]
+
+    `cache` is a hint to caches which lines to give up first. It has no part in the meaning.
+    """
 
     mem: Value
     indices: tuple[Value, ...]
+    cache: str | None = None
 
     def infer(self) -> Type:
+        hinted("load", self.cache)
         shape = accessed("load", self.mem, self.indices)
         assert isinstance(self.mem.type, Memory)
         return Tile(shape, self.mem.type.dtype)

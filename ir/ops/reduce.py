@@ -92,12 +92,11 @@ class Dot(Op, name="dot"):
                 f"dot: the accumulator {acc} is not {Tile((a.shape[0], b.shape[1]), acc.dtype)}"
             )
         expected = accumulator(a.dtype, b.dtype)
-        scaled = self.scale is not None and whole_bytes(a.dtype, b.dtype) and acc.dtype == f32
+        beside = self.scale is not None or self.row_scale is not None
+        scaled = beside and whole_bytes(a.dtype, b.dtype) and acc.dtype == f32
         if acc.dtype != expected and not scaled:
             raise TileError(f"dot: {a.dtype} and {b.dtype} accumulate in "
                             f"{expected}, not {acc.dtype}")  # fmt: skip
-        if self.row_scale is not None and self.scale is None:
-            raise TileError("dot: a scale of rows without one of columns")
         for scale, size in ((self.scale, acc.shape[1:]), (self.row_scale, acc.shape[:1])):
             if scale is not None and scale.type != Tile(size, acc.dtype):
                 raise TileError(

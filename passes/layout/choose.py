@@ -9,40 +9,64 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
-from tilec.ir.laid import VIEWS, Laying, coalesced, restricted, seen, sizes_of
+from tilec.ir.core import Block, Builder, Func, Op, Value
+from tilec.ir.dtype import DType
+from tilec.ir.errors import TileError
+from tilec.ir.laid import VIEWS, Laying, by_element, coalesced, restricted, seen, sizes_of
 from tilec.ir.layout.register import RegisterLayout
-from tilec.ir.ops import control, machine, memory, reduce
+from tilec.ir.ops import control, machine, memory, reduce, shape
 from tilec.ir.ops.cast import Cast
 from tilec.ir.remark import Remark
 from tilec.ir.types import Span, Tile
+from tilec.passes.layout import cost
 from tilec.passes.layout.products import common, tiling
+from tilec.passes.layout.reads import Axes, read, reduced, uses
+from tilec.passes.layout.rings import SWIZZLES, widest
+from tilec.passes.layout.stores import row_of
+from tilec.passes.layout.survey import survey
+from tilec.passes.layout.warpgroups import TURN, Lying, plan
 from tilec.passes.parts import tile
 from tilec.passes.pipeline import register
 
+INSTRUCTIONS = ("mma", "wgmma")
+
 
 @register("lay-out")
-def lay_out(func: Func, *, threads: int = 128) -> Func:
+def lay_out(func: Func, *, threads: int = 128, instruction: str = "mma", swizzle: int = 0) -> Func:
     """Insert a `convert` wherever a tile is wanted in a layout that it does not have.
+
+    Products are those of `instruction`: `mma`, or `wgmma` (sm_90a) where B lies in a ring in shared
+    memory, and `mma` elsewhere. Rings get the widest swizzle up to `swizzle` bytes that suits their
+    rows, with wgmma up to 128 bytes. wgmma adds up products of fp8 in fewer bits than f32 has
+    (DeepSeek-V3, arXiv 2412.19437, section 3.3.2).
 
     Before: tiles have sizes (`pad`). After: `ir.laid.layouts` finds the layout of every value.
     """
-    chooser = _Chooser(threads)
-    chooser.uses = _uses(func)
-    body = chooser.block(func.body)
-    return func.replaced(body, *chooser.remarks)
+    if instruction not in INSTRUCTIONS:
+        names = " or ".join(INSTRUCTIONS)
+        raise TileError(f"lay-out: instruction is {instruction!r}, expected {names}")
+    if instruction == "wgmma":
+        swizzle = swizzle or SWIZZLES[0]
+    chooser = _Chooser(threads, instruction, swizzle)
+    chooser.uses, chooser.axes, chooser.read = uses(func), reduced(func), read(func)
+    laid = func.replaced(chooser.block(func.body), *chooser.remarks)
+    return laid.replaced(laid.body, *survey(laid, threads).remarks)
 
 
 class _Chooser:
     """The rewriting of one function; `laying` knows the layouts of what has been written."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, instruction: str, swizzle: int) -> None:
         self.threads = threads
+        self.instruction = instruction
+        self.swizzle = swizzle
         self.laying = Laying(threads)
         self.to: dict[Value, Value] = {}
         self.converted: list[dict[tuple[Value, RegisterLayout], Value]] = []
         self.remarks: list[Remark] = []
         self.uses: Counter[Value] = Counter()
+        self.axes: Axes = {}  # along which loads are reduced
+        self.read: set[Value] = set()  # by ops that do not convert it
         self.once: set[Value] = set()  # new values that are read in one place
 
     # -- what a value is wanted as --
@@ -97,7 +121,7 @@ class _Chooser:
             return False
         plain = isinstance(op, memory.Load) and all(isinstance(i.type, Span) or not tile(i).shape
                                                     for i in op.indices)  # fmt: skip
-        return plain or (Trait.ELEMENTWISE in op.traits and all(map(self._loaded, op.operands)))
+        return plain or (by_element(op) and all(map(self._loaded, op.operands)))
 
     def _view(self, v: Value, layout: RegisterLayout, b: Builder) -> Value:
         """A value that is not held, with all that it shows in the layouts that that takes."""
@@ -105,7 +129,7 @@ class _Chooser:
         if op is None:
             return v
         changed = dict[Value, Value]()
-        if Trait.ELEMENTWISE in op.traits:
+        if by_element(op):
             changed = {x: self.wanted(x, layout, b) for x in op.operands}
         elif isinstance(op, VIEWS) and op.operands and isinstance(op.operands[0].type, Tile):
             source = op.operands[0]
@@ -147,23 +171,28 @@ class _Chooser:
                 self._loop(op, b)
             case control.If():
                 self._if(op, b)
-            case control.Grid():
+            case control.Grid() | machine.Alone():
                 self._copied(op, b, body=self.block(op.body))
             case memory.Load() | memory.Store():
                 self._access(op, b)
+                self._reduced(op, b)
             case reduce.Dot():
                 self._dot(op, b)
-            case reduce.Reduction():
+            case reduce.Reduction() | machine.Shift():
                 self._copied(op, b, a=self.held(self._new(op.a), b))
-            case _ if Trait.ELEMENTWISE in op.traits:
+            case machine.Shared():
+                self._copied(op, b, swizzle=op.swizzle or widest(op, self.swizzle))
+            case _ if by_element(op):
                 self._elementwise(op, b)
             case _:
                 self._copied(op, b)
 
     def _elementwise(self, op: Op, b: Builder) -> None:
         operands = [self._new(v) for v in op.operands]
-        best = self._best([x for v in operands if (x := self.layout(v)) is not None], op)
-        if best is None and any(self._shows(v) for v in operands):
+        best = self._best(operands, op)
+        spread = self.uses[op.result] == 1 and all(map(self._spread, operands))
+        read = op.result in self.read and not spread
+        if best is None and read and any(self._shows(v) for v in operands):
             first = next(v for v in operands if tile(v).shape)
             best = self.layout(self.held(first, b))
         if best is None:
@@ -175,18 +204,44 @@ class _Chooser:
             to[first] = self.wanted(self._new(first), best, b, hold=True)
         self._became(op, self._add(op.rebuilt(to), b))
 
-    def _best(self, found: list[RegisterLayout], op: Op) -> RegisterLayout | None:
-        """The layout that an op takes: one that is no load's, if there is one."""
+    def _spread(self, v: Value) -> bool:
+        """Whether a value shows one of fewer elements: what is computed of such ones alone is made
+        where it is wanted."""
+        op = self.laying.made.get(v)
+        return isinstance(op, shape.Full) or (isinstance(op, shape.Broadcast) and self._shows(v))
+
+    def _best(self, operands: list[Value], op: Op) -> RegisterLayout | None:
+        """The operand's layout that an op takes: the one that costs least, of equal ones the first
+        that is no load's."""
         t = tile(op.result)
         plain = {coalesced(sizes_of(t), bits, self.threads) for bits in (8, 16, 32, 64)}
-        return next((x for x in found if x not in plain), found[0] if found else None)
+        found = dict.fromkeys(x for v in operands if (x := self.layout(v)) is not None)
+        return min(found, key=lambda x: (self._price(operands, x), x in plain), default=None)
+
+    def _price(self, operands: list[Value], layout: RegisterLayout) -> float:
+        """The clocks that operands in other layouts cost."""
+        held = [(v, x) for v in operands if (x := self.layout(v)) not in (None, layout)]
+        return sum(
+            cost.brought(x, layout, tile(v).dtype.bits, v in self.once and self._loaded(v))
+            for v, x in held if x is not None
+        )  # fmt: skip
+
+    def _reduced(self, op: Op, b: Builder) -> None:
+        """A load that reductions read, in the layout in which both together cost least."""
+        v = next(iter(op.results), None)
+        if v is None or v not in self.axes:
+            return
+        t, new = tile(v), self.to[v]
+        layout = cost.loaded(sizes_of(t), t.dtype.bits, self.threads, self.axes[v])
+        if layout != self.layout(new):
+            self.to[v] = self._add(machine.Convert(new, layout), b).result
 
     def _shows(self, v: Value) -> bool:
         """Whether a value that is not held shows one that is."""
         if self.layout(v) is not None:
             return True
         op = self.laying.made.get(v)
-        inner = isinstance(op, VIEWS) or (op is not None and Trait.ELEMENTWISE in op.traits)
+        inner = isinstance(op, VIEWS) or (op is not None and by_element(op))
         return op is not None and inner and any(
             isinstance(x.type, Tile) and self._shows(x) for x in op.operands
         )  # fmt: skip
@@ -194,7 +249,7 @@ class _Chooser:
     def _access(self, op: memory.Load | memory.Store, b: Builder) -> None:
         """Index tiles and masks as the threads that hold the elements need them."""
         if isinstance(op, memory.Store):
-            value = self.held(self._new(op.value), b)
+            value = self._stored(op, self.held(self._new(op.value), b), b)
             layout, t = self.layout(value), tile(value)
         else:
             value, t = None, tile(op.result)
@@ -216,7 +271,16 @@ class _Chooser:
                 changed["mask"] = self.wanted(self._new(op.mask), layout, b)
         self._copied(op, b, **changed)
 
+    def _stored(self, op: memory.Store, v: Value, b: Builder) -> Value:
+        """What is stored, in the layout in which that costs least."""
+        layout, row = self.layout(v), row_of(op)
+        if layout is None or row is None:
+            return v
+        return self.wanted(v, cost.stored(layout, row.bits, row), b, True)
+
     def _dot(self, op: reduce.Dot, b: Builder) -> None:
+        if self.instruction == "wgmma" and self._grouped(op, b):
+            return
         a, w, acc = (self._new(v) for v in (op.a, op.b, op.acc))
         ta, tb = tile(a), tile(w)
         t = common(ta.dtype, tb.dtype)
@@ -229,21 +293,51 @@ class _Chooser:
             a, w, acc = (self.held(v, b) for v in (a, w, acc))
             layout = self.layout(acc)
         else:
-            a, w = (self._typed(v, t, b) for v in (a, w))
-            a, w = self.wanted(a, found.a, b, True), self.wanted(w, found.b, b, True)
+            a, w = (self._typed(self.wanted(v, x, b, True), t, b)
+                    for v, x in ((a, found.a), (w, found.b)))  # fmt: skip
             acc, layout = self.wanted(acc, found.c, b, True), found.c
         assert layout is not None
-        changed: dict[str, Any] = {"a": a, "b": w, "acc": acc}
-        for name, axis in (("scale", 1), ("row_scale", 0)):
-            v = getattr(op, name)
-            if v is not None:
-                changed[name] = self.wanted(self._new(v), restricted(layout, (axis,)), b)
-        self._copied(op, b, **changed)
+        self._copied(op, b, a=a, b=w, acc=acc, **self._scales(op, layout, b))
 
-    def _typed(self, v: Value, t: Any, b: Builder) -> Value:
-        if tile(v).dtype == t or ({tile(v).dtype.bits, t.bits} == {8} and t.is_integer):
+    def _scales(self, op: reduce.Dot, layout: RegisterLayout, b: Builder) -> dict[str, Value]:
+        """The scales of a product as its accumulator's layout needs them."""
+        scales = (("scale", op.scale, 1), ("row_scale", op.row_scale, 0))
+        return {name: self.wanted(self._new(v), restricted(layout, (axis,)), b)
+                for name, v, axis in scales if v is not None}  # fmt: skip
+
+    def _grouped(self, op: reduce.Dot, b: Builder) -> bool:
+        """Write a product of warp groups; False, with a remark, where they can't do it."""
+        a, w, acc = (self._new(v) for v in (op.a, op.b, op.acc))
+        found = plan(a, w, self.laying.made, self.threads)
+        if isinstance(found, str):
+            self.remarks.append(Remark("lay-out", "a product is not wgmma's", op.loc, found))
+            return False
+        if found.a is not None:
+            a = self._in_place(found.a, b)
+        else:
+            a = self.wanted(self._cast(found.source, found.dtype, b), found.tiling.a, b, True)
+        w, layout = self._in_place(found.b, b), found.tiling.c
+        acc, scales = self.wanted(acc, layout, b, True), self._scales(op, layout, b)
+        new = self._add(op.rebuilt(self.to, a=a, b=w, acc=acc, **scales), b)
+        self._became(op, new if scales else self._add(machine.Settle(new.result), b))
+        return True
+
+    def _in_place(self, found: Lying, b: Builder) -> Value:
+        v = self._add(machine.InPlace(found.ring.result, found.slot), b).result
+        return self._add(shape.Transpose(v, TURN), b).result if found.turned else v
+
+    def _typed(self, v: Value, t: DType, b: Builder) -> Value:
+        if {tile(v).dtype.bits, t.bits} == {8} and t.is_integer:
             return v
-        return self._add(Cast(v, t), b).result
+        return self._cast(v, t, b)
+
+    def _cast(self, v: Value, t: DType, b: Builder) -> Value:
+        if tile(v).dtype == t:
+            return v
+        new = self._add(Cast(v, t), b).result
+        if v in self.once:
+            self.once.add(new)
+        return new
 
     # -- regions --
 
@@ -274,9 +368,10 @@ class _Chooser:
     def _probed(self, op: control.For | control.Count | control.While, init: list[Value],
                 first: int) -> list[RegisterLayout | None]:  # fmt: skip
         """The layouts that carried tiles should have: what the body makes of them."""
-        trial = _Chooser(self.threads)
+        trial = _Chooser(self.threads, self.instruction, self.swizzle)
         trial.laying.of, trial.laying.made = dict(self.laying.of), dict(self.laying.made)
-        trial.uses, trial.once = self.uses, set(self.once)
+        trial.uses, trial.axes, trial.read = self.uses, self.axes, self.read
+        trial.once = set(self.once)
         trial.to, trial.converted = dict(self.to), [dict(x) for x in self.converted]
         new = trial.block(op.body)
         out: list[RegisterLayout | None] = []
@@ -297,13 +392,3 @@ class _Chooser:
             ends.append(self.layout(v) or plain)
         blocks = {"then": self._ended(op.then, ends), "otherwise": self._ended(op.otherwise, ends)}
         self._copied(op, b, **blocks)
-
-
-def _uses(func: Func) -> Counter[Value]:
-    """How often each value is read."""
-    uses: Counter[Value] = Counter()
-    for op in func.walk():
-        uses.update(op.operands)
-        for block in op.blocks:
-            uses.update(block.results)
-    return uses

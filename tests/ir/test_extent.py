@@ -1,7 +1,7 @@
 import pytest
 
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Sym, ceil_div, divides, extent, mentioned, names, substitute
+from tilec.ir.extent import Sym, ceil_div, divides, extent, linear, mentioned, names, substitute
 
 M, K = Sym("M"), Sym("K")
 
@@ -41,6 +41,13 @@ def test_divisibility_holds_for_every_value():
     assert divides(2, 2 * K + 4)
     assert not divides(2, K)
     assert not divides(2, 2 * K + 1)
+
+
+def test_sums_of_multiples():
+    assert linear(7) == (7, {})
+    assert linear(M) == (0, {"M": 1})
+    assert linear(3 - M + 2 * K - K) == (3, {"M": -1, "K": 1})
+    assert [linear(e) for e in (M * K, M // 2, extent("Max(M, 4)"), extent("M/2"))] == [None] * 4
 
 
 def test_names():

@@ -43,6 +43,16 @@ def test_findings_name_the_source_line():
     assert finding.text == "ld.global.u64 %rd2, [%rd1+800]"
 
 
+def test_places_are_followed_through_calls_of_calls():
+    """A `.loc` says only the call right around it."""
+    text = LOCATED.replace("\t.loc\t2 7 1,", "\t.loc\t2 9 5, function_name $L__info_string2, "
+                           "inlined_at 1 12 3\n\t.loc\t3 4 1,").replace(
+        "$L__info_string1, inlined_at 1 12 3", "$L__info_string1, inlined_at 2 9 5"
+    ).replace('"load.h"', '"load.h"\n\t.file\t3 "deep.h"')  # fmt: skip
+    (finding,) = ptx.load(text).run("k", 1, 1, [np.zeros(1, np.uint64)]).findings
+    assert str(finding.place).startswith("deep.h:4 called at load.h:9 called at scale.cu:12 (")
+
+
 def test_findings_can_be_suppressed_by_kind_and_line():
     out = [np.zeros(1, np.uint64)]
     module = ptx.load(LOCATED)

@@ -21,10 +21,11 @@ from tilec.settings import settings
 
 HEAD = '#include "tilec.cuh"\nusing namespace tilec;\n'
 ADD = f"""{HEAD}
-TILEC_KERNEL(32) add(const f16* x, f32* y, double by, f32 times, u8 small, s64 large, int n) {{
+TILEC_KERNEL(32) add(const f16* x, f32* y, double by, f32 times, u8 small, s64 large, int n,
+                     bool turned) {{
   if (thread_x() < n)
     store_global(y + thread_x(), f32_from_f16(load_global(x + thread_x())) * times + f32(by));
-  if (thread_x() == 0) store_global(y + n, f32(small) + f32(large));
+  if (thread_x() == 0) store_global(y + n, (turned ? -1.0f : 1.0f) * (f32(small) + f32(large)));
 }}
 """
 ORDER = f"""{HEAD}
@@ -37,7 +38,7 @@ TILEC_KERNEL(64) order(u32* y) {{
 def arguments() -> dict[str, Any]:
     return {
         "x": np.arange(8, dtype="f2"), "y": np.zeros(9, "f4"), "by": 0.5, "times": np.float32(3),
-        "small": 200, "large": -(1 << 40), "n": np.int64(8),
+        "small": 200, "large": -(1 << 40), "n": np.int64(8), "turned": False,
     }  # fmt: skip
 
 
@@ -47,11 +48,12 @@ def launch(changes: dict[str, Any] | None = None, **options: Any) -> None:
 
 
 def test_arguments_have_the_types_of_the_parameters() -> None:
-    given = arguments()
-    report = kernels.emulator().run(ADD, "add", (1,), (32,), given)
-    assert report.findings == ()
-    expected = np.append(np.arange(8) * 3 + 0.5, np.float32(-(1 << 40)) + 200)
-    assert np.array_equal(given["y"], expected.astype("f4"))
+    for turned in (False, True, np.False_, np.True_):
+        given = arguments() | {"turned": turned}
+        report = kernels.emulator().run(ADD, "add", (1,), (32,), given)
+        assert report.findings == ()
+        last = (np.float32(-(1 << 40)) + 200) * (-1 if turned else 1)
+        assert np.array_equal(given["y"], np.append(np.arange(8) * 3 + 0.5, last).astype("f4"))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_arguments_have_the_types_of_the_parameters() -> None:
         ({"small": 256}, "add: argument small: 256 does not fit 1 bytes"),
         ({"by": np.zeros(1)}, "add: argument by: ndarray, expected a number"),
         ({"x": np.zeros((4, 4), "f2").T}, "add: argument x: an array that is not contiguous"),
-        ({"more": 1}, "add takes 7 arguments, not 8"),
+        ({"more": 1}, "add takes 8 arguments, not 9"),
     ],
 )
 def test_other_arguments_are_refused(changes: dict[str, Any], message: str) -> None:

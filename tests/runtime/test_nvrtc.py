@@ -12,6 +12,7 @@ import pytest
 
 from tilec.ir.errors import TileError
 from tilec.runtime import nvrtc as module
+from tilec.runtime.host_compiler import find_host_compiler
 from tilec.runtime.nvrtc import Toolchain, compile_cuda, nvcc, nvrtc, toolchain
 from tilec.sass import disassembled
 
@@ -132,6 +133,34 @@ def test_multiplications_that_run_one_after_the_other(tools: Toolchain):
     assert "C7511" not in {note.code for note in kept.notes}
 
 
+@pytest.mark.parametrize("target", ["sm_90a", "sm_100a"])
+def test_a_process_of_its_own_makes_the_same(target: str):
+    here, apart = (compile_cuda(SCALED, target, headers=FACTOR, options=["-DFACTOR=3.0f"],
+                                tools=nvrtc(), apart=apart) for apart in (False, True))  # fmt: skip
+    assert (here.ptx, here.cubin, here.usage) == (apart.ptx, apart.cubin, apart.usage)
+    with pytest.raises(TileError, match="identifier"):
+        compile_cuda("int k() { return absent; }", target, tools=nvrtc(), apart=True)
+
+
+CRASHING = """#include <signal.h>
+extern "C" int nvrtcCreateProgram() { return raise(SIGSEGV); }
+"""
+
+
+def test_a_crash_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A library that ends its process as soon as it is asked for anything."""
+    library = tmp_path / "libnvrtc.so.13"
+    (tmp_path / "nvrtc.cc").write_text(CRASHING)
+    options = ("-shared", "-fPIC", "-o", library.name, "nvrtc.cc")
+    find_host_compiler().run(options, tmp_path)
+    monkeypatch.setattr(module, "_architectures", lambda _: (100,))
+    tools = Toolchain("nvrtc", "13.0", library)
+    with pytest.raises(TileError) as e:
+        compile_cuda(SCALED, "sm_100a", headers=FACTOR, tools=tools)
+    assert str(e.value).startswith("nvrtc 13.0 crashes on the source (signal 11)")
+    assert e.value.hint
+
+
 def test_errors_at_the_line_that_the_source_gives(tools: Toolchain):
     error = refused(tools, KERNEL.format('y[0] *= foo; int q = "a";'))
     assert error.message == (
@@ -172,6 +201,16 @@ def test_errors_in_assembly(tools: Toolchain):
     assert (error.loc.file, error.loc.line) == ("a.h", 3)
     assert error.loc.caller is not None
     assert (error.loc.caller.file, error.loc.caller.line) == ("linear.tile", 8)
+    head = '#include "a.h"\n__device__ inline void around(float* y) {'
+    around = f"{head}\n  y[1] = 2;\n  wrong(); }}\n"
+    source = '#include "b.h"\n' + KERNEL.format("y[0] = 1; around(y);")
+    error = refused(tools, source, a=wrong, b=around)
+    places: list[tuple[str, int]] = []
+    at = error.loc
+    while at is not None:
+        places.append((at.file, at.line))
+        at = at.caller
+    assert places == [("a.h", 3), ("b.h", 4), ("linear.tile", 8)]
 
 
 def test_errors_without_a_place(tools: Toolchain):

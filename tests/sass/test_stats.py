@@ -63,8 +63,9 @@ def test_the_bound_of_issuing():
     assert weighted().bound(A100, 1024).bytes_per_clock == 128
     assert weighted().bound(H100, 80).of_memory == pytest.approx(10 / 14.46, rel=1e-3)
     (function,) = parse(WEIGHTED.replace("@P0 BRA `(.L_x_1)", "NOP"))
-    with pytest.raises(TileError, match="weighted has no main loop"):
-        judged(function).bound(H100)
+    whole = judged(function)
+    assert whole.loop is None
+    assert whole.bound(H100).clocks == whole.code.instructions
     (function,) = parse(WEIGHTED.replace("REQNTID", "CTAIDZ_USED"))
     assert judged(function).residency is None
     with pytest.raises(TileError, match="weighted has no known number of threads"):
@@ -83,6 +84,8 @@ def test_json():
     assert found["loop"]["per_mma"] == 4.0
     assert found["loop"]["widths"] == {"ldgsts": {"16": 2}, "ldg": {"4": 1}}
     assert found["code"]["names"]["HMMA.16816.F32"] == 2
+    (bound,) = found["bounds"]
+    assert (bound["device"], bound["clocks"], bound["bytes_per_clock"]) == ("H100 SXM", 8, 576)
 
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])

@@ -1,12 +1,17 @@
 """The command line: every command, its JSON, its errors and exit codes."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from tilec import cuda as tilec_cuda
 from tilec.cli import app
+from tilec.ir.core import Func
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LINEAR = str(EXAMPLES / "linear.tile")
@@ -33,11 +38,13 @@ def quantised(tmp_path: Path) -> str:
 
 
 def test_help_teaches():
-    for command in ("compile", "run", "opt", "op", "formats", "doctor"):
-        done = tilec(command, "--help")
+    for command in ("compile", "run", "check", "opt", "op", "formats", "layout", "doctor",
+                    "ptx list", "ptx run"):  # fmt: skip
+        done = tilec(*command.split(), "--help")
         assert done.exit_code == 0
         assert f"tilec {command}" in done.stdout
         assert "Example:" in done.stdout
+    assert "tilec ptx list" in tilec("ptx", "--help").stdout
     assert "Usage" in tilec("--help").stdout
 
 
@@ -76,6 +83,25 @@ def test_compile_for_a_gpu_with_groups_of_a_dimension_without_a_number():
     done = tilec("compile", LINEAR, *given)
     assert done.exit_code == 0, done.stderr
     assert "* tl.cdiv(K, 32)" in done.stdout
+
+
+def test_compile_leaves_dimensions_open():
+    given = ("--backend", "cuda", "--types", "x=f16,w=f16", "--emit", "source")
+    done = tilec("compile", LINEAR, "--dims", "N=64,K=256", *given)
+    assert done.exit_code == 0, done.stderr
+    assert "u32 M) {" in done.stdout
+    done = tilec("compile", LINEAR, "--dims", "Q=64", *given)
+    assert "linear has no dimension `Q`" in done.stderr
+
+
+def test_compile_by_a_schedule():
+    given = ("--backend", "cuda", "--types", "x=f16,w=f16", "--emit", "ir,remarks")
+    chosen = ("--schedule", "swap=small,split=2,m=16,n=32")
+    done = tilec("compile", LINEAR, "--dims", "M=5,N=64,K=256", *given, *chosen)
+    assert done.exit_code == 0, done.stderr
+    assert "the product of 5 x 32 is computed as 32 x 5" in done.stdout
+    assert "2 tiles of 4 steps along k in 2 parts" in done.stdout
+    assert "%y.sums0: *f32[2, 2, 32, 16]" in done.stdout
 
 
 def test_compile_writes_files(quantised, tmp_path):
@@ -129,6 +155,44 @@ def test_run_takes_other_formats():
     assert found["relative_errors"]["y"] < 1e-5
 
 
+SCALARS = """kernel blend(x: f32[M, N], s: f32, h: f16, i: i32, b: bool, y: f32[M, N]) {
+  for m, n in tiles(M, N) {
+    t = x[m, n] * s + cast(h, f32) + cast(i, f32)
+    y[m, n] = where(b, t, x[m, n])
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("seed", ["0", "1"])  # of which one gives true and one false
+def test_run_and_check_without_a_gpu(tmp_path, seed):
+    path = tmp_path / "blend.tile"
+    path.write_text(SCALARS)
+    given = (str(path), "--dims", "M=7,N=33", "--seed", seed)
+    found = json.loads(tilec("check", *given, "--json").stdout)
+    assert (found["relative_errors"], found["findings"]) == ({"y": 0.0}, [])
+    done = tilec("run", *given, "--backend", "cuda", "--emulate")
+    assert done.exit_code == 0, done.output
+    assert "y: relative difference from the interpreter 0.0e+00" in done.stdout
+    assert "no findings" in done.stdout
+
+
+def test_findings_are_at_the_line_of_the_program(monkeypatch):
+    """A kernel without its barriers."""
+    emitted = tilec_cuda.cuda_program
+
+    def broken(func: Func, *rest: Any) -> tilec_cuda.Program:
+        program = emitted(func, *rest)
+        text = program.source.text.replace("    barrier();\n", "")
+        return replace(program, source=replace(program.source, text=text))
+
+    monkeypatch.setattr("tilec.artifacts.cuda_program", broken)
+    done = tilec("check", LINEAR, "--dims", "M=16,N=64,K=256", "--types", "x=f16,w=f16")
+    assert done.exit_code == 1
+    assert re.search(r"linear\.tile:\d+: \w[\w-]+: ", done.stdout)
+    assert "for k in tiles(K) { acc += dot(x[m, k], w[n, k].T) }" in done.stdout
+
+
 def test_run_fails_where_results_differ(monkeypatch):
     """Also for what is no number: NaN is not below a tolerance."""
     for wrong in (0.5, float("nan")):
@@ -169,6 +233,17 @@ def test_opt_says_which_file_is_wrong(tmp_path):
         done = tilec(*words, given=given)
         assert done.exit_code == 1
         assert f'{name}", line 1, column {text.index("q") + 1} in k' in done.stderr
+
+
+def test_opt_shows_what_passes_say():
+    passes = "specialise{M=16 N=60 K=64},tile,pad,lay-out"
+    done = tilec("opt", "-p", passes, LINEAR, "--remarks")
+    assert done.exit_code == 0, done.stderr
+    assert "func @linear" in done.stdout
+    assert "lay-out: `b` is read" in done.stdout
+    assert "missing: " in done.stdout
+    found = json.loads(tilec("opt", "-p", passes, LINEAR, "--json").stdout)
+    assert any("`b` is read" in r for r in found["remarks"]["linear"])
 
 
 def test_op_reference():
@@ -212,6 +287,15 @@ def test_doctor_finds_this_machine_well():
     found = {f["what"]: f for f in json.loads(done.stdout)}
     assert found["a kernel"]["value"] == "compiled and right"
     assert all(f["ok"] for f in found.values())
+    assert {"torch", "triton", "CUDA compiler", "disassembler", "C++ compiler"} <= set(found)
+
+
+def test_doctor_says_what_is_absent_and_for_what(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = {f["what"]: f for f in json.loads(tilec("doctor", "--json").stdout)}
+    assert found["C++ compiler"]["value"] == "absent (for tilec check)"
+    assert "g++" in found["C++ compiler"]["fix"]
+    assert found["C++ compiler"]["ok"]
 
 
 def test_doctor_says_what_to_do(monkeypatch, tmp_path):
@@ -232,11 +316,16 @@ def test_doctor_says_what_to_do(monkeypatch, tmp_path):
         (("compile", LINEAR, "--dims", "M=0"), "a number of at least 1"),
         (("compile", LINEAR, *DIMS, "--emit", "ptx"), "emits ir, source, asm, remarks, not 'ptx'"),
         (("compile", LINEAR, *DIMS, "--backend", "metal"), "no back end is called 'metal'"),
+        (("compile", LINEAR, *DIMS, "--schedule", "swap=small"), "cpu back end takes no schedule"),
+        (("compile", LINEAR, *DIMS, "--backend", "cuda", "--schedule", "n"), "'n' is not CHOICE="),
         (("compile", LINEAR, *DIMS, "--kernel", "gelu"), "no kernel `gelu`: choose one of linear"),
         (("opt", "-p", "canonicalise", LINEAR), "no pass is called 'canonicalise'"),
         (("op", "dott"), "did you mean 'dot'?"),
         (("compile", LINEAR, *DIMS, "--target", "i386"), "'i386' is no target of the CPU back end"),
         (("run", LINEAR, "--types", "v=f16"), "linear has no tensor `v`; it has x, w, b, y"),
+        (("run", LINEAR, "--backend", "cuda"), "there are cpu, and cuda with --emulate"),
+        (("run", LINEAR, "--emulate"), "--backend cpu --emulate can't be run"),
+        (("run", LINEAR, "--schedule", "m=16"), "the cpu back end takes no schedule"),
         (("run", LINEAR, "--types", "w=f17"), "no format is called `f17`"),
         (("run", LINEAR, "--types", "w"), "'w' is not NAME=FORMAT"),
         (("run", LINEAR, "--types", "w=f16,w=f32"), "w is given twice"),

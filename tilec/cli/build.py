@@ -23,11 +23,14 @@ from tilec.artifacts import (
     retyped,
     triton_artifacts,
 )
+from tilec.cli.check import TOLERANCE, emulated
 from tilec.cli.report import (
     Dims,
     File,
     Json,
     KernelName,
+    Schedules,
+    Seed,
     Types,
     answer,
     dims_of,
@@ -36,6 +39,7 @@ from tilec.cli.report import (
     show_rows,
     types_of,
 )
+from tilec.cuda import Schedule, schedule_of
 from tilec.ir.errors import TileError
 from tilec.lang.kernel import Definition
 from tilec.sass.report import rows, text
@@ -43,7 +47,6 @@ from tilec.sass.report import rows, text
 SUFFIX = {"ir": "tileir", "asm": "s", "remarks": "txt", "stats": "stats.txt"}
 SOURCE = {"cpu": "ll", "triton": "py", "cuda": "cu"}
 LARGEST = 1 << 31  # multiply-adds that the interpreter is asked to check
-TOLERANCE = 1e-2  # of the norm of a result: more than any order of additions or narrow dtype makes
 
 
 @reported
@@ -59,6 +62,7 @@ def compile_(
                                            "llir,ptx,cubin,sass,stats,remarks; "
                                            "cuda: ir,source,ptx,cubin,sass,stats,"
                                            "remarks.")] = "source",
+    schedule: Schedules = "",
     out: Annotated[Path | None, typer.Option("-o", help="A folder for the files.")] = None,
     json_: Json = False,
 ) -> None:  # fmt: skip
@@ -69,7 +73,7 @@ def compile_(
     definition = retyped(kernel_of(file, kernel), types_of(types))
     emits = [e.strip() for e in emit.split(",") if e.strip()]
     with progress(f"compiling {definition.signature.name}"):
-        made = _made(definition, backend, target, dims_of(dims), emits)
+        made = _made(definition, backend, target, dims_of(dims), emits, schedule_of(schedule))
     if out is not None:
         paths = _write(made, definition.signature.name, backend, out)
         answer({"files": paths}) if json_ else typer.echo("\n".join(paths.values()))
@@ -104,15 +108,18 @@ def _as_bytes(artifact: Artifact) -> bytes:
 
 
 def _made(
-    definition: Definition, backend: str, target: str, dims: dict[str, int], emits: list[str]
-) -> Mapping[str, Artifact]:
+    definition: Definition, backend: str, target: str, dims: dict[str, int], emits: list[str],
+    schedule: Schedule,
+) -> Mapping[str, Artifact]:  # fmt: skip
+    if backend != "cuda" and schedule != Schedule():
+        raise TileError(f"the {backend} back end takes no schedule")
     match backend:
         case "cpu":
             return cpu_artifacts(definition, dims, emits, "" if target == "host" else target)
         case "triton":
             return triton_artifacts(definition, dims, emits, target or "sm_90")
         case "cuda":
-            return cuda_artifacts(definition, dims, emits, target or "sm_80")
+            return cuda_artifacts(definition, dims, emits, target or "sm_80", schedule)
         case _:
             raise TileError(f"no back end is called {backend!r}; there are cpu, triton and cuda")
 
@@ -167,14 +174,26 @@ def run(
     kernel: KernelName = "",
     dims: Dims = "",
     types: Types = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of the random arguments.")] = 0,
+    seed: Seed = 0,
     repeat: Annotated[int, typer.Option(min=1, help="How often it is timed.")] = 20,
+    backend: Annotated[str, typer.Option(help="cpu, or cuda with --emulate.")] = "cpu",
+    emulate: Annotated[bool, typer.Option("--emulate", help="Run CUDA code on this processor, "
+                                          "once, with every check on.")] = False,
+    schedule: Schedules = "",
     json_: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Run a kernel on random arguments, compare it with the interpreter, and time it.
 
     Example: tilec run examples/linear.tile --dims M=1,N=4096,K=4096 --types 'w=int4<group=128>'
     """
+    if backend not in ("cpu", "cuda") or emulate is not (backend == "cuda"):
+        raise TileError(f"--backend {backend}{' --emulate' * emulate} can't be run: there are "
+                        "cpu, and cuda with --emulate")  # fmt: skip
+    if emulate:
+        emulated(file, kernel, dims, types, seed, schedule, json_)
+        return
+    if schedule:
+        raise TileError("the cpu back end takes no schedule")
     given = types_of(types)
     definition = retyped(kernel_of(file, kernel), given)
     numbers = dims_of(dims) or dict.fromkeys(dimensions(definition), 64)

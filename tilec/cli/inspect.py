@@ -41,6 +41,7 @@ def opt(
     passes: Annotated[str, typer.Option("-p", "--passes", help="name{option=value ...},name; "
                                         f"the passes are {', '.join(sorted(passes()))}.")] = "",
     dump: Annotated[bool, typer.Option(help="The IR and the time after each pass.")] = False,
+    remarks: Annotated[bool, typer.Option("--remarks", help="What the passes say.")] = False,
     json_: Json = False,
 ) -> None:  # fmt: skip
     """Run passes over a program and print its IR.
@@ -48,9 +49,11 @@ def opt(
     Example: tilec opt -p 'specialise{M=16 N=64 K=64},tile,canonicalize' examples/linear.tile
     """
     stages: list[dict[str, object]] = []
+    said: dict[str, list[str]] = {}  # by function; a pass keeps the remarks of those before it
 
     def seen(step: Step, func: Func, seconds: float) -> None:
         stages.append({"pass": str(step), "seconds": seconds, "ir": show(func)})
+        said[func.name] = list(map(str, func.remarks))
 
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
@@ -59,7 +62,7 @@ def opt(
     with progress("running passes"):
         result = optimize(text, passes, seen, "<stdin>" if file == "-" else file)
     if json_:
-        answer({"ir": result, "stages": stages})
+        answer({"ir": result, "stages": stages, "remarks": said})
         return
     for stage in stages if dump else []:
         typer.echo(f"// after {stage['pass']}")
@@ -67,6 +70,8 @@ def opt(
         typer.echo(f"{stage['pass']}: {float(str(stage['seconds'])) * 1e3:.2f} ms", err=True)
     if not stages or not dump:
         typer.echo(result, nl=False)
+    for text in [r for found in said.values() for r in found] if remarks else []:
+        typer.echo(f"\n{text}")
 
 
 @reported

@@ -17,10 +17,18 @@ from tilec.compile import Kernel, engine
 from tilec.ir.errors import TileError
 from tilec.lang.text import parse
 from tilec.runtime.cache import default_directory
+from tilec.runtime.host_compiler import find_host_compiler
+from tilec.runtime.nvrtc import toolchain
+from tilec.sass.tools import disassembler
 from tilec.settings import settings
 
 NEEDED = ("numpy", "ml_dtypes", "lark", "sympy", "llvmlite", "filelock", "typer", "rich")
 OPTIONAL = {"torch": "tensors of torch", "triton": "the Triton back end"}
+TOOLS = {
+    "CUDA compiler": ("PTX and machine code of the CUDA back end", lambda: toolchain().identity),
+    "disassembler": ("sass and stats", lambda: str(disassembler())),
+    "C++ compiler": ("tilec check", lambda: find_host_compiler().version.splitlines()[0]),
+}  # of the CUDA back end: for what, and which one there is
 TEXT = """kernel double(x: f32[M], y: f32[M]) {
   for m in tiles(M) { y[m] = x[m] * 2.0 }
 }"""
@@ -43,7 +51,7 @@ def doctor(json_: Json = False) -> None:
     Example: tilec doctor --json
     """
     with progress("looking at this machine"):
-        found = [Finding("python", platform.python_version()), *_packages(), *_machine()]
+        found = [Finding("python", platform.python_version()), *_packages(), *_tools(), *_machine()]
     if json_:
         answer([asdict(f) for f in found])
     else:
@@ -63,6 +71,17 @@ def _packages() -> list[Finding]:
             use = OPTIONAL.get(name, "everything")
             fix = f"pip install {name}" if name in NEEDED else ""
             found.append(Finding(name, f"absent (for {use})", name in OPTIONAL, fix))
+    return found
+
+
+def _tools() -> list[Finding]:
+    """Programs and libraries without which some commands do less."""
+    found: list[Finding] = []
+    for what, (use, look) in TOOLS.items():
+        try:
+            found.append(Finding(what, look()))
+        except TileError as e:
+            found.append(Finding(what, f"absent (for {use})", True, e.hint))
     return found
 
 

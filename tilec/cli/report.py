@@ -23,7 +23,12 @@ Dims = Annotated[str, typer.Option(help="A number for each dimension: M=16,N=409
 Types = Annotated[
     str, typer.Option(help="Other formats than the file's: w=int4<group=128>,x=bf16.")
 ]
+Schedules = Annotated[
+    str,
+    typer.Option("--schedule", help="cuda: choices and tile sizes: threads=256,swap=small,m=16."),
+]
 KernelName = Annotated[str, typer.Option("--kernel", help="Which kernel, if there are several.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the random arguments.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A .tile file.")]
 
 

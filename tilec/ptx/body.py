@@ -17,7 +17,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<loc>\.loc\b[^\n]*)|(?P<file>\.file\b[^\n]*)|(?P<open>\{)|(?P<close>\})"
     r"|(?P<label>[\w$]+)\s*:(?!:)|(?P<statement>[^\s;{}](?:[^;{}]|\{[^{}]*\})*)?;)"
 )
-_LOC = re.compile(r"\.loc\s+(\d+)\s+(\d+)\s+\d+(?:.*?inlined_at\s+(\d+)\s+(\d+))?")
+_LOC = re.compile(r"\.loc\s+(\d+\s+\d+\s+\d+)(?:.*?inlined_at\s+(\d+\s+\d+\s+\d+))?")
 _OPCODE = re.compile(r"\w[\w.:]*")
 _GUARD = re.compile(r"@(!?)\s*([%\w$]+)\s+")
 _CALL = re.compile(r"(?:(?:\(([^)]*)\)|_)\s*,\s*)?([\w$]+)\s*(?:,\s*\(([^)]*)\))?$")
@@ -67,6 +67,7 @@ class _Body:
         self.tables: dict[str, str] = {}
         self.calls: list[str] = []
         self.place = Place(0)
+        self.callers: dict[tuple[int, ...], tuple[int, ...]] = {}  # of file, line and column
 
     def function(self, f: Function, names: dict[str, Operand]) -> None:
         """Append the code of a function whose parameters are `names`; it ends behind itself."""
@@ -105,9 +106,16 @@ class _Body:
         self.place = place
 
     def _locate(self, text: str) -> None:
+        """A place, and those of the calls around it: each says the next, and that one said the one
+        around it when code of its own was last written."""
         if m := _LOC.match(text):
-            pairs = [(m[1], m[2])] + ([(m[3], m[4])] if m[3] else [])
-            lines = [SourceLine(self.source.files.get(int(f), "?"), int(n)) for f, n in pairs]
+            at, caller = (tuple(map(int, (x or "").split())) for x in m.groups())
+            self.callers[at] = caller
+            chain: list[tuple[int, ...]] = []
+            while at and at not in chain:
+                chain.append(at)
+                at = self.callers.get(at, ())
+            lines = [SourceLine(self.source.files.get(f, "?"), n) for f, n, _ in chain]
             self.place = Place(0, tuple(s for s in lines if s.line))
 
     def _statement(self, text: str, line: int, scopes: list[Scope], label: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tilec.sass.machine import DEVICES, capability
 from tilec.sass.opcodes import MOVES
 from tilec.sass.stats import Stats
 
@@ -24,6 +23,7 @@ def rows(stats: Stats) -> tuple[Row, ...]:
         *_resident(stats),
         ("instructions", str(stats.code.instructions)),
         *_loop(stats),
+        *_bounds(stats),
         *_lines(stats),
     )
 
@@ -50,21 +50,29 @@ def _loop(stats: Stats) -> Iterator[Row]:
     mix = stats.loop
     if mix is None:
         yield "main loop", "none"
-        return
-    per_mma = "" if mix.per_mma is None else f", {mix.per_mma:.2f} per MMA"
-    yield "main loop", f"{mix.instructions} instructions{per_mma}"
+        mix = stats.code
+    else:
+        per_mma = "" if mix.per_mma is None else f", {mix.per_mma:.2f} per MMA"
+        yield "main loop", f"{mix.instructions} instructions{per_mma}"
     for name, n in mix.of("mma").items():
         yield "  mma", f"{n} {name}"
     for kind, n in mix.classes.items():
         if kind != "mma":
             widths = (f"{count} of {w} bytes" for w, count in mix.widths(kind).items())
             yield f"  {kind}", ", ".join(widths) if kind in MOVES else str(n)
-    for device in DEVICES:
-        if stats.threads and capability(device.target) == capability(stats.target):
-            bound = stats.bound(device)
-            yield ("issue bound", f"{bound.clocks:g} clocks per turn of a CTA, at most "
-                   f"{bound.bytes_per_clock:.1f} bytes loaded per clock; "
-                   f"the memory of {device.name} gives {device.bytes_per_clock:.1f}")  # fmt: skip
+
+
+def _bounds(stats: Stats) -> Iterator[Row]:
+    """How fast a turn can issue, against what memory gives."""
+    turn = stats.loop or stats.code
+    for device, bound in stats.bounds:
+        warps = "a turn of a CTA" if stats.loop is not None else "a CTA"
+        yield "issue bound", f"{bound.clocks:g} clocks for {warps} on {device.name}"
+        if turn.loaded:
+            slower = "memory" if bound.of_memory > 1 else "issuing"
+            yield ("", f"at most {bound.bytes_per_clock:.1f} bytes loaded per clock, "
+                   f"{turn.instructions / turn.loaded:.2f} instructions for each byte of a thread; "
+                   f"memory gives {device.bytes_per_clock:.1f}: {slower} is the limit")  # fmt: skip
 
 
 def _lines(stats: Stats) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from typing import Any
 from tilec.ir.errors import TileError
 from tilec.sass.graph import main_loop
 from tilec.sass.listing import Function, Instruction, parse
-from tilec.sass.machine import SCHEDULERS, Device, Residency, residency
+from tilec.sass.machine import DEVICES, SCHEDULERS, Device, Residency, capability, residency
 from tilec.sass.opcodes import CLASSES, MOVES, class_of, matches, width
 from tilec.sass.tools import disassembled
 
@@ -122,18 +122,26 @@ class Stats:
 
     def bound(self, device: Device, bytes_of_turn: int | None = None) -> Bound:
         """The bound of issuing: each of a multiprocessor's four schedulers issues one instruction
-        of a warp per clock. `bytes_of_turn` counts the bytes of a CTA's turn that matter, by
-        default all that it loads. Raises TileError without a loop or a number of threads.
+        of a warp per clock. Code without a loop is one turn. `bytes_of_turn` counts the bytes of a
+        CTA's turn that matter, by default all that it loads. Raises TileError without a number of
+        threads.
 
         It comes from counting only: latency, clocks and caches are not in it.
         """
-        if self.loop is None or not self.threads:
-            lacking = "main loop" if self.loop is None else "known number of threads"
-            raise TileError(f"{self.name} has no {lacking}, so there is no bound of issuing")
-        warps = -(-self.threads // WARP)
-        clocks = self.loop.instructions * warps / SCHEDULERS
-        amount = self.loop.loaded * warps * WARP if bytes_of_turn is None else bytes_of_turn
+        if not self.threads:
+            raise TileError(f"{self.name} has no known number of threads, so there is no bound of "
+                            "issuing")  # fmt: skip
+        warps, turn = -(-self.threads // WARP), self.loop or self.code
+        clocks = turn.instructions * warps / SCHEDULERS
+        amount = turn.loaded * warps * WARP if bytes_of_turn is None else bytes_of_turn
         return Bound(device, clocks, amount / clocks)
+
+    @property
+    def bounds(self) -> list[tuple[Device, Bound]]:
+        """The bound of issuing on the known devices of the target; none without a number of
+        threads."""
+        own = [d for d in DEVICES if capability(d.target) == capability(self.target)]
+        return [(d, self.bound(d)) for d in own] if self.threads else []
 
     def as_json(self) -> dict[str, Any]:
         """Everything, as values that JSON has."""
@@ -143,6 +151,11 @@ class Stats:
             "stack": self.stack, "spills": self.spills, "shared": self.shared,
             "threads": self.threads, "residency": resident and asdict(resident),
             "code": self.code.as_json(), "loop": self.loop and self.loop.as_json(),
+            "bounds": [
+                {"device": d.name, "clocks": b.clocks, "bytes_per_clock": b.bytes_per_clock,
+                 "of_memory": b.of_memory}
+                for d, b in self.bounds
+            ],
         }  # fmt: skip
 
 

@@ -39,7 +39,7 @@ template <class T, u32 N> struct Share<T, N, 32> {
   using Word = typename Number<T>::Carrier;
   Word words[N];
   TILEC_MEMBER Word operator[](u32 i) const { return words[i]; }
-  TILEC_MEMBER void set(u32 i, Word x) { words[i] = x; }
+  TILEC_MEMBER void set(u32 i, Word x) { words[i] = Number<T>::rounded(x); }
 };
 template <class T, u32 N> struct Share<T, N, 64> {
   using Word = typename Number<T>::Carrier;
@@ -97,7 +97,7 @@ TILEC_DEVICE void put_piece(Share<T, N>& to, u32 i, const PieceOf<V, T>& from) {
   if constexpr (bits >= 32) {
     union { PieceOf<V, T> piece; typename Share<T, N>::Word items[V]; } both = {from};
 #pragma unroll
-    for (u32 j = 0; j < V; j++) to.words[i + j] = both.items[j];
+    for (u32 j = 0; j < V; j++) to.set(i + j, both.items[j]);  // words may have bits of no tf32
   } else if constexpr (V * bits >= 32) {
 #pragma unroll
     for (u32 j = 0; j < V * bits / 32; j++) to.words[i * bits / 32 + j] = from.word[j];
@@ -108,10 +108,10 @@ TILEC_DEVICE void put_piece(Share<T, N>& to, u32 i, const PieceOf<V, T>& from) {
 }
 
 // V elements from element i on from global memory, or zeros; and to it, or nowhere.
-template <u32 V, class T, u32 N>
+template <u32 V, Cache cache = Cache::normal, class T, u32 N>
 TILEC_DEVICE void load(Share<T, N>& to, u32 i, const void* from, bool inside TILEC_CALLED) {
   PieceOf<V, T> x = {};
-  if (inside) x = load_global((const PieceOf<V, T>*)from TILEC_CALLER);
+  if (inside) x = load_global<cache>((const PieceOf<V, T>*)from TILEC_CALLER);
   put_piece<V>(to, i, x);
 }
 template <u32 V, class T, u32 N>

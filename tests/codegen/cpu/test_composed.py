@@ -15,7 +15,8 @@ GEAR = "plus<outliers<5>, int2<group=64>, lowrank<4, bf16>>"
 MIXLLM = "mixed<10, int8<channel>, int4<group=64>>"
 NESTED = f"mixed<4, {SVDQUANT}, int3<group=32>>"
 PERMUTED = "permuted<plus<lowrank<8>, int4<group=64>>>"
-EVERY = [SVDQUANT, GEAR, MIXLLM, NESTED, "permuted<uint4<group=32, zero=int>>", PERMUTED]
+EVERY = [SVDQUANT, GEAR, MIXLLM, NESTED, "permuted<uint4<group=32, zero=int>>", PERMUTED,
+         "lowrank<8>", "outliers<5>"]  # fmt: skip
 
 
 @tc.kernel
@@ -123,6 +124,8 @@ def test_what_is_read_by_index_has_no_code():
     y, i = np.zeros(3, np.float32), np.zeros(3, np.int32)
     with pytest.raises(tc.TileError, match="is read by tiles of rows and columns, not by index"):
         picked(made(SVDQUANT), i, y)
+    with pytest.raises(tc.TileError, match=r"permuted<.*> is read by tiles of rows and columns"):
+        picked(made(PERMUTED), i, y)
     with pytest.raises(tc.TileError, match="rows of two widths: they are read along one dimension"):
         picked(made(MIXLLM), i, y)
 

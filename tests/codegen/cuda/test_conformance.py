@@ -12,7 +12,7 @@ import pytest
 from conformance import Case, all_cases
 from emulated import run_func
 
-from tilec.cuda import THREADS
+from tilec.cuda import Schedule
 from tilec.ir.core import Block, Func, Value, rebuild
 from tilec.ir.dtype import Array, DType
 from tilec.ir.errors import TileError
@@ -20,6 +20,7 @@ from tilec.ir.interpret import interpret
 from tilec.ir.ops import control
 from tilec.passes import parse_pipeline, run
 
+THREADS = Schedule().threads
 PASSES = parse_pipeline(f"pad,stage-loads,lay-out{{threads={THREADS}}},canonicalize")
 CASES = all_cases()
 BATCH = 24

@@ -46,13 +46,20 @@ TILEC_DEVICE void tensor_prefetch(const TensorMap* map) {
 
 // The box of the tensor whose first element has the coordinates x (innermost), y, ...; what is
 // outside the tensor is zeros and counts as bytes too: cp.async.bulk.tensor.1d .. 5d.
-// tensor_load(to, map, arrive, x, ...) and, in this thread's group of bulk stores,
-// tensor_store(map, from, x, ...).
-#define TILEC_TENSOR(rank, parameters, operands, where, ...) \
+// tensor_load(to, map, arrive, x, ...), tensor_load_kept(to, map, arrive, policy, x, ...) and, in
+// this thread's group of bulk stores, tensor_store(map, from, x, ...).
+#define TILEC_TENSOR(rank, parameters, operands, where, last, ...) \
   TILEC_DEVICE void tensor_load(u32 to, const TensorMap* map, u32 arrive, parameters) { \
     asm volatile("cp.async.bulk.tensor." rank ".shared::cluster.global.tile" \
                  ".mbarrier::complete_tx::bytes [%0], [%1, {" operands "}], [%2];" \
                  ::"r"(to), "l"(map), "r"(arrive), __VA_ARGS__ : "memory"); \
+  } \
+  TILEC_DEVICE void tensor_load_kept(u32 to, const TensorMap* map, u32 arrive, u64 policy, \
+                                     parameters) { \
+    asm volatile("cp.async.bulk.tensor." rank ".shared::cluster.global.tile" \
+                 ".mbarrier::complete_tx::bytes.L2::cache_hint" \
+                 " [%0], [%1, {" operands "}], [%2], " last ";" \
+                 ::"r"(to), "l"(map), "r"(arrive), __VA_ARGS__, "l"(policy) : "memory"); \
   } \
   TILEC_DEVICE void tensor_store(const TensorMap* map, u32 from, parameters) { \
     asm volatile("cp.async.bulk.tensor." rank ".global.shared::cta.tile.bulk_group" \
@@ -60,17 +67,30 @@ TILEC_DEVICE void tensor_prefetch(const TensorMap* map) {
                  ::"l"(map), "r"(from), __VA_ARGS__ : "memory"); \
   }
 #define TILEC_AND ,
-TILEC_TENSOR("1d", s32 x, "%3", "%2", "r"(x))
-TILEC_TENSOR("2d", s32 x TILEC_AND s32 y, "%3, %4", "%2, %3", "r"(x), "r"(y))
+TILEC_TENSOR("1d", s32 x, "%3", "%2", "%4", "r"(x))
+TILEC_TENSOR("2d", s32 x TILEC_AND s32 y, "%3, %4", "%2, %3", "%5", "r"(x), "r"(y))
 TILEC_TENSOR("3d", s32 x TILEC_AND s32 y TILEC_AND s32 z, "%3, %4, %5", "%2, %3, %4",
-             "r"(x), "r"(y), "r"(z))
+             "%6", "r"(x), "r"(y), "r"(z))
 TILEC_TENSOR("4d", s32 x TILEC_AND s32 y TILEC_AND s32 z TILEC_AND s32 u,
-             "%3, %4, %5, %6", "%2, %3, %4, %5", "r"(x), "r"(y), "r"(z), "r"(u))
+             "%3, %4, %5, %6", "%2, %3, %4, %5", "%7", "r"(x), "r"(y), "r"(z), "r"(u))
 TILEC_TENSOR("5d", s32 x TILEC_AND s32 y TILEC_AND s32 z TILEC_AND s32 u TILEC_AND s32 v,
              "%3, %4, %5, %6, %7", "%2, %3, %4, %5, %6",
-             "r"(x), "r"(y), "r"(z), "r"(u), "r"(v))
+             "%8", "r"(x), "r"(y), "r"(z), "r"(u), "r"(v))
 #undef TILEC_TENSOR
 #undef TILEC_AND
+
+// Between warpgroups that copy and those that compute: give registers back, down to `count` a
+// thread, and take them, where the target can: setmaxnreg.
+template <u32 count> TILEC_DEVICE void registers_fewer() {
+#if TILEC_REGISTER_LIMITS
+  registers_drop<count>();
+#endif
+}
+template <u32 count> TILEC_DEVICE void registers_more() {
+#if TILEC_REGISTER_LIMITS
+  registers_raise<count>();
+#endif
+}
 
 }  // namespace tilec
 #endif

@@ -31,6 +31,10 @@ TILEC_DEVICE void tensor_prefetch(const TensorMap*) {}
                                 Site site = Site::here()) { \
     emulated::tensor_load(to, {map, {__VA_ARGS__}, rank}, arrive, site); \
   } \
+  TILEC_DEVICE void tensor_load_kept(u32 to, const TensorMap* map, u32 arrive, u64, parameters, \
+                                     Site site = Site::here()) { \
+    emulated::tensor_load(to, {map, {__VA_ARGS__}, rank}, arrive, site); \
+  } \
   TILEC_DEVICE void tensor_store(const TensorMap* map, u32 from, parameters, \
                                  Site site = Site::here()) { \
     emulated::tensor_store({map, {__VA_ARGS__}, rank}, from, site); \
@@ -44,5 +48,8 @@ TILEC_TENSOR(5, s32 x TILEC_AND s32 y TILEC_AND s32 z TILEC_AND s32 u TILEC_AND 
              x, y, z, u, v)
 #undef TILEC_TENSOR
 #undef TILEC_AND
+
+template <u32 count> TILEC_DEVICE void registers_fewer() { registers_drop<count>(); }
+template <u32 count> TILEC_DEVICE void registers_more() { registers_raise<count>(); }
 
 }  // namespace tilec

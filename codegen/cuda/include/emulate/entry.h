@@ -7,6 +7,7 @@ namespace tilec::emulated {
 template <class T> struct Kind {
   static constexpr char letter = T(0.5) == T(0) ? 'i' : 'f';
 };
+template <> struct Kind<bool> { static constexpr char letter = 'i'; };
 template <class T> struct Kind<T*> { static constexpr char letter = 'p'; };
 template <> struct Kind<TensorMap> { static constexpr char letter = 't'; };
 

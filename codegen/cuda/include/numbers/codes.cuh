@@ -17,6 +17,13 @@
 namespace tilec {
 namespace numbers {
 
+// What a code of e8m0 stands for: the exponent of an f32, but for 2^-127 and for NaN, which is
+// infinity times 0.
+TILEC_DEVICE f32 power_of_two(u32 code) {
+  const f32 y = max_f32(f32_of_bits(code << 23), f32_of_bits(0x400000));
+  return fma_f32(y, 0.0f, y);
+}
+
 constexpr u32 NONE = 256;
 
 // A float of a sign, e bits of exponent and m of mantissa. The codes up to `top` are finite; beyond

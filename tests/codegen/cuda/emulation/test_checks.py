@@ -261,3 +261,20 @@ TILEC_KERNEL(32) move(TILEC_GRID_CONSTANT TensorMap x, u32* y, int bytes) {
     place = np.arange(x.size) * 4
     mask = {32: 0x10, 64: 0x30, 128: 0x70}[width]
     assert np.array_equal(y[(place ^ (place >> 3 & mask)) // 4], x.ravel())
+
+
+def test_blocks_may_start_in_another_order() -> None:
+    body = (
+        "if (t == 0) {"
+        "  u32 turn = atomic_add(y, 1u) + 1;"  # from 0xffffffff on
+        "  store_global(y + 1 + turn, block_x());"
+        "}"
+    )
+    orders: list[list[int]] = []
+    for order in (0, 1, 1, 2):
+        report, _, y = run(body, grid=(16,), order=order)
+        assert report.findings == ()
+        orders.append(y[1:17].tolist())
+    assert orders[0] == list(range(16)) == sorted(orders[1]) == sorted(orders[3])
+    assert orders[1] == orders[2]
+    assert orders[0] != orders[1] != orders[3]

@@ -1,8 +1,11 @@
-// A launch: blocks in order, as many at a time as are resident, until all have ended or none can
-// go on.
+// A launch: blocks one after another, as many at a time as are resident, until all have ended or
+// none can go on.
 #pragma once
 
+#include <algorithm>
 #include <mutex>
+#include <numeric>
+#include <random>
 
 namespace tilec::emulated {
 
@@ -107,12 +110,21 @@ static void end_block(std::unique_ptr<Block>& ended) {
   ended.reset();
 }
 
-static void run_blocks() {
+// The blocks in the order in which they start: that of their index, or one by chance.
+static std::vector<u32> ordered_blocks() {
   const Launch& launch = machine->launch;
-  u32 total = launch.grid[0] * launch.grid[1] * launch.grid[2], next = 0;
+  std::vector<u32> ranks((size_t)launch.grid[0] * launch.grid[1] * launch.grid[2]);
+  std::iota(ranks.begin(), ranks.end(), 0u);
+  if (launch.order) std::shuffle(ranks.begin(), ranks.end(), std::mt19937_64(launch.order));
+  return ranks;
+}
+
+static void run_blocks() {
+  const std::vector<u32> ranks = ordered_blocks();
+  u32 next = 0;
   for (;;) {
     for (u32 slot = 0; slot < machine->resident.size(); slot++)
-      if (!machine->resident[slot] && next < total) start_block(next++, slot);
+      if (!machine->resident[slot] && next < ranks.size()) start_block(ranks[next++], slot);
     if (machine->ready.empty()) return report_stuck();
     enter(machine->host, *next_thread());
     Block& left = block();

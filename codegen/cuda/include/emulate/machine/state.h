@@ -146,7 +146,7 @@ struct Buffer {
 struct Launch {
   u32 grid[3], block[3];
   u32 shared_bytes, resident;
-  u64 seed;
+  u64 seed, order;
   void (*entry)(void**);
   void** arguments;
 };

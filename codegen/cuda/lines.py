@@ -1,0 +1,21 @@
+"""Printed lines at the places of the user's program that they come from."""
+
+from __future__ import annotations
+
+
+def pinned(text: str) -> str:
+    """A source of which each line is at the place that the last `#line` before it says.
+
+    What is printed for one op is many lines, and compilers count on from a `#line`.
+    """
+    out: list[str] = []
+    place = ""
+    for line in text.splitlines():
+        word = line.lstrip()
+        if word.startswith("#line"):
+            place = line
+            continue
+        if place and word and not word.startswith(("#", "//", "}")):
+            out.append(place)
+        out.append(line)
+    return "\n".join([*out, ""])

@@ -1,0 +1,135 @@
+"""Printed kernels of warp groups broken on purpose: emulation finds each, by a check or by a wrong
+result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import ml_dtypes
+import numpy as np
+import pytest
+from emulated import poisoned, program_of
+from lang import kernels
+
+import tilec as tc
+from tilec.cuda import Program, Schedule, emulate, in_memory
+from tilec.ir.dtype import Array
+from tilec.ir.named import named
+
+DIMS = {"M": 128, "N": 128, "K": 512}
+FEW = {"M": 16, "N": 128, "K": 512}
+WRONG = "wrong"
+Case = tuple[Program, dict[str, Array], Array]
+
+
+@cache
+def gemm(overlap: int) -> Case:
+    """bf16 on whole numbers, 128 x 64 x 128 by two groups: rows of two panels."""
+    types = {"x": tc.bf16, "w": tc.bf16, "y": tc.f32}
+    schedule = Schedule(threads=256, stages=4, instruction="wgmma", overlap=overlap)
+    program = program_of(kernels.linear, types, DIMS, schedule, m=128, n=64, k=128)
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(-4, 5, (DIMS[d], DIMS["K"])).astype(ml_dtypes.bfloat16) for d in "MN")
+    return program, {"x": x, "w": w}, x.astype(float) @ w.astype(float).T
+
+
+@cache
+def w4(t: str) -> Case:
+    """Weights of 4 bits as A in registers, on whole numbers with scales that are powers of two."""
+    format = named("int4<group=128>")
+    schedule = Schedule(threads=256, instruction="wgmma", swap="small")
+    program = program_of(kernels.linear, {"x": getattr(tc, t), "w": format, "y": tc.f32}, FEW,
+                         schedule, m=16, n=128, k=128)  # fmt: skip
+    rng = np.random.default_rng(1)
+    parts = {"codes": rng.integers(-8, 8, (128, 512)),
+             "scale": np.ldexp(1.0, rng.integers(-1, 2, (128, 4)))}  # fmt: skip
+    x = rng.integers(-4, 5, (16, 512)).astype(getattr(tc, t).numpy)
+    want = x.astype(float) @ format.values(parts, (128, 512)).T
+    return program, {"x": x} | in_memory(program, format, parts, (128, 512), "w"), want
+
+
+def outcome(case: Case) -> set[str]:
+    """The kinds of what the checks found, and whether the result is wrong."""
+    program, given, want = case
+    y = poisoned(want.shape, tc.f32)
+    reports = emulate(program, given | {"y": y})
+    kinds = {f.kind for r in reports for f in r.findings}
+    return kinds | ({WRONG} if not np.array_equal(y, want) else set())
+
+
+# What is replaced (the n-th time that it occurs), by what, and what must find it.
+GEMM = [
+    ("Swizzle::b128", 0, "Swizzle::b64", WRONG),
+    ("Swizzle::b128", 1, "Swizzle::b32", WRONG),
+    ("Swizzle::b128", 1, "Swizzle::none", WRONG),
+    ("^ (row) % 8 * 16", 4, "^ (row) % 4 * 16", WRONG),
+    ("16, 1024,", 0, "16, 512,", WRONG),
+    ("(thread / 128)) * 8192", 0, "(thread / 128)) * 4096", WRONG),
+    ("k * 32 / 128 * 16384", 0, "k * 32 / 128 * 8192", WRONG),
+    ("k * 32 % 128", 0, "k * 16 % 128", WRONG),
+    ("wgmma_fence();", 0, "", "wgmma-fence"),
+    ("fence_async();", 0, "", "proxy-fence"),
+    ("wgmma_commit();", 0, "", WRONG),
+    ("wgmma_wait<0>();", 0, "", WRONG),
+    ("wgmma_wait<0>();", 0, "wgmma_wait<1>();", WRONG),
+    ("copy_async_wait<2>();", 0, "copy_async_wait<3>();", "in-flight"),
+    ("barrier();", 0, "", "race"),
+    ("/ 16, true);", 0, "/ 16, false);", WRONG),
+    ("wgmma<64, bf16, bf16", 1, "wgmma<64, f16, f16", WRONG),
+]
+OVERLAPPED = [
+    ("wgmma_wait<1>();", 0, "wgmma_wait<2>();", "overwritten"),
+    ("wgmma_wait<1>();", 0, "", "overwritten"),
+    ("wgmma_wait<0>();", 0, "", WRONG),
+    ("add_s32(scalar, 2)", 0, "add_s32(scalar, 3)", "overwritten"),
+    ("copy_async_wait<1>();", 0, "copy_async_wait<2>();", "in-flight"),
+    ("wgmma_commit();", 0, "", "overwritten"),
+    ("fence_async();", 0, "", "proxy-fence"),
+]
+W4 = [
+    ("wgmma_fence();", 0, "", "wgmma-fence"),
+    ("wgmma_wait<0>();", 0, "", WRONG),
+    ("k > 0", 0, "true", WRONG),
+    ("(m * 8 + k) * 1", 0, "(m * 8 + k ^ 1) * 1", WRONG),
+    ("(m * 8 + k) * 4", 1, "(m * 8 + (k ^ 1)) * 4", WRONG),
+    ("0x64086408u", 0, "0x64076408u", WRONG),
+    ("barrier();", 0, "", "race"),
+    ("fence_async();", 0, "", "proxy-fence"),
+    ("wgmma_commit();", 0, "wgmma_wait<0>();", WRONG),
+]
+
+
+def broken(case: Case, old: str, number: int, new: str) -> Case:
+    program, given, want = case
+    parts = program.source.text.split(old)
+    assert len(parts) > number + 1, f"{old!r} is there {len(parts) - 1} times"
+    text = old.join(parts[: number + 1]) + new + old.join(parts[number + 1 :])
+    return replace(program, source=replace(program.source, text=text)), given, want
+
+
+def test_they_are_right_as_they_are() -> None:
+    for case in (gemm(0), gemm(1), w4("f16"), w4("i8"), w4("e4m3")):
+        assert outcome(case) == set()
+
+
+@pytest.mark.parametrize(("old", "number", "new", "found"), GEMM)
+def test_gemm(old: str, number: int, new: str, found: str) -> None:
+    assert found in outcome(broken(gemm(0), old, number, new))
+
+
+@pytest.mark.parametrize(("old", "number", "new", "found"), OVERLAPPED)
+def test_overlapped(old: str, number: int, new: str, found: str) -> None:
+    assert found in outcome(broken(gemm(1), old, number, new))
+
+
+@pytest.mark.parametrize(("old", "number", "new", "found"), W4)
+def test_w4(old: str, number: int, new: str, found: str) -> None:
+    assert found in outcome(broken(w4("f16"), old, number, new))
+
+
+def test_codes_of_bytes() -> None:
+    """A byte of the table by which codes become fp8, and the power of two that i8 are too large
+    by."""
+    assert WRONG in outcome(broken(w4("e4m3"), "0xcaccced0u", 0, "0xcacccecfu"))
+    assert WRONG in outcome(broken(w4("i8"), "0.0625f", 0, "0.03125f"))
