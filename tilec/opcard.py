@@ -15,6 +15,8 @@ from tilec.codegen.triton.control import handles as triton_handles
 from tilec.ir import ops
 from tilec.ir.core import Op
 from tilec.ir.errors import TileError
+from tilec.ir.ops import machine
+from tilec.ir.ops.packed import Groups, Part, Unpack
 from tilec.ir.text import show
 from tilec.lang.text import parse
 
@@ -107,18 +109,24 @@ def card(name: str) -> Card:
 def backends(cls: type[Op]) -> dict[str, str]:
     """How each back end compiles an op, or why it does not."""
     found = {"cpu": cpu_handles, "triton": triton_handles, "cuda": cuda_handles}
-    if on_machine(cls):
+    if cls.__module__ == machine.__name__:
         return {
             "cpu": "none: it is for machines whose threads share tiles",
             "triton": "none: Triton lays tiles out itself",
             "cuda": cuda_handles(cls),
+        }
+    if issubclass(cls, (Part, Groups, Unpack)):
+        return {
+            "cpu": "none: codes lie in streams there",
+            "triton": triton_handles(cls),
+            "cuda": "none: codes lie in the order of fragments there",
         }
     return {name: handles(cls) for name, handles in found.items()}
 
 
 def on_machine(cls: type[Op]) -> bool:
     """Whether passes make an op for a machine, and no program says it."""
-    return cls.__module__ == "tilec.ir.ops.machine"
+    return cls.__module__ in ("tilec.ir.ops.machine", "tilec.ir.ops.packed")
 
 
 @cache

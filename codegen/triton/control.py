@@ -31,6 +31,10 @@ def check(func: Func) -> control.Grid:
 
 def handles(cls: type[Op]) -> str:
     """Where an op is printed, or the reason why it is not."""
+    if issubclass(cls, (packed.Part, packed.Groups)):
+        return "codegen/triton/spans.py"
+    if cls is packed.Unpack:
+        return "codegen/triton/unpack.py"
     if Trait.ELEMENTWISE in cls.traits:
         return "codegen/triton/pointwise.py"
     if issubclass(cls, (mem.Load, mem.Store)):

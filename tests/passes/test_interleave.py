@@ -9,6 +9,7 @@ import pytest
 from lang import kernels
 
 import tilec as tc
+from tilec.ir.bits import from_raw
 from tilec.ir.codes import CODES
 from tilec.ir.core import Func, Value
 from tilec.ir.dtype import Array, DType, integer, u16
@@ -69,8 +70,7 @@ def test_equals_the_codes_as_they_were_packed(text, swap):
 @pytest.mark.parametrize("codes", [*WIDTHS, CODES["e2m1"], CODES["nf4"]], ids=str)
 def test_words_hold_every_code_in_its_field(codes):
     rng = np.random.default_rng(codes.bits)
-    x = codes.from_storage(rng.integers(0, 1 << codes.bits, (3, 128)).astype(np.uint8)) \
-        if codes.kind == "code" else rng.integers(int(codes.low), int(codes.high) + 1, (3, 128))  # fmt: skip
+    x = from_raw(codes, rng.integers(0, 1 << codes.bits, (3, 128)).astype(np.uint8))
     order = Interleaved(codes, 64)
     words, size = order.words(x).reshape(3, 2, -1), 64 // order.fields
     for step, field in product(range(2), range(order.fields)):
