@@ -11,7 +11,7 @@ from math import gcd
 from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
 from tilec.ir.laid import WIDEST, coalesced, sizes_of
 from tilec.ir.layout.register import RegisterLayout
-from tilec.ir.ops import control, machine, memory, reduce
+from tilec.ir.ops import control, machine, memory, reduce, shape
 from tilec.ir.types import Memory, Span
 from tilec.passes.parts import tile
 from tilec.passes.pipeline import register
@@ -43,6 +43,8 @@ class _Products:
     def _of(self, v: Value, op: Op | None) -> bool:
         if isinstance(op, control.For | control.Count):
             return self(op.body.results[op.results.index(v)])
+        if isinstance(op, shape.Transpose):
+            return self(op.a)
         return op is not None and Trait.ELEMENTWISE in op.traits and any(map(self, op.operands))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tilec.ir.core import Op
 from tilec.ir.errors import TileError
-from tilec.opcard import ROOT, backends, card, names, on_machine
+from tilec.opcard import ROOT, backends, card, names, made_by_passes
 
 
 @pytest.mark.parametrize("name", Op.registry)
@@ -16,7 +16,7 @@ def test_card(name):
     assert found.typed.startswith("ir/ops/")
     assert "ir/ops/" in found.evaluated or found.evaluated.startswith("by the interpreter")
     assert set(found.fields) == set(Op.registry[name].__dataclass_fields__) - {"results", "loc"}
-    if on_machine(Op.registry[name]):
+    if made_by_passes(Op.registry[name]):
         assert any(t.startswith("tests/ir/ops") for t in found.tests), "nothing tests it"
     else:
         assert found.written, "no line of opcard's sample makes it"

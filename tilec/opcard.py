@@ -124,8 +124,8 @@ def backends(cls: type[Op]) -> dict[str, str]:
     return {name: handles(cls) for name, handles in found.items()}
 
 
-def on_machine(cls: type[Op]) -> bool:
-    """Whether passes make an op for a machine, and no program says it."""
+def made_by_passes(cls: type[Op]) -> bool:
+    """Whether only passes make an op: no program says it."""
     return cls.__module__ in ("tilec.ir.ops.machine", "tilec.ir.ops.packed")
 
 

@@ -125,6 +125,14 @@ def settle(values: Values, name: str, pending: int) -> None:
         values.p.line(f"wgmma_keep({name}.words);")
 
 
+def _group(values: Values) -> str:
+    """The number of a thread's group, of which the compiler knows that a warp has one."""
+    if not values.group:
+        values.group = values.p.fresh("group")
+        values.p.top.append(f"  const u32 {values.group} = shuffle(thread / {GROUP}, 0);")
+    return values.group
+
+
 def _descriptor(values: Values, v: Value, grid: Grid, axis: int) -> str:
     """The descriptor of a fragment of an operand, whose number is `k` and `m` or `n`.
 
@@ -142,9 +150,10 @@ def _descriptor(values: Values, v: Value, grid: Grid, axis: int) -> str:
     else:
         down, leading = each * ring.bits // 8 // ring.swizzle * ring.panel, ring.panel
         deep = f"k * {grid.atom.k * ring.pitch}"
-    group = offset(grid.outer.thread_digits, axis, f"thread / {GROUP}")
-    start = plus(f"{ring.name} + u32({values.scalar(found.slot)}) * {ring.slot}",
-                 "0" if group == "0" else times(f"({group})", down))  # fmt: skip
+    start = f"{ring.name} + u32({values.scalar(found.slot)}) * {ring.slot}"
+    if any(d.axis == axis for d in grid.outer.thread_digits):
+        own = offset(grid.outer.thread_digits, axis, _group(values))
+        start = plus(start, times(f"({own})", down))
     name = p.fresh("there")
     p.line(f"const u64 {name} = wgmma_descriptor({start}, {leading}, {8 * ring.pitch}, "
            f"Swizzle::b{ring.swizzle});")  # fmt: skip

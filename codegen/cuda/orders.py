@@ -13,7 +13,7 @@ from tilec.codegen.cuda import words
 from tilec.codegen.cuda.places import place
 from tilec.codegen.cuda.recipes import Codes, Recipe, recipe
 from tilec.ir.bits import from_raw
-from tilec.ir.core import Func, Op, Value
+from tilec.ir.core import Block, Func, Op, Trait, Value
 from tilec.ir.dtype import Array, DType, bf16, e4m3, e5m2, f16, f32, i8, u8
 from tilec.ir.fragments import Fragments, plain
 from tilec.ir.ops import arith, control, machine, memory, shape
@@ -63,10 +63,10 @@ class Orders:
             yield from ("  }", "};", "")
 
     def named(self, how: Recipe, source: DType, to: DType) -> str:
-        """The name of a recipe."""
-        plain_name = f"{source}_as_{to}"
-        taken = [n for n in self.names.values() if n.rstrip("0123456789_") == plain_name]
-        name = f"{plain_name}_{len(taken) + 1}" if taken else plain_name
+        """The name of a recipe, which no other one has."""
+        name, n = f"{source}_as_{to}", 2
+        while how not in self.names and name in self.names.values():
+            name, n = f"{source}_as_{to}_{n}", n + 1
         return self.names.setdefault(how, name)
 
 
@@ -77,6 +77,7 @@ class _Readers:
     made: dict[Value, Op] = field(default_factory=dict[Value, Op])
     users: dict[Value, list[Op]] = field(default_factory=dict[Value, list[Op]])
     ends: Counter[Value] = field(default_factory=Counter[Value])  # results of blocks
+    at: dict[Op, tuple[Block, int]] = field(default_factory=dict[Op, tuple[Block, int]])
     steps: dict[Value, int | None] = field(default_factory=dict[Value, int | None])  # of spans
 
     def only(self, v: Value) -> Op | None:
@@ -84,17 +85,25 @@ class _Readers:
         ops = self.users.get(v, [])
         return ops[0] if len(ops) == 1 and not self.ends[v] else None
 
+    def undisturbed(self, first: Op, last: Op) -> bool:
+        """Whether one op comes before another in a block, and nothing in between writes."""
+        (block, start), (other, stop) = self.at[first], self.at[last]
+        between = block.ops[start + 1 : stop]
+        return block is other and not any(Trait.WRITES in op.traits or op.blocks for op in between)
+
 
 def orders(func: Func) -> Orders:
     """The rings that one load reads in fragments of a product, decoded in one step, and numbers of
     groups in the order in which the threads of a product want them."""
     found, readers = Orders(), _Readers()
+    readers.at |= {o: (func.body, i) for i, o in enumerate(func.body.ops)}
     for op in func.walk():
         readers.made.update(dict.fromkeys(op.results, op))
         readers.steps |= _steps(op)
         for v in op.operands:
             readers.users.setdefault(v, []).append(op)
         readers.ends.update(v for b in op.blocks for v in b.results)
+        readers.at |= {o: (b, i) for b in op.blocks for i, o in enumerate(b.ops)}
     for op in func.walk():
         if not isinstance(op, memory.Load):
             continue
@@ -126,7 +135,8 @@ def _order(found: Orders, load: memory.Load, readers: _Readers) -> None:
         return
     reader = readers.only(convert.result)
     if isinstance(reader, Dot) and reader.a is convert.result:
-        found.fragments[load] = reader
+        if readers.undisturbed(load, reader):
+            found.fragments[load] = reader
         return
     ring, t = readers.users[load.mem], load.result.type.dtype
     sources = {op.mem for op in ring if isinstance(op, machine.Copy)}
@@ -142,19 +152,18 @@ def _order(found: Orders, load: memory.Load, readers: _Readers) -> None:
     if not chain:
         return
     to = _dtype(chain[-1])
-    dot = _product(chain[-1], readers)
+    dot, reader = _product(chain[-1], readers), readers.only(chain[-1].result)
     how = recipe(_codes(t, chain, readers), to, dot is not None and _folds(dot, readers))
     if how is None or not Fragments.fits(convert.layout, how.arrangement):
         return
     order = Fragments(t, convert.layout, how.arrangement)
     found.of |= {load.mem: order, source: order}
-    reader = readers.only(chain[-1].result)
     late = isinstance(reader, Dot) and place(reader.b, readers.made) is not None
     name = found.named(how, t, to)
     found.decoded[chain[-1]] = Decoding(convert.result, how, name, late)
     found.within.update(chain[:-1])
     if dot is not None:
-        found.factors[dot] = how.factor
+        found.factors[dot] = found.factors.get(dot, 1.0) * how.factor
 
 
 def _whole_tiles(ring: list[Op], readers: _Readers) -> bool:
@@ -194,7 +203,8 @@ def _codes(t: DType, chain: list[Op], readers: _Readers) -> Codes:
         for op in chain:
             if isinstance(op, arith.Sub):
                 values = values - _middle(op, readers)
-            values = _dtype(op).round(values)
+            saturate = isinstance(op, Cast) and op.saturate
+            values = _dtype(op).round(values, saturate=saturate)
     return Codes(t.bits, tuple(map(float, values)), t.exponent, t.mantissa)
 
 

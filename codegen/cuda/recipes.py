@@ -167,24 +167,13 @@ def _shifted(codes: Codes, t: DType, folded: bool) -> Iterator[Recipe]:
     if codes.exponent > t.exponent or codes.mantissa > t.mantissa:
         return
     found = gathered(floats(codes.bits, t.mantissa - codes.mantissa), 16)
-    arrangement = Arrangement(found.places)
-    raw = _values(found, codes.bits, t)
-    values = np.array(codes.values)
-    usable = np.flatnonzero(np.isfinite(values) & (values > 0))
-    power = float(values[usable[0]] / raw[usable[0]])
-    registers = found.registers
-    kept = folded and t == f16
-    if power != 1 and not kept:
-        registers = tuple(halves(t, "mul", x, power) for x in registers)
-        with np.errstate(invalid="ignore"):
-            raw = raw * power
-    wrong = np.isnan(values) & ~np.isnan(raw)
-    if wrong.any():
-        over = float(np.finfo(np.float32).max if t == bf16 else 65520)
-        least, most = np.abs(raw[wrong]).min(), np.abs(raw[~wrong]).max()
-        factor = float(over * 2 / (least + most))
-        registers = tuple(halves(t, "fma", halves(t, "mul", x, factor), 0.0, x) for x in registers)
-    yield Recipe(arrangement, registers, power if kept else 1.0)
+    raw_, values = _values(found, codes.bits, t), np.array(codes.values)
+    one = int(np.argmax(np.isfinite(values) & (values > 0)))
+    power, arrangement = float(values[one] / raw_[one]), Arrangement(found.places)
+    if power == 1 or (folded and t == f16):  # bf16 would be too near the least f32 without it
+        yield Recipe(arrangement, found.registers, power)
+    else:
+        yield Recipe(arrangement, tuple(halves(t, "mul", x, power) for x in found.registers))
 
 
 def _values(found: Gathered, bits: int, t: DType) -> Array:

@@ -8,7 +8,6 @@ from tilec.codegen.cuda import exchange, pointwise
 from tilec.codegen.cuda.exchange import Parked
 from tilec.codegen.cuda.tiles import Values, tile
 from tilec.ir.dtype import DType
-from tilec.ir.errors import TileError
 from tilec.ir.laid import sizes_of
 from tilec.ir.layout.register import RegisterLayout
 from tilec.ir.ops import reduce
@@ -168,8 +167,6 @@ def _by_rows(values: Values, op: reduce.Argmax, name: str) -> None:
     p.barrier()
     sizes = sizes_of(tile(a))
     kind = pointwise.cpp_type(tile(a).dtype)
-    if tile(a).dtype.bits == 64:
-        raise TileError("cuda: no code for argmax of 64 bits", op.loc)
     scalar = not tile(op.result).shape
     if scalar:
         p.line(f"s32 {name} = 0;")
@@ -189,7 +186,7 @@ def _by_rows(values: Values, op: reduce.Argmax, name: str) -> None:
 
 
 def _read(kind: str, where: Parked, kept: list[str], axis: int) -> Callable[[str], str]:
-    raw = {1: "u8", 2: "u16", 4: "u32"}[where.bytes]
+    raw = {1: "u8", 2: "u16", 4: "u32", 8: "u64"}[where.bytes]
 
     def at(j: str) -> str:
         address = where.address([*kept[:axis], j, *kept[axis:]])

@@ -41,6 +41,7 @@ class Values:
     late: dict[str, str] = field(default_factory=dict[str, str])  # loads left to products
     own: set[Value] = field(default_factory=set[Value])  # what loops carry and read in one place
     in_place: bool = False  # whether products read rings in place
+    group: str = ""  # the number of a thread's warp group, where it was asked for
 
     def declare(self, v: Value, hint: str) -> str:
         """Registers for a value, or a variable for a scalar."""

@@ -19,7 +19,7 @@ from tilec.ir.ops.cast import Cast
 from tilec.ir.remark import Remark
 from tilec.ir.types import Span, Tile
 from tilec.passes.layout import cost
-from tilec.passes.layout.products import common, tiling
+from tilec.passes.layout.products import common, tiling, turned
 from tilec.passes.layout.reads import Axes, read, reduced, uses
 from tilec.passes.layout.rings import SWIZZLES, widest
 from tilec.passes.layout.stores import row_of
@@ -80,7 +80,8 @@ class _Chooser:
         t = tile(v)
         if not t.shape or self.layout(v) is not None:
             return v
-        return self.wanted(v, coalesced(sizes_of(t), t.dtype.bits, self.threads), b, True)
+        plain = coalesced(sizes_of(t), t.dtype.bits, self.threads)
+        return self.wanted(v, turned(v, self.laying) or plain, b, True)
 
     def wanted(self, v: Value, layout: RegisterLayout, b: Builder, hold: bool = False) -> Value:
         """The value as it can be read in a layout; with `hold`, really held in it."""
@@ -93,6 +94,8 @@ class _Chooser:
         pulled = self._pulled(v, layout, b)
         if pulled is not None:
             return pulled
+        if turned(v, self.laying) not in (None, layout):
+            return self.wanted(self.held(v, b), layout, b, hold)
         source = v if self.layout(v) is not None else self._view(v, layout, b)
         if self.layout(v) is None and not hold:
             found = source
@@ -180,6 +183,8 @@ class _Chooser:
                 self._dot(op, b)
             case reduce.Reduction() | machine.Shift():
                 self._copied(op, b, a=self.held(self._new(op.a), b))
+            case machine.Convert() if self.layout(self._new(op.a)) is None:
+                self.to[op.result] = self.wanted(self._new(op.a), op.layout, b, True)
             case machine.Shared():
                 self._copied(op, b, swizzle=op.swizzle or widest(op, self.swizzle))
             case _ if by_element(op):
@@ -223,7 +228,7 @@ class _Chooser:
         held = [(v, x) for v in operands if (x := self.layout(v)) not in (None, layout)]
         return sum(
             cost.brought(x, layout, tile(v).dtype.bits, v in self.once and self._loaded(v))
-            for v, x in held if x is not None
+            for v, x in held
         )  # fmt: skip
 
     def _reduced(self, op: Op, b: Builder) -> None:

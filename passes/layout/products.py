@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tilec.ir.core import Value
 from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f16, i8, u8
+from tilec.ir.laid import Laying, by_element
 from tilec.ir.layout.atoms import Atom, atoms
 from tilec.ir.layout.register import RegisterLayout, local, replicated, spatial
+from tilec.ir.ops.control import Count, For
+from tilec.ir.ops.reduce import Dot
+from tilec.ir.ops.shape import Transpose
 
 WARP = 32
 
@@ -55,6 +60,24 @@ def tiling(sizes: tuple[int, int, int], t: DType, threads: int) -> Tiling | None
         copies * replicated(rows) * spatial(1, columns) * local(deep, wide) * _b(atom),
         copies * spatial(rows, columns) * local(high, wide) * atom.c,
     )
+
+
+def turned(v: Value, laying: Laying) -> RegisterLayout | None:
+    """How the threads that hold a product hold its transpose `v`; None for any other tile."""
+    op = laying.made.get(v)
+    if not isinstance(op, Transpose) or not _multiplied(op.a, laying):
+        return None
+    layout = laying.of.get(op.a)
+    return None if layout is None else layout.permute(*op.order)
+
+
+def _multiplied(v: Value, laying: Laying) -> bool:
+    """Whether a tile is a product, comes from a loop that may add up products, or is made of such
+    element by element."""
+    op = laying.made.get(v)
+    if op is not None and by_element(op):
+        return any(_multiplied(x, laying) for x in op.operands)
+    return isinstance(op, Dot | For | Count)
 
 
 def _shared(warps: int, high: int, wide: int) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from emulated import run_func
 from tilec.cuda import Schedule
 from tilec.ir.core import Block, Func, Value, rebuild
 from tilec.ir.dtype import Array, DType
-from tilec.ir.errors import TileError
 from tilec.ir.interpret import interpret
 from tilec.ir.ops import control
 from tilec.passes import parse_pipeline, run
@@ -25,7 +24,6 @@ PASSES = parse_pipeline(f"pad,stage-loads,lay-out{{threads={THREADS}}},canonical
 CASES = all_cases()
 BATCH = 24
 ULPS = 2.0  # times those of the case: its functions are computed in f32 where the CPU has double
-REASONS = ("cuda: no code for", "cuda: elements of", "pad: ", "cuda: an axis")
 # Every n-th batch of cases is run always, all of them with the slow tests.
 STARTS = [pytest.param(i, marks=[] if i // BATCH % 12 == 0 else pytest.mark.slow)
           for i in range(0, len(CASES), BATCH)]  # fmt: skip
@@ -77,29 +75,14 @@ def flat(part: Prepared) -> bool:
 
 @pytest.mark.parametrize("start", STARTS)
 def test_equals_the_interpreter(start: int) -> None:
-    parts: list[Prepared] = []
-    refused: list[str] = []
-    for number, case in enumerate(CASES[start : start + BATCH]):
-        try:
-            part = prepared(case, number)
-            _printed(part.func)
-            parts.append(part)
-        except TileError as e:
-            refused.append(e.message)
-    assert all(m.startswith(REASONS) for m in refused), refused
-    assert len(refused) < BATCH, "nothing of a whole batch runs"
+    batch = CASES[start : start + BATCH]
+    parts = [prepared(case, number) for number, case in enumerate(batch)]
     whole = [part for part in parts if flat(part)]
     failed: list[str] = []
     for func, group in ((merged(whole), whole), *((p.func, [p]) for p in parts if not flat(p))):
         if group:
             failed += _failures(func, group)
     assert not failed, "\n".join(failed)
-
-
-def _printed(func: Func) -> None:
-    from tilec.codegen.cuda import emit
-
-    emit(func, threads=THREADS)
 
 
 def _failures(func: Func, group: list[Prepared]) -> list[str]:

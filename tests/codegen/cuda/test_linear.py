@@ -11,6 +11,19 @@ from lang import kernels
 import tilec as tc
 from tilec.ir.bits import from_raw
 from tilec.ir.named import named
+from tilec.ir.scaled import Scaled
+
+
+@tc.kernel
+def summed(x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], v: tc.Tensor["N", "K"],
+           y: tc.Tensor["M", "N"]):  # fmt: skip
+    for m, n in tc.tiles("M", "N"):
+        acc = tc.zeros((m, n), tc.f32)
+        for k in tc.tiles("K"):
+            acc += tc.dot(x[m, k], w[n, k].T)
+            acc += tc.dot(x[m, k], v[n, k].T)
+        y[m, n] = acc
+
 
 FLOATS = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32}
 SHAPES = [pytest.param(s, marks=[] if s[0] in (1, 64) else pytest.mark.slow, id=str(s))
@@ -81,6 +94,7 @@ def test_every_code_as_bytes(name):
 def picked(text, t, x):
     """A product of random codes and what it runs as."""
     format, rng = named(text), np.random.default_rng(len(text))
+    assert isinstance(format, Scaled)
     every = from_raw(format.codes, np.arange(1 << format.codes.bits))
     every = every[np.isfinite(every)]  # NaN would be all that there is of its column
     parts = {"codes": every[rng.integers(0, len(every), (128, 128))],
@@ -159,3 +173,34 @@ def test_dense_codes_lie_as_they_are():
     assert not program.source.orders
     run(program, {"x": x, "w": w, "y": y})
     assert far(y, x.astype(float) @ w.astype(float).T) < 1e-6
+
+
+def test_two_weights_of_one_type_and_two_recipes():
+    """u4 less 8, and u4 as it is: each is decoded by its own recipe."""
+    m, n, k = 16, 128, 256
+    rng = np.random.default_rng(5)
+    w, v = (tc.quantize(rng.standard_normal((n, k)), text, search=False)
+            for text in ("uint4<group=128>", "uint4<group=128, zero=none>"))  # fmt: skip
+    x, y = rng.standard_normal((m, k)).astype(np.float16), poisoned((m, n), tc.f32)
+    types = {"x": tc.f16, "w": w.format, "v": v.format, "y": tc.f32}
+    program = program_of(summed, types, {"M": m, "N": n, "K": k}, n=128, k=128)
+    assert {"w.codes", "v.codes"} <= program.source.orders.keys()
+    run(program, {"x": x, "w": w, "v": v, "y": y})
+    want = x.astype(float) @ (w.dequantize().astype(float) + v.dequantize().astype(float)).T
+    assert far(y, want) < 1e-6
+
+
+@pytest.mark.parametrize(("left", "right"), [("int4<channel>", "int4<group=128>"),
+                                             ("int3<channel>", "int8<channel>"),
+                                             ("e2m1<channel>", "e2m1<group=128>")])  # fmt: skip
+def test_codes_on_both_sides(left, right):
+    """Factors of both are left to the scales."""
+    m, n, k = 32, 128, 256
+    rng = np.random.default_rng(7)
+    x, w = (tc.quantize(rng.standard_normal((rows, k)), text, search=False)
+            for rows, text in ((m, left), (n, right)))  # fmt: skip
+    y = poisoned((m, n), tc.f32)
+    types = {"x": x.format, "w": w.format, "y": tc.f32}
+    program = program_of(kernels.linear, types, {"M": m, "N": n, "K": k}, n=128, k=128)
+    run(program, {"x": x, "w": w, "y": y})
+    assert far(y, x.dequantize().astype(float) @ w.dequantize().astype(float).T) < 1e-6

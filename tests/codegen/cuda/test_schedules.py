@@ -97,7 +97,8 @@ def built(program: Program, target: str) -> tuple[CudaBuild, str]:
 
 @pytest.mark.parametrize(("target", "schedule", "t"), [
     ("sm_80", "epilogue=shared", tc.f32), ("sm_90a", "epilogue=shared", tc.f16),
-    ("sm_90a", "epilogue=shared,instruction=wgmma,m=64", tc.f32), ("sm_80", "swap=small", tc.f32),
+    ("sm_90a", "epilogue=shared,instruction=wgmma,m=64", tc.f32),
+    ("sm_80", "swap=small,epilogue=shared", tc.f16),
 ])  # fmt: skip
 def test_results_are_stored_in_16_bytes(target: str, schedule: str, t: object):
     rows = 16 if "swap" in schedule else 64

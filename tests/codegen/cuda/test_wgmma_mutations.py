@@ -65,7 +65,7 @@ GEMM = [
     ("Swizzle::b128", 1, "Swizzle::none", WRONG),
     ("^ (row) % 8 * 16", 4, "^ (row) % 4 * 16", WRONG),
     ("16, 1024,", 0, "16, 512,", WRONG),
-    ("(thread / 128)) * 8192", 0, "(thread / 128)) * 4096", WRONG),
+    ("(group) * 8192", 0, "(group) * 4096", WRONG),
     ("k * 32 / 128 * 16384", 0, "k * 32 / 128 * 8192", WRONG),
     ("k * 32 % 128", 0, "k * 16 % 128", WRONG),
     ("wgmma_fence();", 0, "", "wgmma-fence"),
