@@ -33,7 +33,7 @@ def multiplies(op: Op) -> bool:
 
 
 def number(n: int, b: Builder) -> Value:
-    """A number of the machine's own."""
+    """A constant, of the type that tiles are numbered in."""
     return b(shape.Full((), n, i32))
 
 

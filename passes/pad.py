@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from tilec.ir.bits import from_raw
 from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.dtype import DType, i32
 from tilec.ir.errors import TileError
@@ -219,12 +222,7 @@ class _Padding:
             case control.Grid() | control.For():
                 self._loop(op, b)
             case reduce.Dot():
-                changed = {
-                    n: self._without(getattr(op, n), axis, 0, b)
-                    for n, axis in (("a", 1), ("b", 0))
-                    if not self._zero(getattr(op, n), axis)
-                }
-                self._add(op, b, changed)
+                self._add(op, b, self._operands(op, b))
             case reduce.Reduction():
                 neutral = _neutral(op.name, tile(op.a).dtype)
                 self._add(op, b, {"a": self._without(op.a, op.axis, neutral, b)})
@@ -272,6 +270,14 @@ class _Padding:
         spans = [p.type for p in body.params[: len(dims)]]
         numbers = tuple(s.size for s in spans if isinstance(s, Span))
         self._add(op, b, {"body": body, **({"sizes": numbers} if grid else {"size": numbers[0]})})
+
+    def _operands(self, op: reduce.Dot, b: Builder) -> dict[str, Any]:
+        """Operands without what does not count, where one of them would not be 0 there."""
+        sides = {"a": 1, "b": 0}
+        masked = [n for n, axis in sides.items() if not self._zero(getattr(op, n), axis)]
+        if not masked and _bare(op.a, self.made) and _bare(op.b, self.made):
+            masked = ["b"]
+        return {n: self._without(getattr(op, n), sides[n], 0, b) for n in masked}
 
     def _without(self, v: Value, axis: int, neutral: float | int, b: Builder) -> Value:
         """A tile with a neutral number where an axis has elements that do not count."""
@@ -345,6 +351,14 @@ def _sum(e: Extent) -> tuple[int, dict[str, int]]:
         raise TileError(f"pad: an axis of {e} elements ends within a tile",
                         hint="a size that divides the dimension")  # fmt: skip
     return found
+
+
+def _bare(v: Value, made: dict[Value, Op]) -> bool:
+    """Whether the bits of 0, which copies leave outside of memory, are a code of something else."""
+    op, t = made.get(v), tile(v).dtype
+    if isinstance(op, shape.Transpose | Cast):
+        return _bare(op.a, made)
+    return isinstance(op, memory.Load) and t.kind == "code" and from_raw(t, np.zeros(1))[0] != 0
 
 
 def _flat(shapes: list[tuple[Extent, ...]]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tilec.ir.core import Builder, Value
 from tilec.ir.dtype import f32, i32, i64
 from tilec.ir.extent import divides
@@ -64,7 +66,8 @@ class Elements:
         codes = Along(load.codes, tuple(range(len(out))))
         value = self._decode(load, load.format, "", codes, indices, b).value
         outside = [i for i in indices if not isinstance(i.value.type, Span)]
-        return value if load.format.zero == "none" or not outside else self._inside(load, value, b)
+        plain = load.format.zero == "none" and float(load.format.codes.round(np.zeros(()))) == 0
+        return value if plain or not outside else self._inside(load, value, b)
 
     def _decode(self, load: Decoded, format: Scaled, name: str, codes: Along,
                 indices: list[Along], b: Builder) -> Along:  # fmt: skip

@@ -241,7 +241,8 @@ class Maker:
         size = Sym(f"k{len(self.sizes)}")
         self.sizes.append(size.text)
         init = tuple(self.carried() for _ in range(self.pick([1, 2])))
-        stop, first = (self.pick([None, self.like(Tile((), i32))]) for _ in range(2))
+        stop = self.pick([None, self.like(Tile((), i32))])
+        first = self.b(shape.Start(self.spans[SIZE])) if len(self.sizes) % 2 else None
         span = Value(Span(K, size))
         params = tuple(Value(v.type) for v in init)
         child = self.inside(*params)

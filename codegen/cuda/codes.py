@@ -64,14 +64,15 @@ def _printed(t: DType) -> list[str]:
     special = table.infinite or table.nan is not None
     flags = {"special": special, "positive": table.low > 0, "spaced": False}
     flag = ", ".join(f"{name} = {str(value).lower()}" for name, value in flags.items())
-    zero = _code(table, -0.0) if table.negative_zero else NONE
+    negative = _code(table, -0.0) if table.negative_zero else NONE
     plus, minus = (_code(table, x) if table.infinite else NONE for x in (math.inf, -math.inf))
     return [
         *values,
         *places,
         f"struct {struct} {{",
         f"  static constexpr u32 bits = {t.bits}, points = {len(_ascending(table))};",
-        f"  static constexpr u32 nan = {_of_nan(t)}, minus_zero = {zero};",
+        f"  static constexpr u32 zero = {_of_zero(t)}, nan = {_of_nan(t)};",
+        f"  static constexpr u32 minus_zero = {negative};",
         f"  static constexpr u32 plus_infinity = {plus}, minus_infinity = {minus};",
         f"  static constexpr bool {flag};",
         f"  TILEC_DEVICE f32 value(u32 code) {{ return {text}; }}",
@@ -140,7 +141,12 @@ def _code(table: Table, x: float) -> int:
 def _of_nan(t: DType) -> int:
     """The code of what NaN becomes: of 0, or the nearest to it, where there is no NaN."""
     table = _table(t)
-    return _code(table, float(t.round(np.zeros(()))) if table.nan is None else math.nan)
+    return _of_zero(t) if table.nan is None else _code(table, math.nan)
+
+
+def _of_zero(t: DType) -> int:
+    """The code of 0, or of the nearest to it."""
+    return _code(_table(t), float(t.round(np.zeros(()))))
 
 
 def _above(table: Table) -> float:

@@ -109,15 +109,21 @@ def _atom(values: Values, op: Dot) -> Atom | None:
 
 def in_quarters(values: Values, op: Dot) -> bool:
     """Whether a product takes its first operand by instructions, four registers at a time."""
-    atom = None if groups.taken(op, values.made) else _atom(values, op)
+    atom = _of_warps(values, op)
     return atom is not None and atom.a.locals * tile(op.a).dtype.bits == QUARTERS
 
 
 def instructions(values: Values, op: Dot) -> int:
     """How many matrix instructions of a warp a product takes; 0 where it takes none."""
-    atom = None if groups.taken(op, values.made) else _atom(values, op)
-    deep = 0 if atom is None else sizes_of(tile(op.a))[1] // atom.k
-    return 0 if atom is None else values.layouts[op.acc].locals // atom.c.locals * deep
+    atom = _of_warps(values, op)
+    if atom is None:
+        return 0
+    return values.layouts[op.acc].locals // atom.c.locals * (sizes_of(tile(op.a))[1] // atom.k)
+
+
+def _of_warps(values: Values, op: Dot) -> Atom | None:
+    """The instruction of a product, if it is one of a warp."""
+    return None if groups.taken(op, values.made) else _atom(values, op)
 
 
 def _repeats(layout: RegisterLayout, fragment: RegisterLayout, grid: tuple[int, int]) -> bool:

@@ -33,7 +33,7 @@ class Call:
 
     @property
     def takes(self) -> int:
-        """How many instructions it is; a part of more than one is counted as theirs."""
+        """How many instructions it is."""
         return 3 if self.name == "bf16x2_of_f16x2" else 1
 
 

@@ -113,6 +113,10 @@ TILEC_DEVICE void load(Share<T, N>& to, u32 i, const void* from, bool inside TIL
   PieceOf<V, T> x = {};
   if (inside) x = load_global<cache>((const PieceOf<V, T>*)from TILEC_CALLER);
   put_piece<V>(to, i, x);
+  if constexpr (Number<T>::zero != 0) {
+#pragma unroll
+    for (u32 j = 0; j < V; j++) if (!inside) to.put(i + j, Number<T>::zero);
+  }
 }
 template <u32 V, class T, u32 N>
 TILEC_DEVICE void store(void* to, const Share<T, N>& from, u32 i, bool inside TILEC_CALLED) {
@@ -123,12 +127,13 @@ TILEC_DEVICE void store(void* to, const Share<T, N>& from, u32 i, bool inside TI
 template <class T, u32 N>
 TILEC_DEVICE void load_bits(Share<T, N>& to, u32 i, const u8* row, u32 bit, bool inside TILEC_CALLED) {
   constexpr u32 bits = Number<T>::memory;
-  u32 raw = 0;
+  u32 raw = Number<T>::zero;
   if (inside) {
     raw = load_global(row + bit / 8 TILEC_CALLER);
     if (bit % 8 + bits > 8) raw |= u32(load_global(row + bit / 8 + 1 TILEC_CALLER)) << 8;
+    raw = raw >> (bit % 8) & ((1u << bits) - 1);
   }
-  to.put(i, raw >> (bit % 8) & ((1u << bits) - 1));
+  to.put(i, raw);
 }
 
 // V elements from element i on to a shared address, and from it.

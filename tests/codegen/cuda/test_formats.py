@@ -49,6 +49,7 @@ EXPERTS = ["experts<2, int4<group=64>, int2<group=32>>", "experts<q4_k>",
            "experts<2, codebook<4, rows=1>, nvfp4>"]  # fmt: skip
 DYNAMIC = ["int8<channel, scale=f32>", "e4m3<group=60, scale=f32>", "int4<channel, scale=f32>"]
 UNEVEN = ["int8<group=60>", "int4<group=40>", "int2<group=80>", "e4m3<group=24>"]  # no powers of 2
+NO_ZEROS = ["bitnet", "nf4<tensor>", "iq4<tensor>", "bipolar3<tensor>"]  # code 0 is not 0
 DENSE = ["f32", "f16", "bf16", "e4m3", "e5m2"]
 BESIDE_SCALES = ["e4m3", "e5m2", *(name for name in CODES if name != "e8m0")]
 ELEMENTS = [*DENSE, *(f"{name}<group=32, scale=f32>" for name in BESIDE_SCALES)]
@@ -150,8 +151,8 @@ def test_elements(text):
     assert far(y, want) < NEAR if "lowrank" in text else np.array_equal(y, want)
 
 
-@pytest.mark.parametrize("text", [pytest.param(t, marks=[] if t == "gptq" else pytest.mark.slow)
-                                  for t in ("gptq", "nvfp4", "q6_k", "fp8_block", "bitnet")]
+@pytest.mark.parametrize("text", [pytest.param(t, marks=[] if t == "bitnet" else pytest.mark.slow)
+                                  for t in ("gptq", "nvfp4", "q6_k", "fp8_block", *NO_ZEROS)]
                          )  # fmt: skip
 def test_rows_by_index(text):
     """Rows outside of the weight are zeros."""
@@ -159,6 +160,16 @@ def test_rows_by_index(text):
     y = multiplied(picked, {"N": 19, "K": w.shape[1], "P": 7}, (7, w.shape[1]), w=w, i=i)
     inside = (i >= 0) & (i < 19)
     assert np.array_equal(y, np.where(inside[:, None], w.dequantize()[i * inside], 0))
+
+
+@pytest.mark.parametrize("k", [304, 301])
+@pytest.mark.parametrize("text", NO_ZEROS)
+def test_codes_beyond_the_end_of_both_operands(text, k):
+    """They take no part, whatever the bits mean that copies leave outside of memory."""
+    rng = np.random.default_rng(k)
+    x, w = (tc.quantize(rng.standard_normal((n, k)), text, search=False) for n in (16, 67))
+    y = multiplied(kernels.linear, {"M": 16, "N": 67, "K": k}, (16, 67), x=x, w=w)
+    assert far(y, x.dequantize().astype(float) @ w.dequantize().T.astype(float)) < NEAR
 
 
 def test_what_no_pass_has_lowered_is_refused():

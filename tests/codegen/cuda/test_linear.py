@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from emulated import far, poisoned, program_of, run
 from lang import kernels
+from warpgroups import schedule, whole
 
 import tilec as tc
+from tilec.cuda import Schedule
 from tilec.ir.bits import from_raw
 from tilec.ir.named import named
 from tilec.ir.scaled import Scaled
@@ -91,17 +93,60 @@ def test_every_code_as_bytes(name):
     assert np.array_equal(y, w.dequantize().T), text
 
 
-def picked(text, t, x):
-    """A product of random codes and what it runs as."""
-    format, rng = named(text), np.random.default_rng(len(text))
+@pytest.mark.parametrize(("name", "t"), [
+    ("int3", "f16"), ("int5", "i8"), *(pytest.param(*x, marks=pytest.mark.slow) for x in (
+        ("uint5", "f16"), ("int6", "bf16"), ("int7", "f16"), ("int8", "f16"), ("int3", "i8"),
+        ("e3m2", "f16"), ("e2m1", "f16"), ("iq4", "f16"), ("ternary", "f16"), ("sm4", "bf16"),
+    )),
+])  # fmt: skip
+def test_every_width_by_warp_groups(name, t):
+    """wgmma with the decoded codes as A in registers: whole numbers, so exact."""
+    m, n, k = 16, 128, 512
+    rng, x_type = np.random.default_rng(len(name)), getattr(tc, t)
+    w = random_codes(f"{name}<group=256>", (n, k), rng)
+    x, y = whole(rng, x_type, m, k), poisoned((m, n), tc.f32)
+    types = {"x": x_type, "w": w.format, "y": tc.f32}
+    program = program_of(kernels.linear, types, {"M": m, "N": n, "K": k},
+                         schedule(256, swap="small"), m=16, n=128, k=128)  # fmt: skip
+    assert "w.codes" in program.source.orders
+    assert "wgmma" in program.source.text
+    run(program, {"x": x, "w": w, "y": y})
+    assert np.array_equal(y, x.astype(float) @ w.dequantize().astype(float).T)
+
+
+@pytest.mark.parametrize("warps", [0, 1])
+@pytest.mark.parametrize("text", ["int3<group=128>", "mxfp4", "e4m3<channel>"])
+def test_bulk_copies(text, warps):
+    """Fragment order in rings that one thread fills, of widths that lie across bytes, too."""
+    m, n, k = 16, 128, 384
+    rng = np.random.default_rng(k)
+    w = tc.quantize(rng.standard_normal((n, k)), text, search=False)
+    x, y = rng.standard_normal((m, k)).astype(np.float16), poisoned((m, n), tc.f32)
+    types = {"x": tc.f16, "w": w.format, "y": tc.f32}
+    program = program_of(kernels.linear, types, {"M": m, "N": n, "K": k},
+                         Schedule(copies="bulk", specialise=warps))  # fmt: skip
+    assert "w.codes" in program.source.orders
+    run(program, {"x": x, "w": w, "y": y})
+    assert far(y, x.astype(float) @ w.dequantize().astype(float).T) < 1e-6
+
+
+def random_codes(text, shape, rng):
+    """Any finite codes, and scales that are powers of two."""
+    format = named(text)
     assert isinstance(format, Scaled)
     every = from_raw(format.codes, np.arange(1 << format.codes.bits))
     every = every[np.isfinite(every)]  # NaN would be all that there is of its column
-    parts = {"codes": every[rng.integers(0, len(every), (128, 128))],
-             "scale": np.ldexp(1.0, rng.integers(-2, 3, (128, 1)))}  # fmt: skip
-    w = tc.runtime.tensor.packed(format, parts, (128, 128))
+    blocks = shape[0], shape[1] // (format.group or shape[1])
+    parts = {"codes": every[rng.integers(0, len(every), shape)],
+             "scale": np.ldexp(1.0, rng.integers(-2, 3, blocks))}  # fmt: skip
+    return tc.runtime.tensor.packed(format, parts, shape)
+
+
+def picked(text, t, x):
+    """A product of random codes and what it runs as."""
+    w = random_codes(text, (128, 128), np.random.default_rng(len(text)))
     y = poisoned((128, 128), tc.f32)
-    types = {"x": t, "w": format, "y": tc.f32}
+    types = {"x": t, "w": w.format, "y": tc.f32}
     program = program_of(kernels.linear, types, {"M": 128, "N": 128, "K": 128},
                          m=64, n=128, k=128)  # fmt: skip
     run(program, {"x": x, "w": w, "y": y})

@@ -5,7 +5,7 @@
 //   value(code)       what a code stands for
 //   order(i)          the code of the finite values in ascending order, of equal ones the first
 //   above()           what would follow the greatest value, where overflow is not finite; else 0
-//   nan               the code of what NaN becomes
+//   zero, nan         the codes of what 0 and NaN become
 //   minus_zero, plus_infinity, minus_infinity     their codes, or NONE
 //   special           whether there is infinity or NaN
 //   positive          whether all values are above 0
@@ -30,7 +30,7 @@ constexpr u32 NONE = 256;
 // them is `over`: `top` again where every code is finite, infinity, or `nan`.
 template <u32 e, u32 m, s32 bias, u32 top, u32 over, u32 not_a_number> struct Minifloat {
   static constexpr u32 bits = 1 + e + m, sign = 1u << (e + m), points = 2 * top + 1;
-  static constexpr u32 nan = not_a_number;
+  static constexpr u32 zero = 0, nan = not_a_number;
   static constexpr bool special = over != top, infinite = special && over != nan;
   static constexpr bool positive = false, spaced = m > 0;
   static constexpr u32 minus_zero = nan == sign ? NONE : sign;

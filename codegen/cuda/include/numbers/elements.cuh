@@ -2,6 +2,7 @@
 //
 //   bits      that an element takes in a register: 1, 2, 4, 8, 16, 32 or 64
 //   memory    bits that it takes in memory
+//   zero      the bits of 0, or of the element nearest to it
 //   floating  whether it is a float of 16 bits, of which `pair` makes two at once
 //   Carrier   the type that is computed in, which holds every value exactly
 //   value     the carrier of the bits of an element, above which there are none; of 64 in a u64
@@ -34,7 +35,7 @@ enum class Kind { boolean, whole, real, code };
 // A type where conversions are the same for all elements: `value` and `raw` are of N.
 template <class N, Kind k, class C, u32 register_bits, u32 memory_bits> struct Element {
   static constexpr Kind kind = k;
-  static constexpr u32 bits = register_bits, memory = memory_bits;
+  static constexpr u32 bits = register_bits, memory = memory_bits, zero = 0;
   static constexpr bool floating = k == Kind::real && register_bits == 16;
   using Carrier = C;
   TILEC_DEVICE C loaded(u32 raw) { return N::value(raw); }
@@ -164,6 +165,7 @@ template <class F>
 struct Number<Code<F>> : numbers::Element<Number<Code<F>>, numbers::Kind::code, f32,
                                           numbers::PACKED<F::bits>, F::bits> {
   using Format = F;
+  static constexpr u32 zero = F::zero;
   TILEC_DEVICE f32 value(u32 raw) { return F::value(raw); }
   TILEC_DEVICE u32 raw(f32 x) {
     if constexpr (F::spaced) {
