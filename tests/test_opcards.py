@@ -6,7 +6,7 @@ import pytest
 
 from tilec.ir.core import Op
 from tilec.ir.errors import TileError
-from tilec.opcard import ROOT, backends, card, names, made_by_passes
+from tilec.opcard import ROOT, backends, card, made_by_passes, names
 
 
 @pytest.mark.parametrize("name", Op.registry)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
 
-_INFIX = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
+_INFIX: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 _FUNCTIONS = {"Min": "min_s32", "Max": "max_s32"}
 
 

@@ -159,22 +159,50 @@ def _e4m3(x: Array) -> Array:
     return _joined(_bits(f16, e4m3.from_storage(codes.astype(np.uint8).view(e4m3.numpy))))
 
 
+def _rotated(x: Array, by: Array) -> Array:
+    return x >> by | x << (np.uint32(32) - by)
+
+
+def _and_or(a: Array, b: Array, c: Array) -> Array:
+    return a & b | c
+
+
+def _and_xor(a: Array, b: Array, c: Array) -> Array:
+    return a & b ^ c
+
+
+def _chosen(mask: Array, a: Array, b: Array) -> Array:
+    return mask & a | ~mask & b
+
+
+def _sub(a: Array, b: Array) -> Array:
+    return a - b
+
+
+def _mul(a: Array, b: Array) -> Array:
+    return a * b
+
+
+def _fma(a: Array, b: Array, c: Array) -> Array:
+    return a * b + c
+
+
+def _bf16(x: Array) -> Array:
+    return _joined(_bits(bf16, pairs(f16, x)))
+
+
 FUNCTIONS: dict[str, Callable[..., Array]] = {
-    "rotated": lambda x, by: x >> by | x << (np.uint32(32) - by),
-    "and_or": lambda a, b, c: a & b | c,
-    "and_xor": lambda a, b, c: a & b ^ c,
-    "chosen": lambda mask, a, b: mask & a | ~mask & b,
+    "rotated": _rotated,
+    "and_or": _and_or,
+    "and_xor": _and_xor,
+    "chosen": _chosen,
     "prmt": _prmt,
-    "minus": lambda a, b: a - b,
+    "minus": _sub,
     "f16x2_of_e4m3x2": _e4m3,
-    "bf16x2_of_f16x2": lambda x: _joined(_bits(bf16, pairs(f16, x))),
+    "bf16x2_of_f16x2": _bf16,
     **{
         f"{name}_{t}x2": _arithmetic(t, function)
         for t in (f16, bf16)
-        for name, function in (
-            ("sub", lambda a, b: a - b),
-            ("mul", lambda a, b: a * b),
-            ("fma", lambda a, b, c: a * b + c),
-        )
+        for name, function in (("sub", _sub), ("mul", _mul), ("fma", _fma))
     },
 }

@@ -16,6 +16,7 @@ from tilec.ir.dtype import Array, DType, integer, u16
 from tilec.ir.interleaved import Interleaved
 from tilec.ir.interpret import interpret
 from tilec.ir.named import named
+from tilec.ir.ops.control import For
 from tilec.ir.ops.packed import Unpack
 from tilec.ir.types import Tile
 from tilec.passes import Step, parse_pipeline, run
@@ -55,7 +56,7 @@ def test_equals_the_codes_as_they_were_packed(text, swap):
     after = run(tuple(parse_pipeline("interleave{least=8},canonicalize")), before)
     arguments = parts(before)
     words = dict(arguments)
-    steps = [op.tile for op in before.walk() if op.name == "for"]
+    steps = [op.tile or 1 for op in before.walk() if isinstance(op, For)]
     for p, q in zip(before.params, after.params, strict=True):
         if p.type != q.type:
             order = Interleaved(p.type.dtype, steps[0])  # type: ignore[union-attr]
