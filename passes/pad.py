@@ -111,10 +111,8 @@ class _Padding:
         """How many elements an axis has from now on."""
         if isinstance(e, int):
             return _power(max(e, self.least.get(str(e), 1)))
-        if e.is_name and e.text not in self.axes:
-            raise TileError(f"pad: a tile has all of the dimension {e}, which is no number")
         if e.is_name:
-            return self.axes[e.text].size
+            return self._axis(e.text).size
         return _power(max(self._most(e), self.least.get(e.text, 1)))
 
     def exact(self, e: Extent) -> bool:
@@ -125,7 +123,12 @@ class _Padding:
 
     def _fixed(self, e: Extent) -> bool:
         """Whether an extent is the same number in every step."""
-        return all(self.axes[n].exact for n in names(e))
+        return all(self._axis(n).exact for n in names(e))
+
+    def _axis(self, name: str) -> _Axis:
+        if name not in self.axes:
+            raise TileError(f"pad: a tile has all of the dimension {name}, which is no number")
+        return self.axes[name]
 
     def _number(self, e: Extent) -> int:
         """An extent of whole tiles."""

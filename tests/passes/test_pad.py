@@ -8,7 +8,7 @@ import pytest
 import tilec as tc
 from tilec.compile import Kernel
 from tilec.ir.core import Block, Builder, Func, Value
-from tilec.ir.dtype import Array, f32
+from tilec.ir.dtype import Array, f32, i32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Sym
 from tilec.ir.format import Dense
@@ -71,6 +71,15 @@ def test_a_part_of_as_many_places_is_the_tile():
     """5 of 6 columns are 8 places again: only two parts and the three places are moved."""
     _, after = padded(parts, 8)
     assert sum(isinstance(op, machine.Shift) for op in after.walk()) == 5
+
+
+def test_a_part_of_a_dimension_without_a_number():
+    x, b = Value(Memory((Sym("K"),), Dense(f32)), "x"), Builder()
+    whole = b(memory.Load(x, (b(memory.Whole(Sym("K"))),)))
+    rest = b(reduce.Sum(b(shape.Slice(whole, 0, 1, Sym("K"))), 0))
+    b.add(memory.Store(x, (b(shape.Full((), 0, i32)),), rest))
+    with pytest.raises(TileError, match="all of the dimension K, which is no number"):
+        run(parse_pipeline("pad"), Func("k", Block((x,), tuple(b.ops))))
 
 
 def test_what_is_refused():

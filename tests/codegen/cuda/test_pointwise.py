@@ -32,7 +32,7 @@ from tilec.ir.dtype import (
 )
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith, shape
-from tilec.ir.ops.cast import Bitcast, Cast
+from tilec.ir.ops.cast import Cast
 from tilec.ir.types import Tile
 from tilec.runtime.nvrtc import compile_cuda
 
@@ -43,8 +43,8 @@ def made(b: Builder, given: Made) -> Made:
     """Every op but casts on x, y, z and the bools c."""
     out: Made = {}
     for cls in Op.registry.values():
-        if Trait.ELEMENTWISE not in cls.traits or cls in (Cast, Bitcast):
-            continue
+        if Trait.ELEMENTWISE not in cls.traits or cls.fields("attribute"):
+            continue  # casts, and what passes for other machines make
         xyz = [given[h] for h in "xyz"][: len(cls.fields("operand"))]
         operands = [given["c"], *xyz[1:]] if cls is arith.Where else xyz
         try:
