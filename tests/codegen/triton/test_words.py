@@ -80,6 +80,8 @@ def test_takes_fewer_issue_slots_than_the_naive_kernel(rows):
     dims = {"M": rows, "N": 4096, "K": 4096}
     source = triton_source(kernels.linear.definition, dims, types)
     (ours,) = stats_of(compile_for(source, "sm_90").cubin)
+    assert naive.loop is not None
+    assert ours.loop is not None
     assert naive.loop.instructions > 2.5 * ours.loop.instructions
     assert ours.loop.count("HGMMA.RS") == 8
     assert not ours.loop.count("STS")
