@@ -6,19 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from lang.kernels import linear
 
 import tilec as tc
 from tilec.compile import Kernel
 from tilec.ir.dtype import Array, DType
-
-
-@tc.kernel
-def linear(x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], y: tc.Tensor["M", "N"]):
-    for m, n in tc.tiles("M", "N"):
-        acc = tc.zeros((m, n), tc.f32)
-        for k in tc.tiles("K"):
-            acc += tc.dot(x[m, k], w[n, k].T)
-        y[m, n] = acc
 
 
 @tc.kernel
@@ -64,6 +56,25 @@ def twice(x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], y: tc.Tensor["M", "N"]
         for j in tc.tiles("K"):
             less += tc.dot(x[m, j], w[n, j].T)
         y[m, n] = acc * 3.0 - less
+
+
+@tc.kernel
+def attention(q: tc.Tensor["M", "D"], k: tc.Tensor["N", "D"], v: tc.Tensor["N", "D"],
+              y: tc.Tensor["M", "D"]):  # fmt: skip
+    """One pass over k and v (Dao et al., arXiv 2205.14135)."""
+    for m in tc.tiles("M"):
+        best = tc.full((m,), -1e30, tc.f32)
+        total = tc.zeros((m,), tc.f32)
+        acc = tc.zeros((m, "D"), tc.f32)
+        for n in tc.tiles("N"):
+            s = tc.dot(q[m, :], k[n, :].T) * 0.125
+            new = tc.maximum(best, tc.max(s, axis=1))
+            p = tc.exp(s - new[:, None])
+            keep = tc.exp(best - new)
+            total = total * keep + tc.sum(p, axis=1)
+            acc = tc.dot(tc.cast(p, tc.bf16), v[n, :], acc * keep[:, None])
+            best = new
+        y[m, :] = acc / total[:, None]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from emulated import far, poisoned, program_of, run
-from products import PRODUCTS, linear
+from products import PRODUCTS, attention, linear
 
 import tilec as tc
 from tilec.codegen.cuda.headers import device_headers
@@ -143,24 +143,6 @@ def test_codes_in_rows(warps, text, bits, swizzle):
     row, wide = (s * bits // 8 for s in (k, 64))
     boxes = TensorBoxes("w_codes_boxes", "w_codes", (n, row), (row,), (64, wide), swizzle, 1)
     assert boxes in program.source.launches[0].boxes
-
-
-@tc.kernel
-def attention(q: tc.Tensor["M", "D"], k: tc.Tensor["N", "D"], v: tc.Tensor["N", "D"],
-              y: tc.Tensor["M", "D"]):  # fmt: skip
-    for m in tc.tiles("M"):
-        best = tc.full((m,), -1e30, tc.f32)
-        total = tc.zeros((m,), tc.f32)
-        acc = tc.zeros((m, "D"), tc.f32)
-        for n in tc.tiles("N"):
-            s = tc.dot(q[m, :], k[n, :].T) * 0.125
-            new = tc.maximum(best, tc.max(s, axis=1))
-            p = tc.exp(s - new[:, None])
-            keep = tc.exp(best - new)
-            total = total * keep + tc.sum(p, axis=1)
-            acc = tc.dot(tc.cast(p, tc.bf16), v[n, :], acc * keep[:, None])
-            best = new
-        y[m, :] = acc / total[:, None]
 
 
 @pytest.mark.parametrize("warps", [0, 1])

@@ -7,26 +7,9 @@ import numpy as np
 import pytest
 from emulated import far, poisoned, program_of, run
 from lang import kernels
+from products import attention
 
 import tilec as tc
-
-
-@tc.kernel
-def attention(q: tc.Tensor["M", "D"], k: tc.Tensor["N", "D"], v: tc.Tensor["N", "D"],
-              y: tc.Tensor["M", "D"]):  # fmt: skip
-    for m in tc.tiles("M"):
-        best = tc.full((m,), -1e30, tc.f32)
-        total = tc.zeros((m,), tc.f32)
-        acc = tc.zeros((m, "D"), tc.f32)
-        for n in tc.tiles("N"):
-            s = tc.dot(q[m, :], k[n, :].T) * 0.125
-            new = tc.maximum(best, tc.max(s, axis=1))
-            p = tc.exp(s - new[:, None])
-            keep = tc.exp(best - new)
-            total = total * keep + tc.sum(p, axis=1)
-            acc = tc.dot(tc.cast(p, tc.bf16), v[n, :], acc * keep[:, None])
-            best = new
-        y[m, :] = acc / total[:, None]
 
 
 @pytest.mark.parametrize("shape", [(64, 128, 64), (40, 100, 64), (16, 33, 32)], ids=str)

@@ -5,77 +5,42 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-import numpy as np
 import pytest
-from emulated import poisoned, program_of
-from products import PRODUCTS, linear
+from mutations import WRONG, Case, broken, dense, outcome, quantised
 
 import tilec as tc
-from tilec.cuda import Program, Schedule, emulate, in_memory
-from tilec.ir.dtype import Array
+from tilec.cuda import Schedule
 from tilec.ir.errors import TileError
-from tilec.ir.named import named
 from tilec.ir.source import TensorBoxes
 
-WRONG = "wrong"
-SIZES = (64, 128, 512)
+DIMS = {"M": 64, "N": 128, "K": 512}
 
 
 @cache
-def gemm(warps: int) -> tuple[Program, dict[str, Array], Array]:
-    product = PRODUCTS["linear"]
-    given, want = product.arguments(*SIZES, tc.f16)
-    schedule = Schedule(copies="bulk", specialise=warps)
-    program = program_of(linear, product.types(tc.f16), product.dims(*SIZES), schedule)
-    return program, given, want
+def gemm(warps: int) -> Case:
+    return dense(tc.f16, DIMS, Schedule(copies="bulk", specialise=warps))
 
 
 @cache
-def w4a16() -> tuple[Program, dict[str, Array], Array]:
-    """Codes in fragment order, with scales that are powers of two."""
-    format = named("uint4<group=128>")
-    types = {"x": tc.f16, "w": format, "y": tc.f32}
-    schedule = Schedule(copies="bulk", specialise=1)
-    program = program_of(linear, types, PRODUCTS["linear"].dims(*SIZES), schedule)
-    rng = np.random.default_rng(1)
-    parts = {"codes": rng.integers(0, 16, (128, 512)),
-             "scale": np.ldexp(1.0, rng.integers(-1, 2, (128, 4)))}  # fmt: skip
-    x = rng.integers(-4, 5, (64, 512)).astype(np.float16)
-    want = x.astype(float) @ format.values(parts, (128, 512)).T
-    return program, {"x": x} | in_memory(program, format, parts, (128, 512), "w"), want
+def w4a16() -> Case:
+    return quantised(tc.f16, "uint4", DIMS, Schedule(copies="bulk", specialise=1))
 
 
-def outcome(program: Program, given: dict[str, Array], want: Array) -> set[str]:
-    """The kinds of what the checks found, and whether the result is wrong."""
-    y = poisoned(want.shape, tc.f32)
-    kinds = {f.kind for r in emulate(program, given | {"y": y}) for f in r.findings}
-    return kinds | ({WRONG} if not np.array_equal(y, want) else set())
+@cache
+def wgmma() -> Case:
+    """Products that end a step later than they begin, so slots are kept for a step."""
+    schedule = Schedule(copies="bulk", specialise=4, instruction="wgmma", overlap=1)
+    return dense(tc.f16, DIMS, schedule)
 
 
-def broken(program: Program, old: str, number: int, new: str) -> Program:
-    parts = program.source.text.split(old)
-    assert len(parts) > number + 1, f"{old!r} is there {len(parts) - 1} times"
-    text = old.join(parts[: number + 1]) + new + old.join(parts[number + 1 :])
-    return replace(program, source=replace(program.source, text=text))
-
-
-def boxed(program: Program, **changed: object) -> Program:
-    """The program with another description of its first tensor map."""
+def boxed(case: Case, **changed: object) -> Case:
+    """The case with another description of its first tensor map."""
+    program, given, want = case
     (launch,) = program.source.launches
     first, *rest = launch.boxes
     other: TensorBoxes = replace(first, **changed)
     launches = (replace(launch, boxes=(other, *rest)),)
-    return replace(program, source=replace(program.source, launches=launches))
-
-
-@cache
-def wgmma() -> tuple[Program, dict[str, Array], Array]:
-    """Products that end a step later than they begin, so slots are kept for a step."""
-    product = PRODUCTS["linear"]
-    given, want = product.arguments(*SIZES, tc.f16)
-    schedule = Schedule(copies="bulk", specialise=4, instruction="wgmma", overlap=1)
-    program = program_of(linear, product.types(tc.f16), product.dims(*SIZES), schedule)
-    return program, given, want
+    return replace(program, source=replace(program.source, launches=launches)), given, want
 
 
 # What is replaced (the n-th time that it occurs), by what, and what must find it.
@@ -137,47 +102,40 @@ BOXES = [
 
 def test_they_are_right_as_they_are():
     for case in (gemm(0), gemm(1), w4a16(), wgmma()):
-        assert outcome(*case) == set()
+        assert outcome(case) == set()
 
 
 @pytest.mark.parametrize("warps", [0, 1])
 @pytest.mark.parametrize(("old", "number", "new", "found"), BOTH)
 def test_gemm(old, number, new, found, warps):
-    program, given, want = gemm(warps)
-    assert found in outcome(broken(program, old, number, new), given, want)
+    assert found in outcome(broken(gemm(warps), old, number, new))
 
 
 @pytest.mark.parametrize(("old", "number", "new", "found"), ALONE)
 def test_one_thread_that_copies(old, number, new, found):
-    program, given, want = gemm(0)
-    assert found in outcome(broken(program, old, number, new), given, want)
+    assert found in outcome(broken(gemm(0), old, number, new))
 
 
 @pytest.mark.parametrize(("old", "number", "new", "found"), APART)
 def test_warps_that_only_copy(old, number, new, found):
-    program, given, want = gemm(1)
-    assert found in outcome(broken(program, old, number, new), given, want)
+    assert found in outcome(broken(gemm(1), old, number, new))
 
 
 @pytest.mark.parametrize(("old", "number", "new", "found"), W4A16)
 def test_w4a16(old, number, new, found):
-    program, given, want = w4a16()
-    assert found in outcome(broken(program, old, number, new), given, want)
+    assert found in outcome(broken(w4a16(), old, number, new))
 
 
 @pytest.mark.parametrize(("old", "number", "new", "found"), WGMMA)
 def test_wgmma(old, number, new, found):
-    program, given, want = wgmma()
-    assert found in outcome(broken(program, old, number, new), given, want)
+    assert found in outcome(broken(wgmma(), old, number, new))
 
 
 @pytest.mark.parametrize(("changed", "found"), BOXES, ids=str)
 def test_tensor_maps(changed, found):
-    program, given, want = gemm(1)
-    assert found in outcome(boxed(program, **changed), given, want)
+    assert found in outcome(boxed(gemm(1), **changed))
 
 
 def test_a_box_wider_than_its_swizzle_is_refused():
-    program, given, want = gemm(1)
     with pytest.raises(TileError, match="no more than the swizzle's 64"):
-        outcome(boxed(program, swizzle=64), given, want)
+        outcome(boxed(gemm(1), swizzle=64))

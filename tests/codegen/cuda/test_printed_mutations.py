@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
-import ml_dtypes
-import numpy as np
 import pytest
-from emulated import poisoned, program_of
-from lang import kernels
+from mutations import WRONG, Case, broken, dense, outcome, quantised
 
 import tilec as tc
-from tilec.cuda import Program, emulate, in_memory
-from tilec.ir.dtype import Array
-from tilec.ir.named import named
+from tilec.cuda import Schedule
 
 DIMS = {"M": 64, "N": 128, "K": 512}
-WRONG = "wrong"
+TILES = Schedule(tiles={"m": 64, "n": 64, "k": 64})
 
 
 @cache
-def gemm() -> tuple[Program, dict[str, Array], Array]:
-    """bf16, on whole numbers."""
-    types = {"x": tc.bf16, "w": tc.bf16, "y": tc.f32}
-    program = program_of(kernels.linear, types, DIMS, m=64, n=64, k=64)
-    rng = np.random.default_rng(0)
-    x, w = (rng.integers(-4, 5, (DIMS[d], DIMS["K"])).astype(ml_dtypes.bfloat16) for d in "MN")
-    want = x.astype(float) @ w.astype(float).T
-    return program, {"x": x, "w": w}, want
+def gemm() -> Case:
+    return dense(tc.bf16, DIMS, TILES)
 
 
 @cache
-def w4a16() -> tuple[Program, dict[str, Array], Array]:
-    """Codes in fragment order, on whole numbers with scales that are powers of two."""
-    format = named("uint4<group=128>")
-    types = {"x": tc.f16, "w": format, "y": tc.f32}
-    program = program_of(kernels.linear, types, DIMS, m=64, n=64, k=64)
-    rng = np.random.default_rng(1)
-    parts = {"codes": rng.integers(0, 16, (128, 512)),
-             "scale": np.ldexp(1.0, rng.integers(-1, 2, (128, 4)))}  # fmt: skip
-    x = rng.integers(-4, 5, (64, 512)).astype(np.float16)
-    want = x.astype(float) @ format.values(parts, (128, 512)).T
-    return program, {"x": x} | in_memory(program, format, parts, (128, 512), "w"), want
-
-
-def outcome(program: Program, given: dict[str, Array], want: Array) -> set[str]:
-    """The kinds of what the checks found, and whether the result is wrong."""
-    y = poisoned(want.shape, tc.f32)
-    reports = emulate(program, given | {"y": y})
-    kinds = {f.kind for r in reports for f in r.findings}
-    return kinds | ({WRONG} if not np.array_equal(y, want) else set())
+def w4a16() -> Case:
+    return quantised(tc.f16, "uint4", DIMS, TILES)
 
 
 # What is replaced (the n-th time that it occurs), by what, and what must find it.
@@ -92,25 +63,16 @@ W4A16 = [
 ]
 
 
-def broken(program: Program, old: str, number: int, new: str) -> Program:
-    parts = program.source.text.split(old)
-    assert len(parts) > number + 1, f"{old!r} is there {len(parts) - 1} times"
-    text = old.join(parts[: number + 1]) + new + old.join(parts[number + 1 :])
-    return replace(program, source=replace(program.source, text=text))
-
-
 def test_they_are_right_as_they_are():
-    assert outcome(*gemm()) == set()
-    assert outcome(*w4a16()) == set()
+    assert outcome(gemm()) == set()
+    assert outcome(w4a16()) == set()
 
 
 @pytest.mark.parametrize(("old", "number", "new", "found"), GEMM)
 def test_gemm(old, number, new, found):
-    program, given, want = gemm()
-    assert found in outcome(broken(program, old, number, new), given, want)
+    assert found in outcome(broken(gemm(), old, number, new))
 
 
 @pytest.mark.parametrize(("old", "number", "new", "found"), W4A16)
 def test_w4a16(old, number, new, found):
-    program, given, want = w4a16()
-    assert found in outcome(broken(program, old, number, new), given, want)
+    assert found in outcome(broken(w4a16(), old, number, new))

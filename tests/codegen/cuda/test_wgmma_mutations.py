@@ -3,59 +3,29 @@ result."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
-import ml_dtypes
-import numpy as np
 import pytest
-from emulated import poisoned, program_of
-from lang import kernels
+from mutations import WRONG, Case, broken, dense, outcome, quantised
 
 import tilec as tc
-from tilec.cuda import Program, Schedule, emulate, in_memory
-from tilec.ir.dtype import Array
-from tilec.ir.named import named
-
-DIMS = {"M": 128, "N": 128, "K": 512}
-FEW = {"M": 16, "N": 128, "K": 512}
-WRONG = "wrong"
-Case = tuple[Program, dict[str, Array], Array]
+from tilec.cuda import Schedule
 
 
 @cache
 def gemm(overlap: int) -> Case:
-    """bf16 on whole numbers, 128 x 64 x 128 by two groups: rows of two panels."""
-    types = {"x": tc.bf16, "w": tc.bf16, "y": tc.f32}
-    schedule = Schedule(threads=256, stages=4, instruction="wgmma", overlap=overlap)
-    program = program_of(kernels.linear, types, DIMS, schedule, m=128, n=64, k=128)
-    rng = np.random.default_rng(0)
-    x, w = (rng.integers(-4, 5, (DIMS[d], DIMS["K"])).astype(ml_dtypes.bfloat16) for d in "MN")
-    return program, {"x": x, "w": w}, x.astype(float) @ w.astype(float).T
+    """128 x 64 x 128 by two groups: rows of two panels."""
+    tiles = {"m": 128, "n": 64, "k": 128}
+    schedule = Schedule(256, 4, instruction="wgmma", overlap=overlap, tiles=tiles)
+    return dense(tc.bf16, {"M": 128, "N": 128, "K": 512}, schedule)
 
 
 @cache
 def w4(t: str) -> Case:
-    """Weights of 4 bits as A in registers, on whole numbers with scales that are powers of two."""
-    format = named("int4<group=128>")
-    schedule = Schedule(threads=256, instruction="wgmma", swap="small")
-    program = program_of(kernels.linear, {"x": getattr(tc, t), "w": format, "y": tc.f32}, FEW,
-                         schedule, m=16, n=128, k=128)  # fmt: skip
-    rng = np.random.default_rng(1)
-    parts = {"codes": rng.integers(-8, 8, (128, 512)),
-             "scale": np.ldexp(1.0, rng.integers(-1, 2, (128, 4)))}  # fmt: skip
-    x = rng.integers(-4, 5, (16, 512)).astype(getattr(tc, t).numpy)
-    want = x.astype(float) @ format.values(parts, (128, 512)).T
-    return program, {"x": x} | in_memory(program, format, parts, (128, 512), "w"), want
-
-
-def outcome(case: Case) -> set[str]:
-    """The kinds of what the checks found, and whether the result is wrong."""
-    program, given, want = case
-    y = poisoned(want.shape, tc.f32)
-    reports = emulate(program, given | {"y": y})
-    kinds = {f.kind for r in reports for f in r.findings}
-    return kinds | ({WRONG} if not np.array_equal(y, want) else set())
+    """Weights as A in registers."""
+    tiles = {"m": 16, "n": 128, "k": 128}
+    schedule = Schedule(256, instruction="wgmma", swap="small", tiles=tiles)
+    return quantised(getattr(tc, t), "int4", {"M": 16, "N": 128, "K": 512}, schedule)
 
 
 # What is replaced (the n-th time that it occurs), by what, and what must find it.
@@ -98,14 +68,6 @@ W4 = [
     ("fence_async();", 0, "", "proxy-fence"),
     ("wgmma_commit();", 0, "wgmma_wait<0>();", WRONG),
 ]
-
-
-def broken(case: Case, old: str, number: int, new: str) -> Case:
-    program, given, want = case
-    parts = program.source.text.split(old)
-    assert len(parts) > number + 1, f"{old!r} is there {len(parts) - 1} times"
-    text = old.join(parts[: number + 1]) + new + old.join(parts[number + 1 :])
-    return replace(program, source=replace(program.source, text=text)), given, want
 
 
 def test_they_are_right_as_they_are() -> None:

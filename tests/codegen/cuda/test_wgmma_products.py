@@ -11,20 +11,12 @@ import numpy as np
 import pytest
 from emulated import far, poisoned, program_of, run
 from lang import kernels
+from products import upright
 from warpgroups import judge, schedule, whole
 
 import tilec as tc
 from tilec.cuda import Program, Schedule
 from tilec.sass.budget import Budget
-
-
-@tc.kernel
-def columns(x: tc.Tensor["M", "K"], w: tc.Tensor["K", "N"], y: tc.Tensor["M", "N"]):
-    for m, n in tc.tiles("M", "N"):
-        acc = tc.zeros((m, n), tc.f32)
-        for k in tc.tiles("K"):
-            acc += tc.dot(x[m, k], w[k, n])
-        y[m, n] = acc
 
 
 @tc.kernel
@@ -105,13 +97,13 @@ def test_fp8_beside_halves(types: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("tiles", [(64, 64, 64), (128, 128, 32), (64, 96, 16)])
-@pytest.mark.parametrize("kernel", [columns, both_columns])
+@pytest.mark.parametrize("kernel", [upright, both_columns])
 def test_rows_along_m_and_n(kernel: tc.Kernel, tiles: tuple[int, int, int]) -> None:
     """Operands that are not transposed where they lie: MN-major."""
     m, n, k = tiles
     rng = np.random.default_rng(n)
-    shapes = ((192, 192) if kernel is columns else (192, 2 * m)), (192, 2 * n)
-    x = whole(rng, tc.bf16, *((2 * m, 192) if kernel is columns else shapes[0]))
+    shapes = ((192, 192) if kernel is upright else (192, 2 * m)), (192, 2 * n)
+    x = whole(rng, tc.bf16, *((2 * m, 192) if kernel is upright else shapes[0]))
     w = whole(rng, tc.bf16, *shapes[1])
     types = {"x": tc.bf16, "w": tc.bf16, "y": tc.f32}
     program = program_of(kernel, types, {"M": 2 * m, "N": 2 * n, "K": 192}, schedule(),
@@ -119,7 +111,7 @@ def test_rows_along_m_and_n(kernel: tc.Kernel, tiles: tuple[int, int, int]) -> N
     assert "wgmma<" in program.source.text
     y = poisoned((2 * m, 2 * n), tc.f32)
     run(program, {"x": x, "w": w, "y": y})
-    left = x.astype(float) if kernel is columns else x.astype(float).T
+    left = x.astype(float) if kernel is upright else x.astype(float).T
     assert np.array_equal(y, left @ w.astype(float))
     judge(program, Budget(has={"HGMMA": k // 16}, lacks=("HMMA",)))
 
