@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from tilec.ir.core import Block, Builder, Op, Trait, Value
+from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
 from tilec.ir.extent import ceil_div
 from tilec.ir.format import Dense
 from tilec.ir.ops import arith, control, memory, reduce, shape
+from tilec.ir.remark import Remark
 from tilec.ir.types import Memory
 from tilec.passes.numbered import KNOWN, countable, multiplies
 from tilec.passes.parts import tile
@@ -48,6 +49,37 @@ def accumulation(grid: control.Grid) -> Accumulation | str:
     if not _only_adds(loop):
         return "a loop that only adds products to what it carries"
     return Accumulation(grid, ops[:at], loop, ops[at + 1 :])
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How a grid becomes several: places of sums in memory, what is made of these, and a remark."""
+
+    places: tuple[int, ...]
+    grids: Callable[[list[Value]], list[Op]]
+    message: str
+
+
+def apart(func: Func, origin: str, plan: Callable[[Accumulation], Apart | str]) -> Func:
+    """Every grid with a loop of products in several, or a remark of a pass that says why not."""
+    ops: list[Op] = []
+    params = list(func.params)
+    remarks: list[Remark] = []
+    for op in func.body.ops:
+        if not isinstance(op, control.Grid) or not multiplies(op):
+            ops.append(op)
+            continue
+        found = accumulation(op)
+        how = found if isinstance(found, str) else plan(found)
+        if isinstance(found, str) or isinstance(how, str):
+            remarks.append(Remark(origin, "a grid stays as it is", op.loc, str(how)))
+            ops.append(op)
+            continue
+        memories = _sums(found, how.places, params)
+        params += memories
+        ops += how.grids(memories)
+        remarks.append(Remark(origin, how.message, found.loop.loc))
+    return func.replaced(Block(tuple(params), tuple(ops)), *remarks)
 
 
 def _only_adds(loop: control.For) -> bool:
@@ -102,7 +134,7 @@ def zeros(v: Value, b: Builder) -> Value:
     return b(shape.Full(t.shape, 0, t.dtype))
 
 
-def sums(found: Accumulation, places: tuple[int, ...], params: Sequence[Value]) -> list[Value]:
+def _sums(found: Accumulation, places: tuple[int, ...], params: Sequence[Value]) -> list[Value]:
     """More parameters: memory for what a loop carries, a tile at each of `places`."""
     owner = next(op.mem.hint for op in found.grid.body.walk() if isinstance(op, memory.Store))
     out: list[Value] = []

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from tilec.ir.core import Block, Builder, Func, Op, Value, rebuild
+from tilec.ir.core import Block, Builder, Func, Value, rebuild
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith, control, memory, shape
-from tilec.ir.remark import Remark
 from tilec.ir.types import Span
 from tilec.passes.accumulation import (
     Accumulation,
-    accumulation,
+    Apart,
     added,
+    apart,
     copied,
     indices,
-    sums,
     zeros,
 )
-from tilec.passes.numbered import multiplies, number, place, total
+from tilec.passes.numbered import number, place, total
 from tilec.passes.pipeline import register
 
 
@@ -30,26 +29,17 @@ def split_k(func: Func, *, parts: int = 1) -> Func:
     """
     if parts < 1:
         raise TileError(f"split-k: {parts} parts, expected 1 or more")
-    ops: list[Op] = []
-    params = list(func.params)
-    remarks: list[Remark] = []
-    for op in func.body.ops:
-        if parts == 1 or not isinstance(op, control.Grid) or not multiplies(op):
-            ops.append(op)
-            continue
-        found = accumulation(op)
-        if isinstance(found, str) or found.steps == 1:
-            missing = found if isinstance(found, str) else "more than one step along k"
-            remarks.append(Remark("split-k", "a grid stays whole", op.loc, missing))
-            ops.append(op)
-            continue
+
+    def plan(found: Accumulation) -> Apart | str:
         count = min(parts, found.steps)
-        memories = sums(found, (count, total(op)), params)
-        params += memories
-        ops += [_apart(found, count, memories), _behind(found, count, memories)]
-        message = f"{total(op)} tiles of {found.steps} steps along k in {count} parts"
-        remarks.append(Remark("split-k", message, found.loop.loc))
-    return func.replaced(Block(tuple(params), tuple(ops)), *remarks)
+        if count == 1:
+            return "more than one step along k"
+        message = f"{total(found.grid)} tiles of {found.steps} steps along k in {count} parts"
+        return Apart((count, total(found.grid)),
+                     lambda memories: [_apart(found, count, memories),
+                                       _behind(found, count, memories)], message)  # fmt: skip
+
+    return func if parts == 1 else apart(func, "split-k", plan)
 
 
 def _apart(found: Accumulation, count: int, memories: list[Value]) -> control.Grid:

@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith, control, memory, shape
-from tilec.ir.remark import Remark
 from tilec.ir.types import Span
 from tilec.passes import numbered
 from tilec.passes.accumulation import (
     Accumulation,
-    accumulation,
+    Apart,
     added,
+    apart,
     copied,
     indices,
-    sums,
     zeros,
 )
-from tilec.passes.numbered import multiplies, number
+from tilec.passes.numbered import number
 from tilec.passes.pipeline import register
 
 LARGEST = (1 << 31) - 1  # that numbers of steps are computed in
@@ -42,24 +41,16 @@ def stream_k(func: Func, *, blocks: int = 0) -> Func:
     """
     if blocks < 0:
         raise TileError(f"stream-k: {blocks} blocks, expected 1 or more, or 0")
-    ops: list[Op] = []
-    params = list(func.params)
-    remarks: list[Remark] = []
-    for op in func.body.ops:
-        if blocks == 0 or not isinstance(op, control.Grid) or not multiplies(op):
-            ops.append(op)
-            continue
-        found = accumulation(op)
-        shares = found if isinstance(found, str) else _shares(found, blocks)
-        if isinstance(shares, str):
-            remarks.append(Remark("stream-k", "a grid stays as it is", op.loc, shares))
-            ops.append(op)
-            continue
-        memories = sums(shares.of, (shares.blocks, 2), params)
-        params += memories
-        ops += [_streamed(shares, memories), _fixed(shares, memories)]
-        remarks.append(Remark("stream-k", str(shares), shares.of.loop.loc))
-    return func.replaced(Block(tuple(params), tuple(ops)), *remarks)
+
+    def plan(found: Accumulation) -> Apart | str:
+        shares = _Shares(found, min(blocks, numbered.total(found.grid) * found.steps))
+        if (shares.units + 1) * shares.blocks > LARGEST:
+            return f"at most {LARGEST} times as many steps as blocks"
+        return Apart((shares.blocks, 2),
+                     lambda memories: [_streamed(shares, memories), _fixed(shares, memories)],
+                     str(shares))  # fmt: skip
+
+    return apart(func, "stream-k", plan) if blocks else func
 
 
 @dataclass(frozen=True)
@@ -90,13 +81,6 @@ class _Shares:
         behind = b(arith.Add(unit, number(1, b)))
         least = b(arith.Sub(_times(behind, self.blocks, b), number(1, b)))
         return _quotient(least, self.units, b)
-
-
-def _shares(found: Accumulation, blocks: int) -> _Shares | str:
-    shares = _Shares(found, min(blocks, numbered.total(found.grid) * found.steps))
-    if (shares.units + 1) * shares.blocks > LARGEST:
-        return f"at most {LARGEST} times as many steps as blocks"
-    return shares
 
 
 def _times(v: Value, n: int, b: Builder) -> Value:

@@ -1,7 +1,7 @@
-"""Tiles handed from thread to thread through shared memory: conversions, and operands of products.
+"""Tiles handed from thread to thread: conversions, and operands of products.
 
-A tile lies there row by row; rows are a few bytes longer than their elements, so that rows below
-each other begin in different banks.
+In shared memory a tile lies row by row; rows are a few bytes longer than their elements, so that
+rows below each other begin in different banks.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 
-from tilec.codegen.cuda.printer import plus
+from tilec.codegen.cuda.printer import offset, plus, times
 from tilec.codegen.cuda.tiles import Values, storage, tile
 from tilec.ir.core import Value
 from tilec.ir.dtype import DType
 from tilec.ir.laid import sizes_of
 from tilec.ir.layout import moves
+from tilec.ir.layout.banks import WARP
+from tilec.ir.layout.digits import Digit, Digits, split
 from tilec.ir.layout.moves import past_a_line
 from tilec.ir.layout.register import RegisterLayout
 from tilec.ir.ops.machine import Shift
@@ -115,12 +117,47 @@ def convert(values: Values, v: Value, name: str, layout: RegisterLayout) -> None
         p.line(f"constexpr u16 {table}[] = {{{', '.join(map(str, order))}}};")
         p.line(f"fill({name}, [&](u32 i) {{ return {values.names[v]}[{table}[i]]; }});")
         return
+    given = moves.shuffles(values.layouts[v], layout, storage(t.dtype))
+    if given is not None:
+        _shuffled(values, v, name, layout, given)
+        return
     found = moves.exchange(values.layouts[v], layout, storage(t.dtype))
     through = replace(parked(v), gap=found.gap)
     p.barrier()
     put(values, v, through)
     p.barrier()
     take(values, name, t.dtype, layout, through)
+
+
+def _shuffled(values: Values, v: Value, name: str, layout: RegisterLayout,
+              how: moves.Shuffles) -> None:  # fmt: skip
+    """Each word from the lane that `moves.givers` says, and there from among some."""
+    p, source, table = values.p, values.layouts[v], values.p.fresh("among")
+    rows = ", ".join(f"{{{', '.join(map(str, row))}}}" for row in how.words)
+    p.line(f"constexpr u16 {table}[][{len(how.words[0])}] = {{{rows}}};")
+    p.unrolled("i", len(how.words))
+    at = [p.coordinate(layout, a, times("i", how.each)) for a in range(layout.rank)]
+    lanes = split(source.thread_digits, WARP)
+    lane = _number(lanes[1] if lanes else source.thread_digits, layout, at)
+    word = "0"
+    if len(how.words[0]) > 1:
+        word = _number(source.local_digits, layout, at)
+        word = f"({word}) / {how.each}" if how.each > 1 else word
+    p.line(f"{name}.words[i] = fetched({values.names[v]}.words, {table}[i], {lane}, {word});")
+    p.close()
+
+
+def _number(digits: Digits, layout: RegisterLayout, at: list[str]) -> str:
+    """The number whose digits select coordinates; those without an axis are the thread's own."""
+    out, place = "0", 1
+    for d in reversed(digits):
+        whole, extent = ("thread", layout.threads) if d.axis is None else (
+            at[d.axis], layout.shape[d.axis])  # fmt: skip
+        below = d.stride or place
+        cut = Digit(extent // below // d.size), Digit(d.size, 0, place), Digit(below)
+        out = plus(offset(cut, 0, whole), out)
+        place *= d.size
+    return out
 
 
 def shift(values: Values, op: Shift, name: str) -> None:

@@ -17,30 +17,32 @@ import numpy as np
 
 from tilec.ir.laid import coalesced
 from tilec.ir.layout.banks import WARP
-from tilec.ir.layout.moves import exchange, requests, rows_of, within
+from tilec.ir.layout.moves import BARRIER, MOVE, exchange, requests, rows_of, shuffles, within
 from tilec.ir.layout.register import RegisterLayout, local, spatial
 from tilec.ir.layout.runs import LINE, Row, run
 
-MOVE = 0.25  # clocks of an instruction of a warp on registers
-BARRIER = 30.0  # clocks until the slowest warp is there
 CACHE_LINE = 128  # bytes
 ROOM = 32 << 10  # bytes of shared memory that may be taken from rings to save clocks
 SAVED = 0.9  # of the clocks of a store: what a conversion before it must at least bring them to
-Way = Literal["nothing", "registers", "shared memory"]
+Way = Literal["nothing", "registers", "shuffles", "shared memory"]
 
 
 @dataclass(frozen=True)
 class Conversion:
     """A tile from one layout to another: by which way, bytes and wavefronts of shared memory (there
-    and back), how many wavefronts there would be without conflicts, and clocks."""
+    and back), how many wavefronts there would be without conflicts, clocks, and shuffles of each
+    warp."""
 
     way: Way
     bytes: int = 0
     wavefronts: int = 0
     ideal: int = 0
     clocks: float = 0.0
+    shuffles: int = 0
 
     def __str__(self) -> str:
+        if self.way == "shuffles":
+            return f"by {self.shuffles} shuffle{'s' * (self.shuffles != 1)} of each warp"
         if self.way != "shared memory":
             return f"in {self.way}"
         beyond = self.wavefronts - self.ideal
@@ -57,9 +59,11 @@ def conversion(source: RegisterLayout, to: RegisterLayout, bits: int) -> Convers
     warps = -(-to.threads // WARP)
     if within(source, to) is not None:
         return Conversion("registers", clocks=to.locals * warps * MOVE)
+    given = shuffles(source, to, bits)
+    if given is not None:
+        return Conversion("shuffles", clocks=given.clocks, shuffles=given.count)
     how = exchange(source, to, bits)
-    clocks = how.wavefronts + 2 * BARRIER + (source.locals + to.locals) * warps * MOVE
-    return Conversion("shared memory", how.bytes, how.wavefronts, how.ideal, clocks)
+    return Conversion("shared memory", how.bytes, how.wavefronts, how.ideal, how.clocks)
 
 
 def brought(source: RegisterLayout, to: RegisterLayout, bits: int, loaded: bool) -> float:

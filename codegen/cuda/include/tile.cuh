@@ -161,4 +161,25 @@ template <class C> TILEC_DEVICE C exchanged(C x, u32 mask TILEC_CALLED) {
   }
 }
 
+// A word that lane `from` gives. All lanes of the warp are here together.
+template <class C> TILEC_DEVICE C given(C x, u32 from TILEC_CALLED) {
+  static_assert(sizeof(C) == 4, "a shuffle brings 32 bits");
+  union { C number; u32 word; } both = {x};
+  both.word = shuffle(both.word, from TILEC_CALLER);
+  return both.number;
+}
+
+// Word `which` of lane `from`, where every lane wants one `among` the same few.
+template <class C, u32 N, u32 count>
+TILEC_DEVICE C fetched(const C (&words)[N], const u16 (&among)[count], u32 from,
+                       u32 which TILEC_CALLED) {
+  C found = given(words[among[0]], from TILEC_CALLER);
+#pragma unroll
+  for (u32 j = 1; j < count; j++) {
+    const C other = given(words[among[j]], from TILEC_CALLER);
+    if (which == among[j]) found = other;
+  }
+  return found;
+}
+
 }  // namespace tilec
