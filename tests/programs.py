@@ -201,7 +201,11 @@ class Maker:
         if v is not None:
             t = _tile(v)
             ordered = self.exact and t.dtype.is_float
-            self.add(self.pick(REDUCTIONS[ordered:])(v, self.pick(range(t.rank))))
+            op = self.pick(REDUCTIONS[ordered:])(v, self.pick(range(t.rank)))
+            out = _tile(op.result)
+            if self.exact and out.dtype.is_float:  # of zeros of both signs any may be the result
+                op = arith.Add(self.b(op), self.b(shape.Full(out.shape, 0.0, out.dtype)))
+            self.add(op)
 
     def product(self) -> None:
         """a @ b with b another tile of a's shape, turned."""

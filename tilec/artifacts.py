@@ -192,6 +192,7 @@ def cuda_artifacts(
         if e not in known:
             raise TileError(f"the cuda back end emits {', '.join(known)}, not {e!r}")
     if not set(emits) <= made.keys():
+        schedule.check(target)
         build = compile_cuda(pinned(source.text), target, headers=device_headers())
         made["ptx"] = build.ptx
         shared = max((k.shared for k in source.launches), default=0)

@@ -53,6 +53,18 @@ class Schedule:
             if (said := getattr(self, name)) not in known:
                 raise TileError(f"a schedule: {name} is {said!r}, expected {' or '.join(known)}")
 
+    def check(self, target: str) -> None:
+        """Raises TileError for a choice that a target such as sm_80 has no instructions for."""
+        number = target.removeprefix("sm_")
+        newer = number.rstrip("af").isdecimal() and int(number.rstrip("af")) >= 90
+        if self.copies == "bulk" and not newer:
+            raise TileError(f"a schedule: copies=bulk needs sm_90 or later, not {target}")
+        if self.instruction == "wgmma" and target != "sm_90a":
+            raise TileError(
+                f"a schedule: instruction=wgmma needs sm_90a, not {target}",
+                hint="later processors have tcgen05 in its place, which tilec has not",
+            )
+
     @property
     def pipeline(self) -> str:
         """The passes, once dimensions are numbers."""

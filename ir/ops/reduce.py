@@ -39,14 +39,14 @@ class Sum(Reduction, name="sum"):
 
 
 class Max(Reduction, name="max"):
-    """out = maximum of a along axis; NaN if any is NaN"""
+    """out = maximum of a along axis; NaN if any is NaN, and of zeros any"""
 
     def evaluate(self, a: Array) -> Array:
         return a.max(self.axis)
 
 
 class Min(Reduction, name="min"):
-    """out = minimum of a along axis; NaN if any is NaN"""
+    """out = minimum of a along axis; NaN if any is NaN, and of zeros any"""
 
     def evaluate(self, a: Array) -> Array:
         return a.min(self.axis)

@@ -16,6 +16,7 @@ from tilec.ir.core import Func
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LINEAR = str(EXAMPLES / "linear.tile")
 DIMS = ("--dims", "M=3,N=40,K=64")
+CUDA = ("compile", LINEAR, *DIMS, "--backend", "cuda", "--emit", "sass", "--target")
 QUANTISED = """kernel linear(x: bf16[M, K], w: int4<group=32>[N, K], y: f32[M, N]) {
   for m, n in tiles(M, N) {
     acc = zeros(f32, [m, n])
@@ -318,6 +319,8 @@ def test_doctor_says_what_to_do(monkeypatch, tmp_path):
         (("compile", LINEAR, *DIMS, "--backend", "metal"), "no back end is called 'metal'"),
         (("compile", LINEAR, *DIMS, "--schedule", "swap=small"), "cpu back end takes no schedule"),
         (("compile", LINEAR, *DIMS, "--backend", "cuda", "--schedule", "n"), "'n' is not CHOICE="),
+        ((*CUDA, "sm_89", "--schedule", "copies=bulk"), "copies=bulk needs sm_90 or later"),
+        ((*CUDA, "sm_90", "--schedule", "instruction=wgmma"), "wgmma needs sm_90a, not sm_90"),
         (("compile", LINEAR, *DIMS, "--kernel", "gelu"), "no kernel `gelu`: choose one of linear"),
         (("opt", "-p", "canonicalise", LINEAR), "no pass is called 'canonicalise'"),
         (("op", "dott"), "did you mean 'dot'?"),
