@@ -11,8 +11,8 @@ THREADS, LANES = 128, 5  # of four warps; binary digits of a lane
 
 
 def pair(rng: np.random.Generator) -> tuple[RegisterLayout, RegisterLayout]:
-    """Digits of lanes change places with each other and up to two with a thread's own; one in
-    eight pairs has a digit that goes to another warp."""
+    """Digits of lanes change places with each other and up to two with a thread's own, which are in
+    another order in one of four pairs; one of eight has a digit that may go to another warp."""
     own, copies = int(rng.integers(5)), int(rng.integers(3))
     shape, digits = [1, 1], list[Digit]()
     for axis in rng.integers(2, size=own + 7 - copies).tolist():
@@ -26,6 +26,8 @@ def pair(rng: np.random.Generator) -> tuple[RegisterLayout, RegisterLayout]:
         if locals_ and threads[place].axis is not None:
             i = int(rng.integers(len(locals_)))
             threads[place], locals_[i] = locals_[i], threads[place]
+    if rng.integers(4) == 0:
+        locals_ = [locals_[i] for i in rng.permutation(own)]
     high = 2 - int(rng.integers(8) == 0)
     low = [threads[high + i] for i in rng.permutation(len(threads) - high)]
     return source, RegisterLayout(tuple(shape), (*threads[:high], *low), tuple(locals_))

@@ -67,8 +67,8 @@ def data(t: DType, shape_: tuple[int, ...], rng: np.random.Generator) -> Array:
     special = [0.0, -0.0, 1e-3, t.high, t.low]
     if t.is_float:
         special += [np.nan, np.inf, -np.inf, 1e-7, 1 / 3]
-    x = np.where(rng.random(shape_) < 0.15, rng.choice(special, shape_), x)
-    out = t.round(np.asarray(x if t.is_float else np.trunc(np.clip(x, t.low, t.high))))
+    x = np.asarray(np.where(rng.random(shape_) < 0.15, rng.choice(special, shape_), x))
+    out = t.round(x if t.is_float else np.trunc(np.clip(x, t.low, t.high)))
     return np.asarray(out if np.any(out) else t.round(np.ones(shape_)))
 
 
@@ -202,9 +202,8 @@ class Maker:
             t = _tile(v)
             ordered = self.exact and t.dtype.is_float
             op = self.pick(REDUCTIONS[ordered:])(v, self.pick(range(t.rank)))
-            out = _tile(op.result)
-            if self.exact and out.dtype.is_float:  # of zeros of both signs any may be the result
-                op = arith.Add(self.b(op), self.b(shape.Full(out.shape, 0.0, out.dtype)))
+            if ordered and op.name != "argmax":  # of zeros of both signs any may be the result
+                op = arith.Add(self.b(op), self.b(shape.Full(_tile(op.result).shape, 0, t.dtype)))
             self.add(op)
 
     def product(self) -> None:
@@ -321,8 +320,8 @@ class Maker:
     def whole(self, v: Value) -> Value:
         """The tile in whole bytes: elements that share bytes are not written."""
         t = _tile(v).dtype
-        narrow = t.is_integer and t.bits < 8
-        return self.b(Cast(v, i8 if t.kind == "int" else u8)) if narrow else v
+        byte = i8 if t.kind == "int" else u8
+        return self.b(Cast(v, byte)) if t.is_integer and t.bits < 8 else v
 
     def scatter(self, index: Value) -> None:
         """Rows into places that do not repeat and partly lie outside."""
@@ -394,8 +393,7 @@ def _arguments(func: Func, dims: dict[str, int], rng: np.random.Generator) -> di
         if p.hint == "index":
             found[p.hint] = rng.permutation(np.arange(-2, extents[0] + 3))[: extents[0]]
         elif p.hint.startswith("y"):
-            poison = p.type.dtype.round(np.asarray(p.type.dtype.high))
-            found[p.hint] = np.full(extents, poison)
+            found[p.hint] = p.type.dtype.round(np.full(extents, p.type.dtype.high))
         else:
             found[p.hint] = data(p.type.dtype, extents, rng)
     return found

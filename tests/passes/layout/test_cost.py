@@ -153,3 +153,22 @@ def test_a_conversion_is_a_remark_with_its_cost():
     assert said.message.startswith(how)
     assert said.loc is not None
     assert said.loc.text.strip() == "y[m, :] = tc.dot(p, v[:, :])"
+
+
+def test_a_conversion_by_shuffles_is_a_remark():
+    """Two words of each thread, each among two of another lane: four shuffles of each warp."""
+    source, to = (spatial(4, 1).local(1, 2).spatial(8, 4), spatial(4, 1).spatial(8, 4).local(1, 2))
+    how = cost.conversion(source, to, 32)
+    assert (how.way, how.bytes, how.wavefronts, how.shuffles) == ("shuffles", 0, 0, 4)
+    assert how.clocks < exchange(source, to, 32).clocks
+    x, y = (Value(memory_type(f32, *source.shape), name) for name in "xy")
+    b = Builder()
+    spans = tuple(b(memory.Whole(n)) for n in source.shape)
+    held = b(machine.Convert(b(memory.Load(x, spans)), source))
+    b.add(memory.Store(y, spans, b(machine.Convert(held, to)), None))
+    found = survey(Func("turned", Block((x, y), tuple(b.ops))), 128)
+    said = [r for r in found.remarks if "gets to" in r.message]
+    assert [r.message for r in said] == ["f32[32, 8] of `convert` gets to `store` by 4 shuffles of "
+                                         "each warp; about 24 clocks"]  # fmt: skip
+    assert not said[0].missing
+    assert (found.conversions["shuffles"], found.bytes, found.clocks > how.clocks) == (1, 0, True)
