@@ -127,7 +127,9 @@ def difference(case: Case, raw: Array | str) -> str:
 
 
 BATCH = 20
-UNKNOWN = "dot-f64"  # the PTX interpreter has no mma of doubles
+# The PTX interpreter has no mma of doubles; Triton 3.9 compiles without end where a loop carries
+# what it transposes.
+LEFT_OUT = ("dot-f64", "carried")
 # Where what Triton makes of a function is not the function: the operands on which it is compared.
 LIMITS = {
     "exp": 1.0,  # 2 ** (x * log2(e)), off by x units
@@ -147,7 +149,7 @@ def restricted(case: Case) -> Case:
     return case
 
 
-COMPILED = [restricted(defined(c)) for c in all_cases() if not c.name.startswith(UNKNOWN)]
+COMPILED = [restricted(defined(c)) for c in all_cases() if not c.name.startswith(LEFT_OUT)]
 
 
 def sources(start: int) -> list[tuple[int, KernelSource]]:
