@@ -203,6 +203,16 @@ class Builder:
         self.ops.append(op)
         return op
 
+    def copy(
+        self, op: Op, to: dict[Value, Value], block: Callable[[Block], Block], **changed: Any
+    ) -> None:
+        """Append an op of other values: `to` says what stands for its operands, and then for its
+        results; `block` makes its blocks anew."""
+        inner = {n: getattr(op, n) for n in op.fields("block")}
+        done = {n: block(v) for n, v in inner.items() if v is not None}
+        new = self.add(op.rebuilt(to, **done, **changed))
+        to.update(zip(op.results, new.results, strict=True))
+
 
 Mapped = Callable[[Op, dict[Value, Value], Builder], bool]
 

@@ -121,9 +121,7 @@ def copied(block: Block, to: dict[Value, Value]) -> Block:
         to[p] = Value(p.type, p.hint)
     b = Builder()
     for op in block.ops:
-        inner = {n: getattr(op, n) for n in op.fields("block")}
-        new = b.add(op.rebuilt(to, **{n: v and copied(v, to) for n, v in inner.items()}))
-        to.update(zip(op.results, new.results, strict=True))
+        b.copy(op, to, lambda inner: copied(inner, to))
     params, results = ([to.get(v, v) for v in vs] for vs in (block.params, block.results))
     return Block(tuple(params), tuple(b.ops), tuple(results))
 

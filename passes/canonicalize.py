@@ -125,8 +125,5 @@ def _kept(block: Block, to: dict[Value, Value], needed: set[Op]) -> Block:
     b = Builder()
     for op in block.ops:
         if op in needed:
-            inner = {n: getattr(op, n) for n in op.fields("block")}
-            inner = {n: child and _kept(child, to, needed) for n, child in inner.items()}
-            new = b.add(op.rebuilt(to, **inner))
-            to.update(zip(op.results, new.results, strict=True))
+            b.copy(op, to, lambda inner: _kept(inner, to, needed))
     return _ended(block, b, to)

@@ -52,12 +52,10 @@ def _block(block: Block, to: dict[Value, Value], product: _Products, threads: in
     b = Builder()
     for op in block.ops:
         b.loc = op.loc
-        inner = {n: getattr(op, n) for n in op.fields("block")}
-        changed = {n: v and _block(v, to, product, threads) for n, v in inner.items()}
+        changed: dict[str, Value] = {}
         if isinstance(op, memory.Store) and product(op.value) and _in_rows(op):
             changed["value"] = b(machine.Convert(to.get(op.value, op.value), _rows(op, threads)))
-        new = b.add(op.rebuilt(to, **changed))
-        to.update(zip(op.results, new.results, strict=True))
+        b.copy(op, to, lambda inner: _block(inner, to, product, threads), **changed)
     return Block(block.params, tuple(b.ops), tuple(to.get(v, v) for v in block.results))
 
 

@@ -69,10 +69,7 @@ def _behind(values: tuple[Value, ...], made: dict[Value, Op]) -> set[Value]:
 def _hinted(block: Block, hints: dict[memory.Load, str], to: dict[Value, Value]) -> Block:
     b = Builder()
     for op in block.ops:
-        inner = {n: getattr(op, n) for n in op.fields("block")}
-        changed = {n: v and _hinted(v, hints, to) for n, v in inner.items()}
-        if isinstance(op, memory.Load) and op in hints:
-            changed["cache"] = hints[op]
-        new = b.add(op.rebuilt(to, **changed))
-        to.update(zip(op.results, new.results, strict=True))
+        hint = hints.get(op) if isinstance(op, memory.Load) else None
+        changed = {} if hint is None else {"cache": hint}
+        b.copy(op, to, lambda inner: _hinted(inner, hints, to), **changed)
     return Block(block.params, tuple(b.ops), tuple(to.get(v, v) for v in block.results))

@@ -188,10 +188,7 @@ class _Cutting:
                 assert isinstance(op, reduce.Dot)
                 self.to[op.result] = self._product(op, plan, b)
             elif op not in self.gone:
-                inner = {n: getattr(op, n) for n in op.fields("block")}
-                blocks = {n: v and self.block(v) for n, v in inner.items()}
-                new = b.add(op.rebuilt(self.to, **blocks))
-                self.to.update(zip(op.results, new.results, strict=True))
+                b.copy(op, self.to, self.block)
         return Block(block.params, tuple(b.ops), tuple(self.to.get(v, v) for v in block.results))
 
     def _product(self, op: reduce.Dot, plan: _Plan, b: Builder) -> Value:

@@ -102,14 +102,11 @@ class _Staging:
             if loads:
                 self._loop(op, loads, b)
                 return
-        inner = {n: getattr(op, n) for n in op.fields("block")}
         around = None if self.around is None else [*self.around, op]
         if isinstance(op, control.Grid):
             around = []
             self.written = {o.mem for o in op.body.walk() if isinstance(o, memory.Store)}
-        done = {n: v and self._inside(v, around) for n, v in inner.items()}
-        new = b.add(op.rebuilt(self.to, **done))
-        self.to.update(zip(op.results, new.results, strict=True))
+        b.copy(op, self.to, lambda inner: self._inside(inner, around))
 
     def _inside(self, block: Block, around: list[Op] | None) -> Block:
         """A block in these regions."""

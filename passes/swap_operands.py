@@ -162,9 +162,7 @@ class _Swapping:
             parts = {v: self.turned.get(v) or self._transpose(v, b) for v in op.operands}
             self._held(op.result, b(op.rebuilt(parts)), b)
             return
-        inner = {n: getattr(op, n) for n in op.fields("block")}
-        new = b.add(op.rebuilt(self.to, **{n: v and self.block(v) for n, v in inner.items()}))
-        self.to.update(zip(op.results, new.results, strict=True))
+        b.copy(op, self.to, self.block)
 
     def _transpose(self, v: Value, b: Builder) -> Value:
         """The transpose of an old value."""

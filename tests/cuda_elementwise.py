@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from closeness import close
 from emulated import run_func
 
 from tilec.ir.codes import CODES
@@ -68,23 +69,11 @@ def check(func: Func, inputs: dict[str, Array], ulps: dict[str, float] | None = 
     interpret(func, want, {})
     failed: list[str] = []
     for h in types:
-        ok = close(got[h], want[h], types[h], (ulps or {}).get(h.removesuffix("_out"), 0.0))
+        ok = close(
+            got[h], want[h], types[h], (ulps or {}).get(h.removesuffix("_out"), 0.0), signs=True
+        )
         if not ok.all():
             i = int(np.argmin(ok))
             at = [x[i] for x in inputs.values()][:4]
             failed.append(f"{h}: {(~ok).sum()} differ: of {at} {got[h][i]!r}, not {want[h][i]!r}")
     assert not failed, "\n".join(failed[:20])
-
-
-def close(got: Array, want: Array, t: DType, ulps: float) -> Array:
-    """Where two results agree: equal with their signs, both NaN, or within units of the last
-    place."""
-    if got.dtype.kind != "f":
-        return got == want
-    same = (got == want) & (np.signbit(got) == np.signbit(want)) | np.isnan(want) & np.isnan(got)
-    if not ulps:
-        return same
-    with np.errstate(all="ignore"):
-        _, e = np.frexp(want)
-        unit = np.ldexp(1.0, np.maximum(e - 1, 2 - (1 << t.exponent - 1)) - t.mantissa)
-        return same | (np.abs(got - want) <= ulps * unit)

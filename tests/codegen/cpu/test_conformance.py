@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from closeness import close
 from conformance import Case, all_cases
 
 from tilec.codegen.cpu import emit
-from tilec.ir.dtype import Array, DType
+from tilec.ir.dtype import Array
 from tilec.ir.interpret import interpret
 from tilec.ir.source import Param
 from tilec.runtime.cache import Cache
@@ -37,18 +38,6 @@ def run(engine: Engine, case: Case) -> Array:
     out = out.view(case.out.numpy).reshape(case.shape)
     engine.dispatcher("k", lambda _: compiled).launch(*arrays, out)
     return case.out.from_storage(out)
-
-
-def close(got: Array, want: Array, t: DType, ulps: float) -> Array:
-    """Where two results agree: equal, both NaN, or within so many units in the last place."""
-    same = (got == want) | (np.isnan(want) & np.isnan(got) if t.is_float else False)
-    if not ulps:
-        return same
-    with np.errstate(all="ignore"):
-        _, e = np.frexp(want)
-        least = 2 - (1 << t.exponent - 1)
-        unit = np.ldexp(1.0, np.maximum(e - 1, least) - t.mantissa)
-        return same | (np.abs(got - want) <= ulps * unit)
 
 
 @pytest.mark.parametrize("start", range(0, len(CASES), 40))

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from closeness import close
 from conformance import Case, all_cases
 from emulated import run_func
 
 from tilec.cuda import Schedule
 from tilec.ir.core import Block, Func, Value, rebuild
-from tilec.ir.dtype import Array, DType
+from tilec.ir.dtype import Array
 from tilec.ir.interpret import interpret
 from tilec.ir.ops import control
 from tilec.passes import parse_pipeline, run
@@ -53,18 +54,6 @@ def merged(parts: list[Prepared]) -> Func:
     inner = [op for part in parts for grid in part.func.body.ops for op in grid.blocks[0].ops]
     params = [p for part in parts for p in part.func.params]
     return Func("k", Block(tuple(params), (control.Grid((), (), (), Block((), tuple(inner))),)))
-
-
-def close(got: Array, want: Array, t: DType, ulps: float) -> Array:
-    """Where two results agree: equal, both NaN, or within so many units in the last place."""
-    same = (got == want) | (np.isnan(want) & np.isnan(got) if t.is_float else False)
-    if not ulps:
-        return same
-    with np.errstate(all="ignore"):
-        _, e = np.frexp(want)
-        least = 2 - (1 << t.exponent - 1)
-        unit = np.ldexp(1.0, np.maximum(e - 1, least) - t.mantissa)
-        return same | (np.abs(got - want) <= ulps * unit)
 
 
 def flat(part: Prepared) -> bool:

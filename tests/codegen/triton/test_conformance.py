@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from closeness import close
 from conformance import Case, all_cases
 
 from tilec.codegen.triton import emit
 from tilec.ir.core import Block, Func
-from tilec.ir.dtype import Array, DType
+from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.interpret import interpret
 from tilec.ir.ops import cast, control
@@ -76,16 +77,6 @@ def defined(case: Case) -> Case:
     return case
 
 
-def agree(got: Array, want: Array, t: DType, ulps: float) -> Array:
-    same = (got == want) | (np.isnan(want) & np.isnan(got) if t.is_float else False)
-    if not ulps:
-        return same
-    with np.errstate(all="ignore"):
-        _, e = np.frexp(want)
-        unit = np.ldexp(1.0, np.maximum(e - 1, 2 - (1 << t.exponent - 1)) - t.mantissa)
-        return same | (np.abs(got - want) <= ulps * unit)
-
-
 def test_equals_the_interpreter(tmp_path: Path) -> None:
     cases = {c.name: defined(c) for c in all_cases() if not WRONG_THERE & set(c.name.split("-"))}
     jobs: list[tuple[str, str, list[Array]]] = []
@@ -119,7 +110,7 @@ def difference(case: Case, raw: Array | str) -> str:
     want = np.full(case.shape, 77, case.out.carrier)
     interpret(case.func, {**case.inputs, "out": want}, {})
     got = case.out.from_storage(raw)
-    ok = agree(got, want, case.out, ULPS if case.ulps else 0.0)
+    ok = close(got, want, case.out, ULPS if case.ulps else 0.0)
     if ok.all():
         return ""
     i = tuple(np.argwhere(~ok)[0])
@@ -181,7 +172,7 @@ def test_compiled_code_equals_the_interpreter(start: int) -> None:
         want = np.full(case.shape, 77, case.out.carrier)
         interpret(case.func, {**case.inputs, "out": want}, {})
         got = case.out.from_storage(given["out"])
-        ok = agree(got, want, case.out, ULPS if case.ulps else 0.0)
+        ok = close(got, want, case.out, ULPS if case.ulps else 0.0)
         if not ok.all() or not report.clean:
             at = tuple(np.argwhere(~ok)[0]) if not ok.all() else ()
             failed.append(f"{case.name}: {(~ok).sum()} differ, at {at}: {got[at]!r}, expected "
