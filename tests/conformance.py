@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from cases import BYTES, COLUMNS, ROWS, Case, case_of, inputs_of, kernel, stored_as, values
 
 from tilec.ir.codes import CODES
 from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.dtype import (
-    FLOATS,
-    INTEGERS,
     Array,
     DType,
     Rounding,
@@ -27,111 +25,13 @@ from tilec.ir.dtype import (
     u8,
     u32,
 )
-from tilec.ir.errors import TileError
 from tilec.ir.extent import Sym
 from tilec.ir.format import Dense
-from tilec.ir.ops import arith, control, memory, reduce, shape
+from tilec.ir.ops import arith, control, memory, reduce, scan, shape
 from tilec.ir.ops import cast as casts
 from tilec.ir.types import Memory, Span, Tile
 
 u1 = integer(1, signed=False)
-BYTES = tuple(t for t in (*FLOATS, *INTEGERS, boolean) if t.bits >= 8 or t is boolean)
-ROWS, COLUMNS = 5, 37  # odd, and more than one vector
-
-
-@dataclass(frozen=True)
-class Case:
-    """A function and what its parameters hold, in carriers; `out` is written."""
-
-    name: str
-    func: Func
-    inputs: dict[str, Array]
-    out: DType
-    shape: tuple[int, ...]
-    ulps: float = 0.0  # how far a back end may be from the exact result, in units of the last place
-
-
-def values(t: DType, shape_: tuple[int, ...], seed: int) -> Array:
-    """Varied values of a dtype, special ones among them."""
-    rng = np.random.default_rng(seed)
-    if t is boolean:
-        return rng.integers(0, 2, shape_).astype(bool)
-    if t.is_integer:
-        low, high = int(t.low), int(t.high)
-        wide = rng.integers(max(low, -(2**62)), min(high, 2**62), shape_, endpoint=True)
-        small = rng.integers(max(low, -5), min(high, 5), shape_)
-        return t.round(np.where(rng.random(shape_) < 0.5, wide, small))
-    scale = 10.0 ** rng.integers(-3, 3, shape_)
-    x = rng.standard_normal(shape_) * scale
-    special = np.array(
-        [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, t.high, t.low, 0.5, 2.5, 1e-40]
-    )
-    x = np.where(rng.random(shape_) < 0.2, rng.choice(special, shape_), x)
-    return t.round(x)
-
-
-def kernel(
-    name: str, inputs: list[Value], out: Tile, body: Callable[[Builder, list[Value]], Value]
-) -> Func:
-    """Loads every input whole, applies `body(builder, tiles)`, stores the result whole.
-
-    Integers of less than a byte are stored as bytes.
-    """
-    stored = _stored(out.dtype)
-    y = Value(Memory(out.shape, Dense(stored)), "out")
-    b = Builder()
-
-    def indices(m: Value) -> tuple[Value, ...]:
-        assert isinstance(m.type, Memory)
-        return tuple(b(memory.Whole(d)) for d in m.type.shape)
-
-    result = body(b, [b(memory.Load(m, indices(m))) for m in inputs])
-    if stored != out.dtype:
-        result = b(casts.Cast(result, stored))
-    b.add(memory.Store(y, indices(y), result))
-    return Func(name, Block((*inputs, y), tuple(b.ops)))
-
-
-def _inputs(types: list[DType], shape_: tuple[int, ...]) -> list[Value]:
-    return [Value(Memory(shape_, Dense(t)), f"x{i}") for i, t in enumerate(types)]
-
-
-ULPS = {
-    "exp": 1,
-    "exp2": 1,
-    "log": 1,
-    "log2": 1,
-    "sin": 2,
-    "cos": 2,
-    "tanh": 1,
-    "erf": 1,
-    "rsqrt": 1.5,
-}
-
-
-def _case(
-    cls: type[Op], types: list[DType], shape_: tuple[int, ...], **attributes: object
-) -> Case | None:
-    made: list[Op] = []
-
-    def body(b: Builder, tiles: list[Value]) -> Value:
-        made.append(cls(*tiles, **attributes))
-        return b(made[-1])
-
-    inputs = _inputs(types, shape_)
-    try:
-        op = cls(*(Value(Tile(shape_, t)) for t in types), **attributes)
-    except TileError:
-        return None  # the op says itself which dtypes it takes
-    out = op.result.type
-    assert isinstance(out, Tile)
-    label = "-".join([cls.name, *map(str, types), *map(str, attributes.values())])
-    data = {
-        v.hint: values(t, shape_, i) for i, (v, t) in enumerate(zip(inputs, types, strict=True))
-    }
-    ulps = ULPS.get(cls.name, 0.0) * (8 if types[0].bits == 64 else 1) if types[0].is_float else 0.0
-    func = kernel("k", inputs, out, body)
-    return Case(label, func, data, out.dtype, tuple(map(int, map(str, out.shape))), ulps)
 
 
 def elementwise() -> Iterator[Case]:
@@ -140,10 +40,10 @@ def elementwise() -> Iterator[Case]:
     for cls in Op.registry.values():
         arity = len(cls.fields("operand"))
         if issubclass(cls, arith.Binary | arith.Unary | arith.Not | arith.Fma):
-            found += [_case(cls, [t] * arity, (ROWS, COLUMNS)) for t in BYTES]
-    found += [_case(arith.Where, [boolean, t, t], (ROWS, COLUMNS)) for t in BYTES]
+            found += [case_of(cls, [t] * arity, (ROWS, COLUMNS)) for t in BYTES]
+    found += [case_of(arith.Where, [boolean, t, t], (ROWS, COLUMNS)) for t in BYTES]
     for a in BYTES:
-        found += [_case(casts.Bitcast, [a], (ROWS, COLUMNS), dtype=b) for b in BYTES]
+        found += [case_of(casts.Bitcast, [a], (ROWS, COLUMNS), dtype=b) for b in BYTES]
     yield from (c for c in found if c is not None)
 
 
@@ -157,7 +57,7 @@ def _cast(a: DType, b: DType, rounding: Rounding, saturate: bool) -> Case:
         return out if shown == b else builder(casts.Cast(out, shown))
 
     shape_ = (ROWS, COLUMNS)
-    func = kernel("k", _inputs(types, shape_), Tile(shape_, shown), body)
+    func = kernel("k", inputs_of(types, shape_), Tile(shape_, shown), body)
     data = {f"x{i}": values(t, shape_, i) for i, t in enumerate(types)}
     return Case(f"cast-{a}-{b}-{rounding}-{saturate}", func, data, shown, shape_)
 
@@ -184,13 +84,48 @@ def reductions() -> Iterator[Case]:
     for cls in (reduce.Sum, reduce.Max, reduce.Min, reduce.Argmax):
         for t in BYTES:
             for axis in (0, 1):
-                case = _case(cls, [t], (ROWS, COLUMNS), axis=axis)
+                case = case_of(cls, [t], (ROWS, COLUMNS), axis=axis)
                 if case is None:
                     continue
                 if cls is reduce.Sum and t.is_float:
                     rng = np.random.default_rng(1)
                     case.inputs["x0"] = rng.integers(-1, 2, (ROWS, COLUMNS)).astype(float)
                 yield case
+
+
+def scans() -> Iterator[Case]:
+    """Every scan along both axes, and from both ends; sums of floats as of reductions."""
+    for i, (cls, t) in enumerate(product((scan.Cumsum, scan.Cummax, scan.Cummin), BYTES)):
+        for reverse in (False, True):
+            axis = (i + reverse) % 2
+            case = case_of(cls, [t], (ROWS, COLUMNS), axis=axis, reverse=reverse)
+            if case is not None:
+                if cls is scan.Cumsum and t.is_float:
+                    case.inputs["x0"] = _small(t, (ROWS, COLUMNS), i)
+                yield case
+
+
+def _small(t: DType, size: tuple[int, ...], seed: int) -> Array:
+    """Numbers of which every sum of a few is exact; of whole numbers, whose sums wrap, any."""
+    if t.is_integer:
+        return values(t, size, seed)
+    return np.random.default_rng(seed).integers(-1, 2, size).astype(float)
+
+
+def accumulates() -> Iterator[Case]:
+    """Rows added at places that coincide, in a task and between tasks, and lie outside."""
+    for i, t in enumerate(t for t in BYTES if t is not boolean):
+        x = Value(Memory((7, COLUMNS), Dense(t)), "x0")
+        index, out = Value(Memory((7,), Dense(i32)), "x1"), Value(Memory((9, COLUMNS), Dense(t)),
+                                                                  "out")  # fmt: skip
+        b, m = Builder(), Value(Span(7, Sym("m")), "m")
+        columns = b(memory.Whole(COLUMNS))
+        rows, v = b(memory.Load(index, (m,))), b(memory.Load(x, (m, columns)))
+        b.add(memory.Accumulate(out, (rows, columns), v))
+        grid = control.Grid((7,), (Sym("m"),), (3,), Block((m,), tuple(b.ops)))
+        data = {"x0": _small(t, (7, COLUMNS), i), "x1": np.array([3, 0, 8, 3, 100, -1, 3])}
+        func, start = Func("k", Block((x, index, out), (grid,))), _small(t, (9, COLUMNS), i + 1)
+        yield Case(f"accumulate-{t}", func, data, t, (9, COLUMNS), start=start)
 
 
 def tiled_dot(
@@ -205,8 +140,8 @@ def tiled_dot(
     (m, n, k), (mt, nt, kt) = dims, tiles
     u = other or t
     acc_dtype = reduce.accumulator(t, u)
-    x = Value(Memory((m, k), Dense(_stored(t))), "x0")
-    w = Value(Memory((n, k) if turned else (k, n), Dense(_stored(u))), "x1")
+    x = Value(Memory((m, k), Dense(stored_as(t))), "x0")
+    w = Value(Memory((n, k) if turned else (k, n), Dense(stored_as(u))), "x1")
     y = Value(Memory((m, n), Dense(acc_dtype)), "out")
     sm, sn, sk = (Value(Span(d, Sym(s)), s) for d, s in ((m, "m"), (n, "n"), (k, "k")))
     b, inner = Builder(), Builder()
@@ -229,13 +164,6 @@ def tiled_dot(
     types = t if other is None else f"{t}-{other}"
     name = f"dot-{types}-{m}x{n}x{k}-{mt}x{nt}x{kt}{'-turned' if turned else ''}"
     return Case(name, Func("k", Block((x, w, y), (grid,))), data, acc_dtype, (m, n))
-
-
-def _stored(t: DType) -> DType:
-    """The dtype of memory that holds elements of a dtype, each a number of bytes."""
-    if not t.is_integer or t.bits >= 8:
-        return t
-    return i8 if t.kind == "int" else u8
 
 
 def _loaded(b: Builder, mem: Value, at: tuple[Value, ...], t: DType) -> Value:
@@ -327,7 +255,7 @@ def moved() -> Iterator[Case]:
     for i, t in enumerate(BYTES):
         for axis in (0, 1):
             last = side[axis] - (i + axis) % 2
-            case = _case(shape.Slice, [t], side, axis=axis, start=1 + i % 3, stop=last)
+            case = case_of(shape.Slice, [t], side, axis=axis, start=1 + i % 3, stop=last)
             joined = _case_of_parts(t, axis, 1 + i % 3)
             yield from (c for c in (case, joined) if c is not None)
 
@@ -353,7 +281,7 @@ def carried() -> Iterator[Case]:
     for sources in product(range(3), repeat=3):
         for turned in product((False, True), repeat=3):
             body = _moving(sources, turned)
-            func = kernel("k", _inputs([i32] * 3, side), Tile(side, i32), body)
+            func = kernel("k", inputs_of([i32] * 3, side), Tile(side, i32), body)
             yield Case(f"carried-{sources}-{turned}", func, data, i32, side)
 
 
@@ -385,7 +313,7 @@ def random() -> Iterator[Case]:
     def body(b: Builder, tiles: list[Value]) -> Value:
         return b(shape.RandomBits(b(shape.Full((), 1234, u32)), tiles[0]))
 
-    inputs = _inputs([u32], (ROWS, COLUMNS))
+    inputs = inputs_of([u32], (ROWS, COLUMNS))
     func = kernel("k", inputs, Tile((ROWS, COLUMNS), u32), body)
     yield Case("random_bits", func, {"x0": values(u32, (ROWS, COLUMNS), 5)}, u32, (ROWS, COLUMNS))
 
@@ -394,5 +322,5 @@ def all_cases() -> list[Case]:
     """Every case."""
     return [
         *elementwise(), *conversions(), *reductions(), *dots(), *partial_dots(), *gathers(),
-        *moved(), *carried(), *random(),
+        *moved(), *carried(), *random(), *scans(), *accumulates(),
     ]  # fmt: skip

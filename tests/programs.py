@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from arguments import arguments
 from hypothesis import strategies as st
 
 from tilec.ir.codes import CODES
@@ -21,7 +22,7 @@ from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym
 from tilec.ir.format import Dense
 from tilec.ir.interpret import interpret
-from tilec.ir.ops import arith, control, memory, reduce, shape
+from tilec.ir.ops import arith, control, memory, reduce, scan, shape
 from tilec.ir.ops.cast import Bitcast, Cast
 from tilec.ir.text import show
 from tilec.ir.types import Memory, Shape, Span, Tile
@@ -39,7 +40,8 @@ ROUNDED = {  # functions that back ends compute to a few units in the last place
     arith.Exp, arith.Exp2, arith.Log, arith.Log2, arith.Sin, arith.Cos, arith.Tanh, arith.Erf,
     arith.Rsqrt,
 }  # fmt: skip
-REDUCTIONS = [reduce.Sum, reduce.Max, reduce.Min, reduce.Argmax]
+SUMS = [reduce.Sum, scan.Cumsum]
+REDUCTIONS = [*SUMS, reduce.Max, reduce.Min, reduce.Argmax, scan.Cummax, scan.Cummin]
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,6 @@ class Program:
         after = {name: np.array(a) for name, a in self.arguments.items()}
         interpret(func or self.func, after, self.dims | tiles)
         return after
-
-
-def data(t: DType, shape_: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Values of a dtype: mostly small numbers, a few special ones, not all of them zero."""
-    x = rng.integers(-4, 5, shape_) * 0.75
-    special = [0.0, -0.0, 1e-3, t.high, t.low]
-    if t.is_float:
-        special += [np.nan, np.inf, -np.inf, 1e-7, 1 / 3]
-    x = np.asarray(np.where(rng.random(shape_) < 0.15, rng.choice(special, shape_), x))
-    out = t.round(x if t.is_float else np.trunc(np.clip(x, t.low, t.high)))
-    return np.asarray(out if np.any(out) else t.round(np.ones(shape_)))
 
 
 @dataclass
@@ -201,7 +192,7 @@ class Maker:
         if v is not None:
             t = _tile(v)
             ordered = self.exact and t.dtype.is_float
-            op = self.pick(REDUCTIONS[ordered:])(v, self.pick(range(t.rank)))
+            op = self.pick(REDUCTIONS[ordered * len(SUMS) :])(v, self.pick(range(t.rank)))
             if ordered and op.name != "argmax":  # of zeros of both signs any may be the result
                 op = arith.Add(self.b(op), self.b(shape.Full(_tile(op.result).shape, 0, t.dtype)))
             self.add(op)
@@ -330,6 +321,14 @@ class Maker:
         self.params.append(y)
         self.b.add(memory.Store(y, (index, self.span(K)), v))
 
+    def accumulate(self, index: Value) -> None:
+        """Rows of whole numbers, whose sums wrap, into places that repeat."""
+        v = self.like(Tile((SIZE, K), self.pick([i32, u32])))
+        y = Value(Memory((M, K), Dense(_tile(v).dtype)), f"y{len(self.params)}")
+        self.params.append(y)
+        half = self.b(arith.Shr(index, self.b(shape.Full((SIZE,), 1, i32))))
+        self.b.add(memory.Accumulate(y, (half, self.span(K)), v))
+
 
 def _tile(v: Value) -> Tile:
     assert isinstance(v.type, Tile)
@@ -371,29 +370,14 @@ def programs(draw: Any, steps: int = 24, exact: bool = False) -> Program:
         make.store(v)
     if chance.random() < 0.5:
         make.scatter(index)
+    if chance.random() < 0.5:
+        make.accumulate(index)
     grid = control.Grid((M,), (SIZE,), (make.pick([None, 1, 2, 3]),), Block((row,), _ops(make)))
     func = Func("random", Block(tuple(make.params), (grid,)))
     dims = {"M": make.pick([1, 2, 5, 7]), "K": make.pick([1, 3, 4, 7])}
     rng = np.random.default_rng(chance.randrange(2**32))
-    return Program(func, _arguments(func, dims, rng), dims | {"m.tile": make.pick([1, 2, 3, 4])})
+    return Program(func, arguments(func, dims, rng), dims | {"m.tile": make.pick([1, 2, 3, 4])})
 
 
 def _ops(make: Maker) -> tuple[Op, ...]:
     return tuple(make.b.ops)
-
-
-def _arguments(func: Func, dims: dict[str, int], rng: np.random.Generator) -> dict[str, Array]:
-    found: dict[str, Array] = {}
-    for p in func.params:
-        if isinstance(p.type, Tile):
-            found[p.hint] = data(p.type.dtype, (), rng)
-            continue
-        assert isinstance(p.type, Memory)
-        extents = tuple(d if isinstance(d, int) else dims[str(d)] for d in p.type.shape)
-        if p.hint == "index":
-            found[p.hint] = rng.permutation(np.arange(-2, extents[0] + 3))[: extents[0]]
-        elif p.hint.startswith("y"):
-            found[p.hint] = p.type.dtype.round(np.full(extents, p.type.dtype.high))
-        else:
-            found[p.hint] = data(p.type.dtype, extents, rng)
-    return found

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 import numpy as np
 
+from tilec.ir import fused
 from tilec.ir.core import Op, Trait, Value
 from tilec.ir.dtype import Array, DType, boolean
 from tilec.ir.errors import TileError
@@ -214,30 +214,8 @@ class Fma(Op, name="fma", traits=EACH):
 
     def evaluate(self, a: Array, b: Array, c: Array) -> Array:
         if tile("fma", self.a).dtype.bits == 64:
-            return np.vectorize(_fma, otypes=[np.float64])(a, b, c)
-        return _round_to_odd_sum(a * b, c)
-
-
-def _fma(a: float, b: float, c: float) -> float:
-    if math.isinf(c) and math.isfinite(a) and math.isfinite(b):
-        return c  # the product is finite, though a double may not hold it
-    if not all(map(math.isfinite, (a, b, c))):
-        return a * b + c
-    try:
-        exact = Fraction(a) * Fraction(b) + Fraction(c)
-        return float(exact) if exact else a * b + c  # which knows the sign of zero
-    except OverflowError:
-        return a * b + c
-
-
-def _round_to_odd_sum(p: Array, c: Array) -> Array:
-    """p + c in float64, its last bit set where inexact, so that a second rounding does no harm."""
-    s = p + c
-    t = s - p
-    error = (p - (s - t)) + (c - t)
-    even = s.view(np.int64) & 1 == 0
-    nudged = np.nextafter(s, np.where(error > 0, np.inf, -np.inf))
-    return np.where((error != 0) & even & np.isfinite(s), nudged, s)
+            return np.vectorize(fused.in_doubles, otypes=[np.float64])(a, b, c)
+        return fused.odd_sum(a * b, c)
 
 
 class Unary(Op):
@@ -288,6 +266,20 @@ class Not(Op, name="not", traits=EACH):
 
     def evaluate(self, a: Array) -> Array:
         return ~a
+
+
+class Popcount(Unary, name="popcount", traits=EACH):
+    """out = the number of ones among the 32 bits of a"""
+
+    def infer(self) -> Type:
+        a = tile("popcount", self.a)
+        if not a.dtype.is_integer or a.dtype.bits != 32:
+            raise TileError(f"popcount: expected i32 or u32, not {a}")
+        return a
+
+    def evaluate(self, a: Array) -> Array:
+        bits = np.asarray(a).astype(np.int64)[..., None] >> np.arange(32) & 1
+        return bits.sum(-1)
 
 
 class Exp(Unary, name="exp", traits=EACH):

@@ -13,7 +13,7 @@ from tilec.ir.core import Op, Trait, Value
 from tilec.ir.dtype import Array, boolean
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
-from tilec.ir.format import Dense
+from tilec.ir.ops.arith import number
 from tilec.ir.types import Memory, Shape, Span, Tile, Type, show_shape
 
 Index = range | Array
@@ -33,6 +33,34 @@ class Whole(Op, name="whole"):
     def evaluate(self, size: int) -> range:
         first = self.start or 0
         return range(first, first + size)
+
+
+class Nth(Op, name="nth"):
+    """out = the coordinates of one of the tiles of a dimension, by its number
+
+    A size that is a name is that of a span around it, which has no more than `tile` coordinates; a
+    number is at least that of a tile, and what is beyond the dimension lies outside of memory.
+    """
+
+    number: Value
+    dim: Extent
+    size: Extent
+    tile: int
+
+    def infer(self) -> Type:
+        t = self.number.type
+        if not isinstance(t, Tile) or t.shape or not t.dtype.is_integer:
+            raise TileError(f"nth: expected a number, not {t}")
+        if self.tile < 1 or (isinstance(self.size, int) and self.tile > self.size):
+            raise TileError(f"nth: {self.size} coordinates, expected at least the {self.tile} "
+                            "of a tile")  # fmt: skip
+        return Span(self.dim, self.size)
+
+    def evaluate(self, number: Array, dim: int, size: int) -> range:
+        start = int(number) * self.tile
+        if not 0 <= start < dim:
+            raise TileError(f"nth: {dim} coordinates have no tile {int(number)} of {self.tile}")
+        return range(start, start + size)
 
 
 def accessed(op: str, mem: Value, indices: tuple[Value, ...]) -> Shape:
@@ -95,8 +123,8 @@ class Load(Op, name="load", traits=Trait.READS):
         return np.where(inside, mem[at], np.zeros((), mem.dtype))
 
 
-class Store(Op, name="store", traits=Trait.WRITES):
-    """mem[indices] = value, where mask if there is one"""
+class Write(Op):
+    """mem[indices] changed by value, where mask if there is one"""
 
     mem: Value
     indices: tuple[Value, ...]
@@ -104,15 +132,15 @@ class Store(Op, name="store", traits=Trait.WRITES):
     mask: Value | None = None
 
     def infer(self) -> tuple[Type, ...]:
-        shape = accessed("store", self.mem, self.indices)
+        shape, name = accessed(self.name, self.mem, self.indices), self.name
         assert isinstance(self.mem.type, Memory)
         expected = Tile(shape, self.mem.type.dtype)
-        if not isinstance(self.mem.type.format, Dense):
-            raise TileError(f"store: {self.mem.type} is not dense; only dense tensors are written")
+        if not self.mem.type.format.writable:
+            raise TileError(f"{name}: {self.mem.type} is not dense; only dense tensors are written")
         if self.value.type != expected:
-            raise TileError(f"store: the value is {self.value.type}, not {expected}")
+            raise TileError(f"{name}: the value is {self.value.type}, not {expected}")
         if self.mask is not None and self.mask.type != Tile(shape, boolean):
-            raise TileError(f"store: the mask is {self.mask.type}, not {Tile(shape, boolean)}")
+            raise TileError(f"{name}: the mask is {self.mask.type}, not {Tile(shape, boolean)}")
         return ()
 
     def evaluate(self, mem: Array, indices: tuple[Index, ...], value: Array,
@@ -121,7 +149,44 @@ class Store(Op, name="store", traits=Trait.WRITES):
         inside = inside if mask is None else inside & mask
         where = np.broadcast_to(inside, np.broadcast_shapes(*(a.shape for a in at)) if at else ())
         picked = tuple(np.broadcast_to(a, where.shape)[where] for a in at)
-        mem[picked] = np.broadcast_to(value, where.shape)[where]
+        values = np.broadcast_to(value, where.shape)[where]
+        if values.size:
+            flat = np.ravel_multi_index(picked, mem.shape) if at else np.zeros(1, np.int64)
+            self.put(mem.flat, flat, values)
+
+    def put(self, elements: np.flatiter[Array], at: Array, values: Array) -> None:
+        """Change the elements at some places by as many values."""
+        raise NotImplementedError
+
+
+class Store(Write, name="store", traits=Trait.WRITES):
+    """mem[indices] = value, where mask if there is one; of values at one place any"""
+
+    def put(self, elements: np.flatiter[Array], at: Array, values: Array) -> None:
+        elements[at] = values
+
+
+class Accumulate(Write, name="accumulate", traits=Trait.READS | Trait.WRITES):
+    """mem[indices] += value, where mask if there is one, at places that may coincide
+
+    Each addition is exact and rounded to the memory's dtype, and none is lost: not of a tile's, not
+    of those of another task of the grid. Their order is not specified.
+    """
+
+    def infer(self) -> tuple[Type, ...]:
+        super().infer()
+        number(self.name, self.value)
+        return ()
+
+    def put(self, elements: np.flatiter[Array], at: Array, values: Array) -> None:
+        assert isinstance(self.mem.type, Memory)
+        left = np.arange(values.size)
+        while left.size:  # the first of those at one place, all places at once
+            _, first = np.unique(at[left], return_index=True)
+            now = left[first]
+            sums = elements[at[now]] + values[now]
+            elements[at[now]] = self.mem.type.dtype.round(sums)
+            left = np.delete(left, first)
 
 
 def positions(

@@ -52,6 +52,15 @@ def causal(x: tc.Tensor["M", "M"], y: tc.Tensor["M", "M"]):
 
 
 @tc.kernel
+def below(x: tc.Tensor["M", "M"], y: tc.Tensor["M"]):
+    for i in tc.tiles("M"):
+        total = tc.zeros((i,))
+        for j in tc.tiles("M", to=i.stop):
+            total += tc.sum(tc.where(j.index < i.index[:, None], x[i, j], 0.0), axis=1)
+        y[i] = total
+
+
+@tc.kernel
 def halving(x: tc.Tensor["M"], y: tc.Tensor["M"], limit: tc.f32):
     for m in tc.tiles("M"):
         v = tc.max(x[m])
@@ -114,6 +123,26 @@ def bits(x: tc.Tensor["M", tc.i32], y: tc.Tensor["M", tc.i32]):
         y[m] = ((v & 7) << 2 | v % 3) ^ ~(v >> 1)
 
 
+@tc.kernel
+def running(x: tc.Tensor["M", "N"], y: tc.Tensor["M", "N"]):
+    for m in tc.tiles("M"):
+        row = x[m, :]
+        highest = tc.cummax(row, axis=-1, reverse=True)
+        y[m, :] = tc.cumsum(row, axis=1) - highest * tc.cummin(row, 1)
+
+
+@tc.kernel
+def scattered(
+    x: tc.Tensor["T", "D"], ids: tc.Tensor["T", tc.i32], y: tc.Tensor["V", "D"], s: tc.f32
+):
+    for v, d in tc.tiles("V", "D"):
+        y[v, d] = s
+        y[v, d] += 1
+    for t, d in tc.tiles("T", "D"):
+        y[ids[t], d] += x[t, d]
+        y[0, d] -= tc.sum(x[t, d], axis=0)
+
+
 TILE = """
 fn squashed(v, low) { return maximum(v, low) }
 
@@ -154,6 +183,16 @@ kernel causal(x: f32[M, M], y: f32[M, M]) {
   }
 }
 
+kernel below(x: f32[M, M], y: f32[M]) {
+  for i in tiles(M) {
+    total = zeros([i])
+    for j in tiles(M, to=i.stop) {
+      total += sum(where(j.index < i.index[:, none], x[i, j], 0.0), axis=1)
+    }
+    y[i] = total
+  }
+}
+
 kernel halving(x: f32[M], y: f32[M], limit: f32) {
   for m in tiles(M) {
     v = max(x[m])
@@ -172,6 +211,25 @@ kernel repeated(x: f32[M], y: f32[M], times: i32) {
     v = x[m]
     for i in range(1, times) { v += x[m] * i }
     y[m] = v
+  }
+}
+
+kernel running(x: f32[M, N], y: f32[M, N]) {
+  for m in tiles(M) {
+    row = x[m, :]
+    highest = cummax(row, axis=-1, reverse=true)
+    y[m, :] = cumsum(row, axis=1) - highest * cummin(row, 1)
+  }
+}
+
+kernel scattered(x: f32[T, D], ids: i32[T], y: f32[V, D], s: f32) {
+  for v, d in tiles(V, D) {
+    y[v, d] = s
+    y[v, d] += 1
+  }
+  for t, d in tiles(T, D) {
+    y[ids[t], d] += x[t, d]
+    y[0, d] -= sum(x[t, d], axis=0)
   }
 }
 

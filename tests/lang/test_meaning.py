@@ -72,11 +72,27 @@ def ragged_sums() -> Array:
     return np.array([row[:n].sum() for row, n in zip(rng((3, 6), 7), LENGTH, strict=True)])
 
 
+def scattered(x: Array, ids: Array, start: float) -> Array:
+    out = np.full((9, 4), start + 1)
+    np.add.at(out, ids, x)
+    out[0] -= x.sum(0)
+    return out
+
+
+def ran_over(x: Array) -> Array:
+    highest = np.maximum.accumulate(x[:, ::-1], 1)[:, ::-1]
+    return x.cumsum(1) - highest * np.minimum.accumulate(x, 1)
+
+
+ROWS = rng((5, 4), 10)
 CASES = {
     "linear": Case({"x": X, "w": W}, X @ W.T, 1e-3),
     "softmax": Case({"x": WIDE}, softmaxed(WIDE), 2e-3),
     "norm": Case({"x": WIDE, "g": GAIN, "eps": np.array(1e-3)}, normed(WIDE, GAIN), 1e-6),
     "embedding": Case({"ids": IDS, "table": TABLE}, TABLE[IDS]),
+    "below": Case({"x": SQUARE}, np.tril(SQUARE, -1).sum(1)),
+    "running": Case({"x": WIDE}, ran_over(WIDE)),
+    "scattered": Case({"x": ROWS, "ids": IDS, "s": np.array(2.5)}, scattered(ROWS, IDS, 2.5)),
     "causal": Case({"x": SQUARE}, np.where(np.tri(5, dtype=bool), SQUARE, -1.0)),
     "repeated": Case({"x": VECTOR, "times": np.array(4)}, VECTOR * 7),
     "inlined": Case(

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tilec.ir.core import Builder, Op, Value
-from tilec.ir.dtype import DType, f32, u32
+from tilec.ir.dtype import DType, f32, promote, u32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym
-from tilec.ir.ops import arith, reduce, shape
+from tilec.ir.ops import arith, memory, reduce, scan, shape
 from tilec.ir.ops import cast as casts
 from tilec.ir.types import Span
-from tilec.lang import semantics
+from tilec.lang import semantics, tensors
 from tilec.lang.semantics import Operand
 
 BUILTINS: dict[str, Callable[..., Any]] = {}
@@ -38,6 +38,8 @@ def _extents(given: object) -> tuple[Extent, ...]:
             case bool():
                 raise TileError("an extent is a span, a whole number or a dimension's name")
             case int() if item >= 1:
+                out.append(item)
+            case Sym():
                 out.append(item)
             case str():
                 out.append(Sym(item))
@@ -85,6 +87,40 @@ def arange(b: Builder, size: object) -> Value:
 
 
 @builtin
+def index(b: Builder, dim: object) -> Value:
+    """The coordinates of all of a dimension, 0, 1, ... as i32: of rows and columns for masks."""
+    return b(shape.Coordinates(b(memory.Whole(_one(dim)))))
+
+
+@builtin
+def extent(b: Builder, dim: object) -> Extent:
+    """The extent of a named dimension, for slices and shapes: x[:, : extent("D") // 2]."""
+    return _one(dim)
+
+
+@builtin
+def empty(b: Builder, *dims: object) -> Value:
+    """A tensor of a program's own, which a kernel writes: empty("M", "N", f16)."""
+    raise TileError("a kernel has no tensors of its own", hint="zeros((m, n), f32) is a tile")
+
+
+@builtin
+def einsum(b: Builder, spec: Any, *operands: Any) -> Value:
+    """The sum of products that letters say: einsum("bmd,bnd->bmn", q, k)."""
+    if not isinstance(spec, str) or not operands:
+        raise TileError("einsum: letters come first, then operands",
+                        hint='einsum("bmd,bnd->bmn", q, k)')  # fmt: skip
+    return tensors.einsum(b, spec, [semantics.number(b, x) for x in operands])
+
+
+@builtin
+def wide(b: Builder, x: Operand) -> Value:
+    """x in f32, or in f64 if it is that: what sums and functions are computed in."""
+    value = semantics.number(b, x)
+    return semantics.to_dtype(b, value, promote(semantics.tile_type(value, "wide").dtype, f32))
+
+
+@builtin
 def size(b: Builder, dim: object) -> Value:
     """The extent of a named dimension as a number (i32)."""
     return b(shape.Size(_one(dim)))
@@ -116,7 +152,10 @@ def where(b: Builder, condition: Value, x: Operand, y: Operand) -> Value:
 def cast(b: Builder, x: Operand, dtype: Any, rounding: Any = "nearest", saturate: bool = False,
          random: Value | None = None) -> Value:  # fmt: skip
     """x rounded to a dtype: to nearest-even, toward_zero or (with random bits) stochastic."""
-    return b(casts.Cast(semantics.number(b, x), _dtype(dtype), rounding, saturate, random))
+    value = semantics.number(b, x)
+    if rounding == "nearest" and semantics.tile_type(value, "cast").dtype == _dtype(dtype):
+        return value
+    return b(casts.Cast(value, _dtype(dtype), rounding, saturate, random))
 
 
 @builtin
@@ -132,6 +171,12 @@ def fma(b: Builder, x: Operand, y: Operand, z: Operand) -> Value:
 
 
 @builtin
+def popcount(b: Builder, x: Value) -> Value:
+    """The number of ones among the bits of an i32 or u32."""
+    return b(arith.Popcount(semantics.number(b, x)))
+
+
+@builtin
 def join(b: Builder, parts: Any, axis: int = 0) -> Value:
     """Tiles one after the other along an axis."""
     if not isinstance(parts, (tuple, list)) or not parts:
@@ -144,6 +189,12 @@ def join(b: Builder, parts: Any, axis: int = 0) -> Value:
 def reshape(b: Builder, x: Value, to: object) -> Value:
     """The elements in row-major order in another shape."""
     return b(shape.Reshape(semantics.number(b, x), _extents(to)))
+
+
+@builtin
+def squeeze(b: Builder, x: Value, axis: Any = -1) -> Value:
+    """x without an axis of one element."""
+    return tensors.without(b, semantics.number(b, x), axis)
 
 
 @builtin
@@ -191,6 +242,17 @@ def _reduced(cls: type[Op]) -> Callable[..., Value]:
     return apply
 
 
+def _scanned(cls: type[scan.Scan]) -> Callable[..., Value]:
+    def apply(b: Builder, x: Value, axis: int | None = None, reverse: object = False) -> Value:
+        axis = semantics.axis_of(semantics.tile_type(x, cls.name), axis, cls.name)
+        if not isinstance(reverse, bool):
+            raise TileError(f"{cls.name}: reverse is true or false, not {semantics.shown(reverse)}")
+        return b(cls(x, axis, reverse))
+
+    apply.__doc__ = cls.__doc__
+    return apply
+
+
 UNARY = (
     arith.Abs, arith.Exp, arith.Exp2, arith.Log, arith.Log2, arith.Sqrt, arith.Rsqrt,
     arith.Sin, arith.Cos, arith.Tanh, arith.Erf, arith.Floor, arith.Ceil, arith.Rint,
@@ -200,3 +262,4 @@ BUILTINS.update({cls.name: _pair(cls) for cls in (arith.Maximum, arith.Minimum)}
 BUILTINS.update(
     {cls.name: _reduced(cls) for cls in (reduce.Sum, reduce.Max, reduce.Min, reduce.Argmax)}
 )
+BUILTINS.update({cls.name: _scanned(cls) for cls in (scan.Cumsum, scan.Cummax, scan.Cummin)})

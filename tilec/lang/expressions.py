@@ -11,12 +11,13 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Any
 
 from tilec.ir.core import Builder, Value
 from tilec.ir.dtype import DType, boolean, i32
 from tilec.ir.errors import Loc, TileError
-from tilec.ir.extent import Extent, Sym
+from tilec.ir.extent import Extent, Sym, names
 from tilec.ir.ops import arith
 from tilec.ir.types import Memory, Span
 from tilec.lang import semantics
@@ -42,7 +43,8 @@ class Inline:
 
 
 Missing = object()
-EXTENTS = ("zeros", "full", "arange", "size")  # functions whose first argument names dimensions
+# Functions whose first argument, or arguments, name dimensions.
+EXTENTS = ("zeros", "full", "arange", "size", "index", "extent", "reshape", "empty")
 
 
 class Expressions:
@@ -88,15 +90,20 @@ class Expressions:
 
     def operand(self, node: ast.AST, x: Any) -> Any:
         """A value that arithmetic takes."""
-        if isinstance(x, (Value, bool, int, float)):
+        x = self.whole(node, x)
+        if isinstance(x, (Value, bool, int, float, Sym)):
             return x
         hint = f"size({x}) is its extent" if isinstance(x, str) else ""
         raise self.fail(node, f"expected a tile or a number, not {semantics.shown(x)}", hint)
 
+    def whole(self, node: ast.AST, x: Any) -> Any:
+        """What stands where a tile is meant: in programs, a tensor's name stands for all of it."""
+        return x
+
     def expr(self, node: ast.expr) -> Any:
         """The value of an expression."""
         match node:
-            case ast.Constant(value=bool() | int() | float() | str() | None):
+            case ast.Constant(value=bool() | int() | float() | str() | None | EllipsisType()):
                 return node.value
             case ast.Name(id=name):
                 return self.name(node, name)
@@ -137,6 +144,8 @@ class Expressions:
     def pair(self, node: ast.AST, name: str, left: ast.expr, right: ast.expr) -> Any:
         """A binary operator."""
         x, y = (self.operand(n, self.expr(n)) for n in (left, right))
+        if isinstance(x, Sym) or isinstance(y, Sym):
+            return self.at(node, lambda: semantics.of_extents(name, x, y))
         return self.at(node, lambda: semantics.binary(self.b, name, x, y))
 
     def unary(self, node: ast.UnaryOp) -> Any:
@@ -178,7 +187,10 @@ class Expressions:
 
     def subscript(self, node: ast.Subscript) -> Any:
         """x[...] of a tensor, a tile or a tuple."""
-        value, keys = self.expr(node.value), self.keys(node.slice)
+        return self.picked(node, self.expr(node.value), self.keys(node.slice))
+
+    def picked(self, node: ast.Subscript, value: Any, keys: list[Any]) -> Any:
+        """What an index picks from a value."""
         if isinstance(value, tuple) and len(keys) == 1 and isinstance(keys[0], int):
             if not -len(value) <= keys[0] < len(value):
                 raise self.fail(node, f"there is no item {keys[0]} among {len(value)}")
@@ -191,6 +203,8 @@ class Expressions:
     def attribute(self, node: ast.Attribute) -> Any:
         """x.T, m.index, or a name of a module."""
         value = self.expr(node.value)
+        if node.attr not in ("dtype", "shape"):
+            value = self.whole(node, value)
         if isinstance(value, Value):
             if node.attr == "to":
                 return _Method(value)
@@ -216,16 +230,19 @@ class Expressions:
             case Builtin(name=name):
                 raise self.fail(node, f"`{name}` stands only after `in` of a for loop")
             case _:
-                raise self.fail(node, f"`{ast.unparse(node.func)}` can't be called in a kernel",
-                                "decorate a function with @tc.fn to inline it")  # fmt: skip
+                return self.launch(node, f, args, options)
+
+    def launch(self, node: ast.Call, f: Any, args: list[Any], options: dict[str, Any]) -> Any:
+        """A call of what is no function: in programs it may be a kernel."""
+        raise self.fail(node, f"`{ast.unparse(node.func)}` can't be called in a kernel",
+                        "decorate a function with @tc.fn to inline it")  # fmt: skip
 
     def builtin(self, node: ast.Call, name: str, args: list[Any], options: dict[str, Any]) -> Any:
         """A call of a function of the language."""
         function = BUILTINS[name]
-        for given in args[:1] if name in EXTENTS else []:
-            for word in given if isinstance(given, tuple) else (given,):
-                if isinstance(word, str):
-                    self.dimension(node, word)
+        args = [self.whole(node, a) for a in args]
+        if name in EXTENTS:
+            args = [self.extents(node, a) for a in args]
         try:
             inspect.signature(function).bind(self.b, *args, **options)
         except TypeError as e:
@@ -233,11 +250,19 @@ class Expressions:
             raise self.fail(node, f"`{name}` takes ({takes}): {e}") from None
         return self.at(node, lambda: function(self.b, *args, **options))
 
+    def extents(self, node: ast.AST, given: Any) -> Any:
+        """An argument with what its names of dimensions stand for."""
+        if isinstance(given, tuple):
+            return tuple(self.extents(node, item) for item in given)
+        return self.dimension(node, given) if isinstance(given, str) else given
+
     def dims(self) -> set[str]:
         """The dimensions that have a name here: those of the tensors, and the caller's."""
+        if "%renamed" in self.scope:
+            return set(self.scope["%renamed"])
         types = [v.type for v in self.scope.values() if isinstance(v, Value)]
         shapes = [t.shape for t in types if isinstance(t, Memory)]
-        own = {e.text for shape in shapes for e in shape if isinstance(e, Sym)}
+        own = {name for shape in shapes for e in shape for name in names(e)}
         return own | self.scope.get("%dims", set())
 
     def dimension(self, node: ast.AST, name: str) -> Extent:
@@ -250,7 +275,7 @@ class Expressions:
                 f"no tensor has a dimension {name!r}; there are {', '.join(sorted(known))}",
                 f"did you mean {close[0]!r}?" if close else "",
             )
-        return Sym(name)
+        return self.scope.get("%renamed", {}).get(name, Sym(name))
 
     def inline(self, node: ast.Call, f: Inline, args: list[Any], options: dict[str, Any]) -> Any:
         """The body of another function, written here."""

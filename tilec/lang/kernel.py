@@ -10,7 +10,8 @@ from typing import Any
 from tilec.ir.core import Block, Builder, Func, Value
 from tilec.ir.dtype import DType
 from tilec.ir.errors import Loc, TileError
-from tilec.ir.extent import Extent, Sym
+from tilec.ir.extent import Extent, Sym, number
+from tilec.ir.extent import names as names_of
 from tilec.ir.format import Dense, Format
 from tilec.ir.types import Memory, Tile
 from tilec.lang.expressions import Inline
@@ -53,7 +54,22 @@ class Signature:
         for p, shape in zip(self.params, shapes, strict=True):
             if isinstance(p.spec, TensorSpec) and shape is not None:
                 self._bind(p.name, p.spec, shape, known)
-        return {k: n for k, (n, _) in known.items()}
+        dims = {k: n for k, (n, _) in known.items()}
+        for p, shape in zip(self.params, shapes, strict=True):
+            if isinstance(p.spec, TensorSpec) and shape is not None:
+                self._computed(p.name, p.spec, shape, dims)
+        return dims
+
+    def _computed(
+        self, name: str, spec: TensorSpec, shape: tuple[int, ...], dims: Mapping[str, int]
+    ) -> None:
+        """Check the dimensions that are computed of others, such as 2*H."""
+        for dim, n in zip(spec.dims, shape, strict=True):
+            if isinstance(dim, int) or dim.is_name:
+                continue
+            if n != number(dim, dims):
+                raise TileError(f"{self.name}: a dimension of `{name}` is {n}, "
+                                f"expected {dim} = {number(dim, dims)}")  # fmt: skip
 
     def _bind(
         self, name: str, spec: TensorSpec, shape: tuple[int, ...], known: dict[str, tuple[int, str]]
@@ -65,6 +81,8 @@ class Signature:
                 f"expected {len(spec.dims)} dimensions {expected}"
             )
         for dim, n in zip(spec.dims, shape, strict=True):
+            if isinstance(dim, Sym) and not dim.is_name:
+                continue
             text = str(dim)
             have, where = (dim, name) if isinstance(dim, int) else known.setdefault(text, (n, name))
             if have != n:
@@ -94,11 +112,11 @@ class Definition:
             params.append(Value(self._type(p, (types or {}).get(p.name)), p.name))
         b = Builder()
         names = {
-            str(e)
+            name
             for p in params
             if isinstance(p.type, Memory)
             for e in p.type.shape
-            if isinstance(e, Sym)
+            for name in names_of(e)
         }
         walker = Walker(self.function, b, {p.hint: p for p in params}, names)
         walker.body(self.function.tree.body)

@@ -16,7 +16,7 @@ from typing import Any
 
 from tilec.ir.dtype import DType, f32, i32
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Sym
+from tilec.ir.extent import Extent, extent
 from tilec.ir.format import Dense, Format
 from tilec.lang.expressions import Builtin, Inline, Missing
 from tilec.lang.kernel import Definition, Parameter, Signature, TensorSpec, place, spec
@@ -25,26 +25,32 @@ from tilec.lang.kernel import Definition, Parameter, Signature, TensorSpec, plac
 class Tensor:
     """The annotation of a tensor parameter: `Tensor["M", "K"]`, `Tensor["M", 64, f16]`."""
 
+    dtype: DType  # that of its elements, inside kernels
+
     def __class_getitem__(cls, items: Any) -> TensorSpec:
         parts = items if isinstance(items, tuple) else (items,)
         format: Format | None = None
         if isinstance(parts[-1], (DType, Format)):
             last, parts = parts[-1], parts[:-1]
             format = Dense(last) if isinstance(last, DType) else last
-        for p in parts:
-            if not (isinstance(p, str) and p.isidentifier()) and not (
-                isinstance(p, int) and p >= 1
-            ):
-                raise TileError(
-                    f"Tensor: {p!r} is not a dimension: a name or a whole number of at least 1"
-                )
-        return TensorSpec(tuple(Sym(p) if isinstance(p, str) else p for p in parts), format)
+        return TensorSpec(tuple(_dimension(p) for p in parts), format)
 
     def __getitem__(self, index: Any) -> Any:
         raise TileError("tensors are indexed inside kernels only")
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TileError("tensors are indexed inside kernels only")
+
+
+def _dimension(p: object) -> Extent:
+    """A name, a whole number of at least 1, or a multiple of a name: "2*H"."""
+    if isinstance(p, str):
+        factor, _, name = p.rpartition("*")
+        if name.strip().isidentifier() and (not factor or factor.strip().isdecimal()):
+            return extent(p)
+    if isinstance(p, int) and p >= 1:
+        return p
+    raise TileError(f"Tensor: {p!r} is not a dimension: a name or a whole number of at least 1")
 
 
 def inline_of(fn: Callable[..., Any]) -> Inline:
@@ -101,7 +107,7 @@ def known(value: object, name: str) -> object:
     """A Python object as a kernel may use it."""
     marked = getattr(value, "__tilec__", None)
     match value:
-        case _ if isinstance(marked, (Builtin, Inline)):
+        case _ if isinstance(marked, (Builtin, Inline, Definition)):
             return marked
         case bool() | int() | float() | str() | DType() | None:
             return value
@@ -130,8 +136,11 @@ class _Names(dict[str, object]):
         return known(getattr(self.module, name), name)
 
 
-def definition_of(fn: Callable[..., Any]) -> Definition:
-    """The kernel that a Python function spells. Raises TileError at the user's line."""
+def definition_of(
+    fn: Callable[..., Any], makes: Callable[[Signature, Inline], Definition] = Definition
+) -> Definition:
+    """The kernel that a Python function spells, or the program. Raises TileError at the user's
+    line."""
     function = inline_of(fn)
     given = function.tree.args
     if given.vararg or given.kwarg or given.kwonlyargs or given.posonlyargs or given.defaults:
@@ -154,4 +163,4 @@ def definition_of(fn: Callable[..., Any]) -> Definition:
                 'write a: Tensor["M", "K"] for a tensor, f32 or i32 for a number',
             )  # fmt: skip
         params.append(Parameter(a.arg, kind, where))
-    return Definition(Signature(function.tree.name, tuple(params)), function)
+    return makes(Signature(function.tree.name, tuple(params)), function)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from tilec.ir.core import Builder, Op, Value
 from tilec.ir.dtype import DType, boolean, f32, i32, promote
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Extent
+from tilec.ir.extent import Extent, Sym
 from tilec.ir.ops import arith, memory, reduce, shape
 from tilec.ir.ops import cast as casts
 from tilec.ir.types import Memory, Span, Tile
@@ -62,8 +62,10 @@ def shown(x: object) -> str:
             return "nothing"
         case tuple():
             return f"({', '.join(map(shown, x))})"
-        case bool() | int() | float() | DType():
+        case bool() | int() | float() | DType() | Sym():
             return str(x)
+        case _ if x is ...:
+            return "`...`"
         case _:
             return f"the function `{getattr(x, 'name', '?')}`"
 
@@ -116,10 +118,21 @@ def common_shape(what: str, types: Sequence[Tile]) -> tuple[Extent, ...]:
         if len(extents) > 1:
             shown = " and ".join(map(str, types))
             raise TileError(
-                f"{what}: {shown} do not broadcast: {' is not '.join(map(str, extents))}"
+                f"{what}: {shown} do not broadcast: {' is not '.join(map(str, extents))}",
+                hint=_elsewhere(types, i),
             )
         out.append(extents.pop() if extents else 1)
     return tuple(out)
+
+
+def _elsewhere(types: Sequence[Tile], axis: int) -> str:
+    """Where a tile of fewer axes would fit: axes meet from the last one on, not by their names."""
+    low, high = sorted(types, key=lambda t: t.rank)[:: len(types) - 1 or 1][:2]
+    if low.rank == high.rank or low.shape[axis] not in high.shape:
+        return ""
+    places = [i for i, d in enumerate(high.shape) if d == low.shape[axis]]
+    dims = " or ".join(str(i) for i in places)
+    return f"{low.shape[axis]} is axis {dims} of {high}: add axes of 1 behind it with [..., None]"
 
 
 def matched(b: Builder, what: str, operands: Sequence[Operand]) -> list[Value]:
@@ -157,6 +170,16 @@ def binary(b: Builder, name: str, x: Operand, y: Operand) -> Operand:
     if cls is arith.Div and not tile_type(left, "div").dtype.is_float:
         left, right = to_dtype(b, left, f32), to_dtype(b, right, f32)
     return b(cls(left, right))  # type: ignore[call-arg]
+
+
+def of_extents(name: str, x: object, y: object) -> Extent:
+    """A sum, difference, product or whole quotient of extents."""
+    known = ("Add", "Sub", "Mult", "FloorDiv")
+    if name not in known or not (isinstance(x, Sym | int) and isinstance(y, Sym | int)):
+        raise TileError(f"extents have +, -, * and floor division with whole numbers and extents, "
+                        f"not {name} of {shown(x)} and {shown(y)}",
+                        hint="size(extent) is a number")  # fmt: skip
+    return FOLDED[name](x, y)  # type: ignore[arg-type]
 
 
 def power(b: Builder, x: Operand, n: Operand) -> Value:
@@ -221,18 +244,27 @@ def load(b: Builder, mem: Value, parts: Sequence[object]) -> Value:
     return b(memory.Load(mem, indices(b, mem, parts)))
 
 
-def store(b: Builder, mem: Value, parts: Sequence[object], x: Operand) -> None:
-    """mem[parts] = x, rounded to the memory's dtype and stretched to the shape."""
+def write(
+    b: Builder, cls: type[memory.Write], mem: Value, parts: Sequence[object], x: Operand
+) -> None:
+    """mem[parts] = x, or += x: rounded to the memory's dtype and stretched to the shape."""
     at = indices(b, mem, parts)
     assert isinstance(mem.type, Memory)
     value = number(b, x, mem.type.dtype)
-    tile_type(value, "store")
-    target = memory.accessed("store", mem, at)
-    own = tile_type(value, "store")
+    tile_type(value, cls.name)
+    target = memory.accessed(cls.name, mem, at)
+    own = tile_type(value, cls.name)
     if own.shape != target and own.rank <= len(target):
-        common = common_shape("store", (own, Tile(target, own.dtype)))
+        common = common_shape(cls.name, (own, Tile(target, own.dtype)))
         value = to_shape(b, value, target) if common == target else value
-    b.add(memory.Store(mem, at, to_dtype(b, value, mem.type.dtype)))
+    b.add(cls(mem, at, to_dtype(b, value, mem.type.dtype)))
+
+
+def coincide(grid: Sequence[Value], parts: Sequence[object]) -> bool:
+    """Whether an access may meet a place twice: by an index tile, or in another task of a grid over
+    these spans."""
+    tiles = (p.type for p in parts if isinstance(p, Value) and isinstance(p.type, Tile))
+    return any(t.rank for t in tiles) or not all(any(p is s for p in parts) for s in grid)
 
 
 def part(b: Builder, v: Value, keys: Sequence[object]) -> Value:
@@ -267,21 +299,32 @@ def part(b: Builder, v: Value, keys: Sequence[object]) -> Value:
 def _bound(x: object, missing: Extent, size: Extent) -> Extent:
     if x is None:
         return missing
+    if isinstance(x, Sym):
+        return x
     if not isinstance(x, int) or isinstance(x, bool):
         raise TileError("a tile is sliced between whole numbers that are known when it is compiled")
     return size + x if x < 0 else x
 
 
-def reduction(b: Builder, cls: type[Op], x: Value, axis: object, keepdims: bool) -> Value:
-    """A reduction along one axis, counted from the end if negative; a vector has only one."""
-    t = tile_type(x, cls.name)
+def axis_of(t: Tile, axis: object, what: str) -> int:
+    """An axis of a tile, counted from the end if negative; a vector has only one."""
     if axis is None:
         if t.rank != 1:
-            raise TileError(f"{cls.name}: which axis of {t}?", hint="say axis=0, axis=1, ...")
-        axis = 0
+            raise TileError(f"{what}: which axis of {t}?", hint="say axis=0, axis=1, ...")
+        return 0
     if not isinstance(axis, int) or not -t.rank <= axis < t.rank:
-        raise TileError(f"{cls.name}: {t} has no axis {shown(axis)}")
-    axis %= t.rank
+        raise TileError(f"{what}: {t} has no axis {shown(axis)}")
+    return axis % t.rank
+
+
+def reduction(b: Builder, cls: type[Op], x: Value, axis: object, keepdims: bool) -> Value:
+    """A reduction along one axis, or along several, one after the other."""
+    if isinstance(axis, tuple):
+        own = tile_type(x, cls.name)
+        for a in sorted({axis_of(own, a, cls.name) for a in axis}, reverse=True):
+            x = reduction(b, cls, x, a, keepdims)
+        return x
+    axis = axis_of(tile_type(x, cls.name), axis, cls.name)
     out = b(cls(x, axis))  # type: ignore[call-arg]
     if not keepdims:
         return out
@@ -290,17 +333,26 @@ def reduction(b: Builder, cls: type[Op], x: Value, axis: object, keepdims: bool)
 
 
 def attribute(b: Builder, v: Value, name: str) -> object:
-    """`.T`, `.dtype`, `.shape` of tiles; `.index`, `.start` of spans."""
+    """`.T`, `.dtype`, `.shape` of tiles; `.index`, `.start`, `.stop` of spans.
+
+    `.T` has the last two axes in each other's place.
+    """
     match v.type, name:
         case Tile(), "T":
-            return b(shape.Transpose(v, tuple(range(v.type.rank))[::-1]))
+            lead = tuple(range(v.type.rank))
+            return b(shape.Transpose(v, (*lead[:-2], *lead[:-3:-1])))
         case ((Tile() | Memory()), "dtype"):
             return v.type.dtype
+        case ((Tile() | Memory()), "shape"):
+            return v.type.shape
         case Span(), "index":
             return b(shape.Coordinates(v))
         case Span(), "start":
             return b(shape.Start(v))
+        case Span(size=size), "stop":
+            return b(arith.Add(b(shape.Start(v)), b(shape.Size(size))))
         case _:
-            known = {"Tile": ".T, .dtype, .to(dtype)", "Span": ".index, .start", "Memory": ".dtype"}
+            known = {"Tile": ".T, .dtype, .shape, .to(dtype)", "Span": ".index, .start, .stop",
+                     "Memory": ".dtype, .shape"}  # fmt: skip
             kind = type(v.type).__name__
             raise TileError(f"{v.type} has no attribute .{name}; it has {known[kind]}")

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -15,10 +17,11 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput
 from tilec.ir.codes import element
 from tilec.ir.dtype import DType
 from tilec.ir.errors import Loc, TileError
-from tilec.ir.extent import Extent, Sym
+from tilec.ir.extent import Extent, Sym, extent
 from tilec.ir.named import named
 from tilec.lang.builtins import BUILTINS
 from tilec.lang.kernel import Definition, Parameter, Signature, TensorSpec
+from tilec.lang.programs import ProgramDefinition
 from tilec.lang.tree import Meta, Node, Syntax
 from tilec.lang.walk import Builtin, Inline, Missing
 
@@ -28,7 +31,7 @@ WORDS = {
     "COMPARE": "a comparison", "UPDATE": "`+=`", "EQUAL": "`=`", "LPAR": "`(`", "RPAR": "`)`",
     "LSQB": "`[`", "RSQB": "`]`", "LBRACE": "`{`", "RBRACE": "`}`", "COLON": "`:`",
     "COMMA": "`,`", "LESSTHAN": "`<`", "MORETHAN": "`>`", "DOT": "`.`", "IN": "`in`",
-    "KERNEL": "`kernel`", "FN": "`fn`", "ELSE": "`else`",
+    "KERNEL": "`kernel`", "PROGRAM": "`program`", "FN": "`fn`", "ELSE": "`else`",
 }  # fmt: skip
 DIVISION = re.compile(r"^(?!\s*//).*[\w)\]]\s*(//)\s*\d[\w.]*[\s)\]};]*$")
 OPERATORS = {"SIGN", "TIMES", "COMPARE", "BITOR", "BITXOR", "BITAND", "SHIFT", "POWER", "AND", "OR"}
@@ -36,7 +39,21 @@ STATEMENT = {"NAME", "FOR", "WHILE", "IF", "RETURN"}
 
 
 def parse(text: str, file: str = "<text>") -> dict[str, Definition]:
-    """The kernels of a `.tile` text by name, in order. Raises TileError at the line at fault."""
+    """The kernels and programs of a `.tile` text by name, in order.
+
+    Raises TileError at the line at fault.
+    """
+    return _read(text, file).found
+
+
+@cache
+def library() -> Mapping[str, Inline]:
+    """The functions that the language has in itself: softmax, silu, rms_norm, ..."""
+    path = Path(__file__).with_name("library.tile")
+    return _read(path.read_text(encoding="utf-8"), path.name, own=True).functions
+
+
+def _read(text: str, file: str, own: bool = False) -> _File:
     lines = tuple(line.rstrip("\r") for line in text.split("\n"))
     for i, line in enumerate(lines):
         if found := DIVISION.search(line):  # else the division would silently be dropped
@@ -47,7 +64,9 @@ def parse(text: str, file: str = "<text>") -> dict[str, Definition]:
         tree: Node = _grammar().parse(text)
     except UnexpectedInput as e:
         raise _syntax_error(e, file, lines) from None
-    return _File(file, lines).kernels(tree)
+    read = _File(file, lines, {} if own else library())
+    read.definitions(tree)
+    return read
 
 
 def load(path: str | Path) -> dict[str, Definition]:
@@ -68,14 +87,15 @@ def _grammar() -> Lark:
 class _File:
     """One text: its functions and kernels, which see each other and the names of the language."""
 
-    def __init__(self, file: str, lines: tuple[str, ...]) -> None:
-        self.file, self.lines = file, lines
+    def __init__(self, file: str, lines: tuple[str, ...], around: Mapping[str, Inline]) -> None:
+        self.file, self.lines, self.around = file, lines, around
         self.dims: set[str] = set()
         self.functions: dict[str, Inline] = {}
+        self.found: dict[str, Definition] = {}
 
-    def kernels(self, tree: Node) -> dict[str, Definition]:
-        """Every kernel, after every function is known."""
-        found: dict[str, Definition] = {}
+    def definitions(self, tree: Node) -> None:
+        """Every function, kernel and program."""
+        found = self.found
         for node in tree.children:
             assert isinstance(node, Tree)
             name = str(node.children[0])
@@ -85,8 +105,8 @@ class _File:
             if node.data == "function":
                 self.functions[name] = inline
             else:
-                found[name] = Definition(self.signature(node), inline)
-        return found
+                kind = ProgramDefinition if node.data == "program" else Definition
+                found[name] = kind(self.signature(node), inline)
 
     def lookup(self, name: str) -> object:
         """A name that is no variable: a dimension, a dtype, a function."""
@@ -94,9 +114,13 @@ class _File:
             return name
         if name in self.functions:
             return self.functions[name]
+        if name in self.found:
+            return self.found[name]
+        if name in self.around:
+            return self.around[name]
         if name in BUILTINS or name in ("tiles", "range"):
             return Builtin(name)
-        return element(name) or Missing
+        return math.inf if name == "inf" else element(name) or Missing
 
     def loc(self, node: Node | Token, function: str = "") -> Loc:
         """Where a node stands."""
@@ -139,7 +163,11 @@ class _File:
         return TensorSpec(tuple(self.dim(d, kernel) for d in dims[0].children), found)
 
     def dim(self, token: Node | Token, kernel: str) -> Extent:
-        """A dimension: a name or a whole number of at least 1."""
+        """A dimension: a name, a whole number of at least 1, or a multiple of a name."""
+        if isinstance(token, Tree):
+            factor, name = map(str, token.children)
+            self.dims.add(name)
+            return extent(f"{factor}*{name}")
         text = str(token)
         if text.isidentifier():
             self.dims.add(text)

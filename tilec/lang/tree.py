@@ -43,8 +43,11 @@ class Syntax:
     def function(self, node: Node) -> ast.FunctionDef:
         """A kernel or a function."""
         name, *params, body = node.children
-        args = [placed(ast.arg(str(p.children[0])), p.meta) for p in params if isinstance(p, Tree)]
-        arguments = ast.arguments([], args, None, [], [], None, [])
+        given = [p for p in params if isinstance(p, Tree)]
+        args = [placed(ast.arg(str(p.children[0])), p.meta) for p in given]
+        defaults = [self.expr(p.children[1]) for p in given
+                    if p.data == "argument" and len(p.children) > 1]  # fmt: skip
+        arguments = ast.arguments([], args, None, [], [], None, defaults)
         made = ast.FunctionDef(str(name), arguments, self.block(body), [])
         return placed(made, node.meta)
 
@@ -67,7 +70,9 @@ class Syntax:
             case "effect":
                 made = ast.Expr(self.expr(c[0]))
             case "return":
-                made = ast.Return(self.expr(c[0]))
+                values = [self.expr(x) for x in c]
+                several = placed(ast.Tuple(values), node.meta)
+                made = ast.Return(values[0] if len(values) == 1 else several)
             case "for":
                 made = ast.For(self.target(c[0]), self.expr(c[1]), self.block(c[2]), [])
             case "while":
@@ -177,6 +182,8 @@ class Syntax:
         """One index: an expression or `a:b`."""
         inner = node.children[0]
         assert isinstance(inner, Tree)
+        if inner.data == "rest":
+            return placed(ast.Constant(...), inner.meta)
         return self.slice(inner) if inner.data == "slice" else self.expr(inner)
 
     def slice(self, node: Node) -> ast.expr:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tilec.ir.core import Block, Builder, Op, Value
 from tilec.ir.dtype import boolean
 from tilec.ir.extent import Extent, Sym
-from tilec.ir.ops import control
+from tilec.ir.ops import control, memory
 from tilec.ir.types import Memory, Span, Tile
 from tilec.lang import semantics
 from tilec.lang.assigned import assigned
@@ -75,15 +76,25 @@ class Walker(Expressions):
                 if not (isinstance(tensor, Value) and isinstance(tensor.type, Memory)):
                     raise self.fail(target, "only tensors are written by index; a tile is a value")
                 keys = self.keys(target.slice)
-                self.at(
-                    target,
-                    lambda: semantics.store(self.b, tensor, keys, self.operand(target, value)),
-                )
+                self.write(target, memory.Store, tensor, keys, value)
             case _:
                 raise self.fail(target, "this can't be assigned to")
 
+    def write(
+        self, node: ast.expr, cls: type[memory.Write], tensor: Value, keys: list[Any], value: Any
+    ) -> None:
+        """Into a tensor."""
+        x = self.operand(node, value)
+        self.at(node, lambda: semantics.write(self.b, cls, tensor, keys, x))
+
     def update(self, s: ast.AugAssign) -> None:
-        """x += y; a product added to a sum is accumulated into it."""
+        """x += y; a product added to a sum is accumulated into it.
+
+        Into a tensor, += and -= lose no addition: where places may coincide, in a tile or in the
+        tasks of the grid, they are `accumulate`.
+        """
+        if isinstance(s.op, ast.Add | ast.Sub) and self.accumulated(s):
+            return
         old = self.expr(s.target)
         match s.value:
             case ast.Call(keywords=[], args=[_, _] as args) if isinstance(
@@ -106,6 +117,23 @@ class Walker(Expressions):
                     ),
                 )
         self.assign(s.target, value)
+
+    def accumulated(self, s: ast.AugAssign) -> bool:
+        """Whether this added to a tensor at places that may coincide."""
+        if not isinstance(s.target, ast.Subscript):
+            return False
+        tensor = self.expr(s.target.value)
+        if not (isinstance(tensor, Value) and isinstance(tensor.type, Memory)):
+            return False
+        keys = self.keys(s.target.slice)
+        if not semantics.coincide(self.scope.get("%grid", ()), keys):
+            return False
+        value = self.operand(s, self.expr(s.value))
+        if isinstance(s.op, ast.Sub):  # of the tensor's dtype: a u8 has no negative
+            none = self.at(s, partial(semantics.number, self.b, 0, tensor.type.dtype))
+            value = self.at(s, lambda: semantics.binary(self.b, "Sub", none, value))
+        self.write(s.target, memory.Accumulate, tensor, keys, value)
+        return True
 
     # -- regions --
 
@@ -184,7 +212,8 @@ class Walker(Expressions):
                 )  # fmt: skip
         params = tuple(Value(Span(d, z), n) for d, z, n in zip(dims, sizes, names, strict=True))
         inner = dict(zip(names, params, strict=True))
-        ops = self.region(s.body, {**self.scope, **inner, "%depth": True})[0]
+        scope = {**self.scope, **inner, "%depth": True, "%grid": params}
+        ops = self.region(s.body, scope)[0]
         body = Block(params, tuple(ops))
         self.at(
             s.iter, lambda: self.b.add(control.Grid(tuple(dims), tuple(sizes), tuple(blocks), body))
@@ -347,22 +376,19 @@ class Walker(Expressions):
             raise self.fail(node, f"`{f.tree.name}` calls itself; an inlined function can't")
         names = [a.arg for a in f.tree.args.args]
         last = f.tree.args.defaults
-        around = Walker(f, self.b, {}, self.taken, self.loc(node))
+        defaults = type(self)(f, self.b, {}, self.taken, self.loc(node))
         for name, default in zip(names[len(names) - len(last) :], last, strict=True):
             if name not in names[: len(args)]:
-                options.setdefault(name, around.expr(default))
+                options.setdefault(name, defaults.expr(default))
         missing = [n for n in names[len(args) :] if n not in options]
         wrong = options.keys() - set(names[len(args) :])
         if len(args) > len(names) or missing or wrong:
             given = len(args) + len(options)
             takes = f"`{f.tree.name}` takes {len(names)} arguments ({', '.join(names)})"
             raise self.fail(node, f"{takes}, not {given}")
-        scope = {
-            **dict(zip(names, args, strict=False)),
-            **options,
-            "%depth": self.scope.get("%depth"),
-            "%dims": self.dims(),
-        }
-        inner = Walker(f, self.b, scope, self.taken, self.loc(node))
+        around = {n: v for n, v in self.scope.items() if n.startswith("%")}
+        given = {**dict(zip(names, args, strict=False)), **options}
+        scope = {**around, "%dims": self.dims(), **given}
+        inner = type(self)(f, self.b, scope, self.taken, self.loc(node))
         inner.body(f.tree.body)
         return None if inner.returned is Missing else inner.returned

@@ -63,28 +63,6 @@ def test_a_shift_ends_with_what_is_nearest(start, axis, size):
     assert np.array_equal(out, x[places] if axis == 0 else x[:, places])
 
 
-def test_tiles_by_number():
-    """Tile 1 of 4 rows, and tile 0 of 8 columns of which 4 count: what is outside reads 0."""
-    b = Builder()
-    one, none = (b(shape.Full((), n, i32)) for n in (1, 0))
-    rows, columns = b(machine.Nth(one, 5, 4, 4)), b(machine.Nth(none, 8, 4, 3))
-    here = b(memory.Load(X, (rows, columns)))
-    b.add(memory.Store(Y, (b(memory.Whole(4)), b(memory.Whole(4))), here))
-    x, y = np.arange(1.0, 41.0).reshape(5, 8), np.full((4, 4), np.nan)
-    interpret(Func("k", Block((X, Y), tuple(b.ops))), {"x": x, "y": y}, {})
-    want = np.zeros((4, 4))
-    want[0] = x[4, :4]
-    assert np.array_equal(y, want)
-
-
-@pytest.mark.parametrize("number", [-1, 2])
-def test_a_number_of_no_tile(number):
-    b = Builder()
-    b(machine.Nth(b(shape.Full((), number, i32)), 5, 4, 4))
-    with pytest.raises(TileError, match=f"nth: 5 coordinates have no tile {number} of 4"):
-        interpret(Func("k", Block((), tuple(b.ops))), {}, {})
-
-
 def test_a_product_of_what_lies_in_a_slot():
     """The second slot of a ring times its transpose, added to what is there."""
     b = Builder()
@@ -109,10 +87,6 @@ def test_refused():
         machine.InPlace(b(machine.Shared((2, 4, 4), f32)), b(shape.Iota(4)))
     with pytest.raises(TileError, match="settle: -1 products can't be under way"):
         machine.Settle(b(shape.Full((8, 8), 0.0, f32)), -1)
-    with pytest.raises(TileError, match="nth: expected a number, not i32\\[4\\]"):
-        machine.Nth(b(shape.Iota(4)), 8, 4, 4)
-    with pytest.raises(TileError, match="nth: 4 coordinates, expected at least the 8 of a tile"):
-        machine.Nth(b(shape.Full((), 0, i32)), 8, 4, 8)
     tile, one = b(shape.Full((4, 8), 0.0, f32)), b(shape.Full((), 1, i32))
     with pytest.raises(TileError, match="shift: f32\\[4, 8\\] has no 3 elements along axis 2"):
         machine.Shift(tile, one, 2, 3)
