@@ -53,6 +53,18 @@ class Format:
         """The exact dense values that components (in their carriers) stand for."""
         raise NotImplementedError
 
+    @property
+    def writable(self) -> bool:
+        """Whether kernels may store to such tensors."""
+        return False
+
+    def fitted(self, x: Array) -> Format:
+        """The format with as much room as a tensor needs; itself where its shape says it all."""
+        return self
+
+    def check(self, parts: dict[str, Array], shape: tuple[int, ...]) -> None:
+        """Raise TileError where components contradict each other or point outside the tensor."""
+
     def bits(self, shape: tuple[int, ...]) -> int:
         """Bits of storage of a tensor of this shape."""
         total = 0
@@ -76,6 +88,10 @@ class Dense(Format):
     @property
     def value(self) -> DType:
         return self.dtype
+
+    @property
+    def writable(self) -> bool:
+        return True
 
     def components(self, shape: tuple[Extent, ...]) -> tuple[Component, ...]:
         return (Component("", self.dtype, shape),)

@@ -28,6 +28,19 @@ from tilec.ir.published import PUBLISHED
 from tilec.ir.scaled import ZEROS, Scaled, Zero, default_zero
 from tilec.ir.seeded import Seeded
 from tilec.ir.signs import Signs
+from tilec.ir.sparse import (
+    NM,
+    VNM,
+    Bitmap,
+    Blocks,
+    Channels,
+    Coo,
+    Csr,
+    Grouped,
+    Hashed,
+    Paged,
+    Ragged,
+)
 
 Options = dict[str, str]
 INTEGERS = {f"{'' if signed else 'u'}int{bits}": integer(bits, signed)
@@ -47,6 +60,17 @@ COMPOSED = {
     "dynamic": "dynamic<FORMAT, f32>",
     "coded": "coded<bf16, WIDTH, ROOM>",
     "planes": "planes<FORMAT, WIDTH, WIDTH, ...>",
+    "nm": "nm<N, M, FORMAT>",
+    "vnm": "vnm<ROWS, N, M, FORMAT>",
+    "channels": "channels<COUNT, FORMAT>",
+    "block": "block<ROWS, COLUMNS, FORMAT, COUNT>",
+    "bitmap": "bitmap<FORMAT, COUNT>",
+    "coo": "coo<FORMAT, COUNT>",
+    "csr": "csr<FORMAT, COUNT>",
+    "paged": "paged<ROWS, FORMAT, COUNT>",
+    "ragged": "ragged<FORMAT, COUNT>",
+    "grouped": "grouped<COUNT, ROWS, FORMAT>",
+    "hashed": "hashed<PLACES, PROBES, ROWS, FORMAT>",
     "codebook": "codebook<BITS, vector=LENGTH, rows=N, columns=N, table=f16, group=N, scale=f16>",
 }
 _TEXT = re.compile(r"\s*(\w+)\s*(?:[<(](.*)[>)])?\s*", re.DOTALL)
@@ -101,7 +125,35 @@ def _composed(name: str, words: list[str]) -> Format:
         case "planes", [inner, *widths]:
             return Planes(named(inner), tuple(_whole(name, w) for w in widths))
         case _:
-            return _generated(name, words)
+            return _sparse(name, words) or _generated(name, words)
+
+
+def _sparse(name: str, words: list[str]) -> Format | None:
+    """A format that stores some of the elements; the last number, what there is room for, may be
+    missing."""
+    match name, words:
+        case "nm", [n, m, inner]:
+            return NM(named(inner), _whole(name, n), _whole(name, m))
+        case "vnm", [v, n, m, inner]:
+            return VNM(named(inner), *(_whole(name, x) for x in (v, n, m)))
+        case "channels", [count, inner]:
+            return Channels(named(inner), _whole(name, count))
+        case "block", [rows, columns, inner, *room] if len(room) < 2:
+            sizes = (_whole(name, x) for x in (rows, columns, *room))
+            return Blocks(named(inner), *sizes)
+        case "bitmap" | "csr" | "coo", [inner, *room] if len(room) < 2:
+            cls = {"bitmap": Bitmap, "csr": Csr, "coo": Coo}[name]
+            return cls(named(inner), *(_whole(name, n) for n in room))
+        case "paged", [rows, inner, *pages] if len(pages) < 2:
+            return Paged(named(inner), *(_whole(name, n) for n in (rows, *pages)))
+        case "ragged", [inner, *room] if len(room) < 2:
+            return Ragged(named(inner), *(_whole(name, n) for n in room))
+        case "grouped", [room, rows, inner]:
+            return Grouped(named(inner), _whole(name, room), _whole(name, rows))
+        case "hashed", [capacity, probes, rows, inner]:
+            return Hashed(named(inner), *(_whole(name, n) for n in (capacity, probes, rows)))
+        case _:
+            return None
 
 
 def _generated(name: str, words: list[str]) -> Format:

@@ -9,14 +9,14 @@ from tilec.ir.core import Builder, Value
 from tilec.ir.dtype import DType, f32, i32
 from tilec.ir.ops import arith, memory, shape
 from tilec.ir.ops.cast import Cast
-from tilec.ir.types import Shape, Tile
+from tilec.ir.types import Shape, Span, Tile
 
 Binary = type[arith.Binary]
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Ops for one tile: the memory of components by name, the spans, and the tile's shape."""
+    """Ops for one tile: the memory of components by name, the indices, and the tile's shape."""
 
     b: Builder
     mems: dict[str, Value]
@@ -26,7 +26,17 @@ class Reader:
     @cached_property
     def k(self) -> Value:
         """The coordinates along the last dimension."""
-        return self.b(shape.Coordinates(self.spans[-1]))
+        return self.coordinates(-1)
+
+    def coordinates(self, axis: int) -> Value:
+        """The coordinates along a dimension, as i32."""
+        index = self.spans[axis]
+        spanned = isinstance(index.type, Span)
+        return self.b(shape.Coordinates(index)) if spanned else self.cast(index, i32)
+
+    def crossed(self, rows: Value, columns: Value) -> tuple[Value, Value]:
+        """Index tiles for every row and every column."""
+        return self.stretched(rows), self.spread(columns)
 
     def op(self, cls: Binary, a: Value, other: Value | int | float) -> Value:
         """A binary op; a number stands for a tile of it."""
