@@ -9,6 +9,7 @@ from tilec.ir.bits import restored, stored
 from tilec.ir.composed import Experts, Mixed, Permuted, Plus, part
 from tilec.ir.dtype import Array
 from tilec.ir.format import Component, Format, prefixed
+from tilec.ir.lanes import Lanes, Masked, Slabs
 from tilec.ir.scaled import Parts
 from tilec.ir.stream import Records, Stream
 
@@ -19,7 +20,7 @@ class Place:
 
     array: int
     name: str
-    records: Records | None = None
+    records: Records | Masked | Slabs | None = None
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ class Plain:
         """How many arrays there are."""
         return len(format.components(shape))
 
-    def place(self, format: Format, component: str) -> int:
-        """Which array a component is in."""
-        return [c.name for c in format.components((1, 1))].index(component)
+    def place(self, format: Format, shape: tuple[int, ...], component: str) -> Place:
+        """Where a component is."""
+        names = [c.name for c in format.components(shape)]
+        return Place(names.index(component), component)
 
     def pack(self, format: Format, parts: Parts, shape: tuple[int, ...]) -> list[Array]:
         """Components in their carriers as bytes."""
@@ -120,20 +122,24 @@ def _own(format: Format, shape: tuple[int, ...]) -> list[Component]:
     return [c for c in format.components(shape) if composed_ and c.name in own]
 
 
-Layout = Plain | Stream | Each
+Layout = Plain | Stream | Lanes | Each
 
 
 def default_layout(format: Format, shape: tuple[int, ...]) -> Layout:
     """The layout of CPU code for a tensor."""
     if isinstance(format, (Plus, Mixed, Permuted, Experts)):
         return Each()
+    if Lanes.fits(format, shape):
+        return Lanes()
     return Stream() if Stream.fits(format, shape) else Plain()
 
 
 def place(layout: Layout, format: Format, shape: tuple[int, ...], component: str) -> Place:
     """Where a component is, and how it lies there if that is a stream."""
-    if isinstance(layout, Each):
+    if isinstance(layout, Lanes):
+        order = layout.order(format, shape, component)
+        return Place(layout.place(format, component), component, order)
+    if not isinstance(layout, Stream):
         return layout.place(format, shape, component)
     index = layout.place(format, component)
-    records = None if isinstance(layout, Plain) else layout.records(format, shape, component)
-    return Place(index, component, records)
+    return Place(index, component, layout.records(format, shape, component))

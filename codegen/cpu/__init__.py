@@ -8,16 +8,18 @@ from __future__ import annotations
 from math import prod
 
 from tilec.codegen.cpu import numbers
-from tilec.codegen.cpu.control import Env, Walker, often
+from tilec.codegen.cpu.control import Env, Walker
 from tilec.codegen.cpu.llvm import Function, Number, V, constant
 from tilec.codegen.cpu.operands import Copies, Copy, write_copy
+from tilec.codegen.cpu.thin import Turned
 from tilec.codegen.cpu.tiles import Lazy, Scratch, Tensor, Writer, scalar
+from tilec.codegen.cpu.uses import often
 from tilec.ir.core import Block, Func, Op, Trait, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import ceil_div
 from tilec.ir.format import Dense
 from tilec.ir.ops.control import Grid
-from tilec.ir.ops.memory import Store
+from tilec.ir.ops.memory import Write
 from tilec.ir.source import KernelSource, Param
 from tilec.ir.types import Memory, Tile
 
@@ -82,7 +84,7 @@ class _Module:
         attributes = f"attributes #0 = {{ {self.attributes} }}\n"
         return "\n".join([*sorted(self.declared), *bodies, entry.text("#0"), attributes])
 
-    def _copy(self, c: Copy, number: int) -> tuple[Function, int]:
+    def _copy(self, c: Copy | Turned, number: int) -> tuple[Function, int]:
         f = Function(f"{self.func.name}.copy{number}", CHUNK, self.declared)
         w = self._writer(f)
         tensor = self._arguments(w)[c.tensor.param]
@@ -93,7 +95,7 @@ class _Module:
     def _part(self, name: str, before: list[Op], op: Op) -> tuple[Function, int]:
         f = Function(name, CHUNK, self.declared)
         w = self._writer(f)
-        self.copies.enter(frozenset(o.mem for o in [op, *_inside(op)] if isinstance(o, Store)))
+        self.copies.enter(frozenset(o.mem for o in [op, *_inside(op)] if isinstance(o, Write)))
         walker = Walker(w, self._arguments(w), often(self.func.body), self.copies)
         for earlier in before:
             walker.op(earlier)

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from math import lcm
 
-from tilec.codegen.cpu import dot, memory, numbers, operands, pointwise, reduce, views
+from tilec.codegen.cpu import dot, memory, numbers, operands, pointwise, reduce, scan, views
 from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, of_bits
 from tilec.codegen.cpu.chain import chain
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.operands import Copies
 from tilec.codegen.cpu.tiles import Buffer, Coordinates, Index, Lazy, Tensor, Writer, scalar
+from tilec.codegen.cpu.uses import multiplied
 from tilec.ir.bits import is_packed
 from tilec.ir.core import Block, Op, Trait, Value
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Extent
+from tilec.ir.extent import Extent, Sym
 from tilec.ir.ops import control, shape
 from tilec.ir.ops import memory as mem
 from tilec.ir.ops import reduce as reductions
+from tilec.ir.ops import scan as scans
+from tilec.ir.ops.sparse import Expand
 from tilec.ir.types import Tile
 
 Env = dict[Value, Lazy | Coordinates | Tensor]
 FREE = (shape.Full, shape.Iota, shape.Coordinates)
 VIEWS = (shape.Broadcast, shape.Transpose, shape.Slice, shape.Reshape)
+FAMILIES = {
+    (mem.Load, mem.Write): "memory", reductions.Dot: "dot", reductions.Reduction: "reduce",
+    scans.Scan: "scan", Expand: "lanes", (*VIEWS, *FREE, shape.Join, shape.RandomBits): "views",
+}  # fmt: skip
 
 
 def handles(cls: type[Op]) -> str:
@@ -33,34 +39,8 @@ def handles(cls: type[Op]) -> str:
         return "codegen/cpu/__init__.py"
     if Trait.ELEMENTWISE in cls.traits:
         return "codegen/cpu/pointwise.py"
-    if issubclass(cls, (mem.Load, mem.Store)):
-        return "codegen/cpu/memory.py"
-    if cls is reductions.Dot:
-        return "codegen/cpu/dot.py"
-    if issubclass(cls, reductions.Reduction):
-        return "codegen/cpu/reduce.py"
-    made = issubclass(cls, (*VIEWS, *FREE, shape.Join, shape.RandomBits))
-    return f"codegen/cpu/{'views' if made else 'control'}.py"
-
-
-def often(block: Block) -> Counter[Value]:
-    """How many times each value is read; reading it from an inner region counts as often."""
-    uses: Counter[Value] = Counter(block.results)
-    for op in block.ops:
-        uses.update(op.operands)
-        for inner in op.blocks:
-            own = {v for o in inner.walk() for v in o.results} | {
-                p for b in _blocks(inner) for p in b.params
-            }
-            for v, n in often(inner).items():
-                uses[v] += n if v in own else 2
-    return uses
-
-
-def _blocks(block: Block) -> Iterator[Block]:
-    yield block
-    for op in block.walk():
-        yield from op.blocks
+    found = (name for family, name in FAMILIES.items() if issubclass(cls, family))
+    return f"codegen/cpu/{next(found, 'control')}.py"
 
 
 class Walker:
@@ -69,6 +49,7 @@ class Walker:
     def __init__(self, w: Writer, env: Env, uses: Counter[Value], copies: Copies) -> None:
         self.w, self.env, self.uses, self.copies = w, env, uses, copies
         self.made: dict[Value, Op] = {}
+        self.users: dict[Value, Op] = {}
 
     def tile(self, v: Value) -> Lazy:
         """A tile operand."""
@@ -78,6 +59,8 @@ class Walker:
 
     def block(self, block: Block) -> list[Lazy]:
         """Write a block; its results as they are then."""
+        for op in block.ops:
+            self.users.update(dict.fromkeys(op.operands, op))
         for op in block.ops:
             try:
                 self.op(op)
@@ -96,10 +79,12 @@ class Walker:
                 self._while(op)
             case control.If():
                 self._if(op)
-            case mem.Store():
+            case mem.Write():
                 self._store(op)
             case mem.Whole():
                 self.env[op.result] = Coordinates(0, self.w.extent(op.dim), 1 << 30)
+            case mem.Nth():
+                self.env[op.result] = self._nth(op)
             case _:
                 self._value(op)
 
@@ -127,10 +112,15 @@ class Walker:
                 return views.random_bits(w, self.tile(op.seed), self.tile(op.offset))
             case mem.Load():
                 return self._load(op)
+            case Expand():
+                alone = multiplied(op.result, self.users, self.uses)
+                return operands.expand(self.w, op, self.env, alone)
             case reductions.Dot():
                 return self._dot(op)
             case reductions.Reduction():
                 return reduce.emit(w, op, self.tile(op.a))
+            case scans.Scan():
+                return scan.emit(w, op, self.tile(op.a))
             case _ if isinstance(op, VIEWS):
                 return views.emit(w, op, self.tile(op.operands[0]))
             case _ if Trait.ELEMENTWISE in op.traits:
@@ -178,7 +168,7 @@ class Walker:
         return Lazy(
             self.w.shape(t), t.dtype,
             lambda index, lanes: pointwise.emit(f, op, [x.at(index, lanes) for x in operands]),
-            None, reads, beside,
+            None, reads, beside, singly=any(x.singly for x in operands),
         )  # fmt: skip
 
     def _span(self, v: Value) -> Coordinates:
@@ -197,9 +187,11 @@ class Walker:
         if buffer is None:
             buffer = w.buffer(t)
             w.fill(buffer, acc)
+        a, b = self.tile(op.a), self.tile(op.b)
+        if operands.thin_product(w, op, (a, b), self.env, self.made, self.copies, buffer):
+            return w.read(buffer, t.dtype, w.shape(t))
         atom, panel = operands.right(w, op, self.env, self.made)
         multiple = lcm(panel.deep if panel else 1, dot.LINE if atom == BYTES else atom.pack)
-        a = self.tile(op.a)
         rows = operands.left(w, atom, op, a, self.env, self.made, self.copies, multiple)
         scales = [self._buffer(v) for v in (op.scale, op.row_scale)]
         deep = -(-w.largest(op.a.type.shape[1]) // multiple) * multiple  # type: ignore[union-attr]
@@ -214,6 +206,10 @@ class Walker:
         """The second operand of a product. Bytes that more than a load is behind are computed
         first: packing writes out the code for many elements."""
         turned, whole = self.made.get(op.b), atom in (BYTES, SIXTEENS)
+        source = self.made.get(turned.a) if isinstance(turned, shape.Transpose) else None
+        if isinstance(source, Expand):
+            self.env[source.result] = operands.expand(self.w, source, self.env, False)
+            self.env[op.b] = self._made(self.made[op.b])
         if whole and isinstance(turned, shape.Transpose) and chain(turned.a, self.made) is None:
             self._settle(turned.a)
             self.env[op.b] = self._made(turned)
@@ -226,7 +222,7 @@ class Walker:
         self._settle(v)
         return self.tile(v).buffer
 
-    def _store(self, op: mem.Store) -> None:
+    def _store(self, op: mem.Write) -> None:
         tensor = self.env[op.mem]
         assert isinstance(tensor, Tensor)
         if is_packed(tensor.dtype):
@@ -235,7 +231,8 @@ class Walker:
         if op.mem in self.tile(op.value).reads:
             self._settle(op.value)
         self._before_writing({op.mem})
-        memory.store(self.w, tensor, self._places(op.indices), self.tile(op.value))
+        act = memory.store if isinstance(op, mem.Store) else memory.accumulate
+        act(self.w, tensor, self._places(op.indices), self.tile(op.value))
 
     def _before_writing(self, written: set[Value]) -> None:
         """Read now what was to be read later from memory that is about to change."""
@@ -245,7 +242,7 @@ class Walker:
 
     def _enter(self, op: Op) -> None:
         self._before_writing(
-            {o.mem for b in op.blocks for o in b.walk() if isinstance(o, mem.Store)}
+            {o.mem for b in op.blocks for o in b.walk() if isinstance(o, mem.Write)}
         )
 
     # -- regions --
@@ -302,6 +299,13 @@ class Walker:
                 moves.append((into, self.w.fill(self.w.buffer(t), x), t))
             else:
                 self.w.fill(into, x)
+
+    def _nth(self, op: mem.Nth) -> Coordinates:
+        whole = isinstance(op.dim, int) and op.dim % op.tile == 0
+        if not whole or op.size not in (op.tile, *map(Sym, self.w.sizes)):
+            raise TileError(f"cpu: tiles of {op.tile} by number do not fill {op.dim} coordinates")
+        number = self.w.f.convert("sext", self.tile(op.number).at((), 1), "i64")
+        return Coordinates(self.w.f.times(number, op.tile), self.w.extent(op.size), op.tile)
 
     def _for(self, op: control.For) -> None:
         self._enter(op)

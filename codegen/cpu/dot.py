@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from tilec.codegen.cpu.atoms import BITS, BYTES, SIXTEENS, Atom, Rows, of_bits
 from tilec.codegen.cpu.bits import Bits
 from tilec.codegen.cpu.expanded import Expanded, Groups
+from tilec.codegen.cpu.lanes import Expanding, Laid, Stored
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.packing import OFFSET, pack_columns, padded
 from tilec.codegen.cpu.quads import Quads
 from tilec.codegen.cpu.stream import Decoder, Panel, Round
 from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
+from tilec.ir.lanes import Masked
 from tilec.ir.stream import COLUMNS
 
-_Decoder = Decoder | Quads | Bits
+_Decoder = Decoder | Quads | Bits | Expanding | Laid
 
 ROWS, VECTORS = 6, 4  # the register tile: 24 accumulators of 32 registers
 _PAIRS = {  # sums of two products of i16, modulo 2**32
@@ -28,6 +30,7 @@ _PAIRS = {  # sums of two products of i16, modulo 2**32
     4: "llvm.x86.sse2.pmadd.wd",
 }
 CHAINS = 16  # accumulators that hide the latency of a multiply-add
+EXPANDED = 16  # rows for which expanding twice costs less than storing what is expanded
 SHORT = 8  # pairs of k to an accumulator; steps of fewer overlap anyway
 
 
@@ -57,23 +60,24 @@ class _Left:
 
 
 def emit(
-    w: Writer, atom: Atom, rows: Rows, right: Lazy | Panel, shape: tuple[Number, Number, int],
-    to: Target,
+    w: Writer, atom: Atom, rows: Rows, right: Lazy | Panel | Stored,
+    shape: tuple[Number, Number, int], to: Target,
 ) -> None:  # fmt: skip
-    """to += rows @ right; a Panel is decoded, any other tile packed first.
+    """to += rows @ right; what is stored for products is decoded, any other tile packed first.
 
     `shape` holds the rows, the k of this step and the most that k can be.
     """
     m, k, deep = shape
     pitch = to.buffer.pitch
-    if isinstance(right, Panel):
+    if isinstance(right, Panel | Stored):
         decoder = _decoder(w, atom, right)
         left = _Left(rows, decoder.offset)
-        if to.buffer.shape[0] <= ROWS:
-            _direct(w, atom, left, decoder, m, to)
+        side = _side(decoder, to.buffer.shape[0])
+        if side is not None:
+            _direct(w, atom, left, decoder, m, to, side)
             return
         pb = right.at
-        if not (isinstance(decoder, Bits) and decoder.plain and pitch == COLUMNS):
+        if not _as_it_lies(decoder, pitch):
             pb = _room(w, atom, deep, pitch)
             _decode(w, atom, decoder, pb, pitch)
         used = w.f.times(decoder.count, decoder.deep // atom.pack)
@@ -107,8 +111,27 @@ def count(w: Writer, rows: Rows, shape: tuple[Number, Number], to: Target) -> No
     f.loop(0, m, 1, one)
 
 
-def _decoder(w: Writer, atom: Atom, right: Panel) -> _Decoder:
+def _side(decoder: _Decoder, rows: int) -> tuple[int, int] | None:
+    """Rows and vectors of a register tile whose vectors are decoded where they are used, if that
+    pays: for few rows, and for twice as many where a load expands."""
+    if rows <= ROWS:
+        return ROWS, VECTORS
+    loads = isinstance(decoder, Expanding) and decoder.direct
+    return (EXPANDED // 2, 2) if loads and rows <= EXPANDED else None
+
+
+def _as_it_lies(decoder: _Decoder, pitch: int) -> bool:
+    """Whether register tiles can read what is stored without decoding."""
+    if isinstance(decoder, Laid):
+        return decoder.native and decoder.tall == pitch
+    return isinstance(decoder, Bits) and decoder.plain and pitch == COLUMNS
+
+
+def _decoder(w: Writer, atom: Atom, right: Panel | Stored) -> _Decoder:
     """What decodes a panel for an instruction."""
+    if isinstance(right, Stored):
+        kind = Expanding if isinstance(right.order, Masked) else Laid
+        return kind(w, right, atom.pack)
     if of_bits(atom):
         return Bits(w, right)
     if isinstance(right, Groups):
@@ -131,17 +154,18 @@ def _tiles(w: Writer, atom: Atom, left: _Left, pb: V, rows: Number, k: Number, t
             corner = _Corner(m, height, first, vectors)
             _register_tile(w, atom, left, pb, k, corner, to)
 
-        _each_row(w, rows, block)
+        _each_row(w, rows, block, ROWS * VECTORS // vectors)
 
 
-def _each_row(w: Writer, rows: Number, block: Callable[[Number, int], None]) -> None:
-    """block(m, height) over all rows, ROWS at a time and then what is left."""
+def _each_row(w: Writer, rows: Number, block: Callable[[Number, int], None],
+              most: int = ROWS) -> None:  # fmt: skip
+    """block(m, height) over all rows, `most` (or ROWS) at a time and then what is left."""
     if isinstance(rows, int):
-        whole = rows - rows % ROWS
+        whole = rows - rows % most
         if whole:
-            w.f.loop(0, whole, ROWS, lambda m: block(m, ROWS))
-        if rows % ROWS:
-            block(whole, rows % ROWS)
+            w.f.loop(0, whole, most, lambda m: block(m, most))
+        if rows % most:
+            block(whole, rows % most)
         return
     count = w.f.binary("sub", rows, w.f.binary("urem", rows, constant("i64", ROWS)))
     w.f.loop(0, count, ROWS, lambda m: block(m, ROWS))
@@ -241,16 +265,16 @@ def _scaled(w: Writer, atom: Atom, kind: str, before: V, v: V, scale: V | None,
 
 
 def _direct(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, rows: Number,
-            to: Target) -> None:  # fmt: skip
+            to: Target, side: tuple[int, int]) -> None:  # fmt: skip
     """Few rows: each vector is decoded into a register and used at once."""
-    columns = to.buffer.pitch // w.lanes
-    for first in range(0, columns, VECTORS):
-        vectors = min(VECTORS, columns - first)
+    (height, wide), columns = side, to.buffer.pitch // w.lanes
+    for first in range(0, columns, wide):
+        vectors = min(wide, columns - first)
 
-        def block(m: Number, height: int, first: int = first, vectors: int = vectors) -> None:
-            _direct_tile(w, atom, left, decoder, _Corner(m, height, first, vectors), to)
+        def block(m: Number, tall: int, first: int = first, vectors: int = vectors) -> None:
+            _direct_tile(w, atom, left, decoder, _Corner(m, tall, first, vectors), to)
 
-        _each_row(w, rows, block)
+        _each_row(w, rows, block, height)
 
 
 def _direct_tile(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, at: _Corner,
@@ -264,14 +288,14 @@ def _direct_tile(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, at: _Cor
 
     def one(of: Round, c: list[V]) -> list[V]:
         xs = [w.address(row, (of.number,), (atom.bytes(decoder.deep),)) for row in rows]
-        words = [decoder.words(of, column) for column in columns]
+        vectors = [decoder.vectors(of, column) for column in columns]
         out = list(c)
         for t in range(decoder.deep // deep):
             if at.first == 0:
                 decoder.fetch(of, t, decoder.deep // deep)
             chain = t % chains * n
             for v in range(at.vectors):
-                for half, b in enumerate(decoder.step(words[v], t)):
+                for half, b in enumerate(vectors[v](t)):
                     for r in range(at.height):
                         x = _broadcast(w, atom, xs[r], deep * t + half)
                         i = chain + r * at.vectors + v
@@ -302,16 +326,22 @@ def _decode(w: Writer, atom: Atom, decoder: _Decoder, to: V, pitch: int) -> None
 
     def one(of: Round, c: list[V]) -> list[V]:
         decoder.fetch(of, 0, 1)
-        for v in columns:
-            words = decoder.words(of, v)
-            row = w.address(to, (of.number, v), sizes)
-            for t in range(decoder.deep // deep):
-                for half, b in enumerate(decoder.step(words, t)):
-                    line = lines * t + half
-                    f.store(b, f.pointer(row, line * pitch * atom.size), atom.size)
+        vectors = [decoder.vectors(of, v) for v in columns]
+        rows = [w.address(to, (of.number, v), sizes) for v in columns]
+        for i, t in _order(decoder, len(columns), decoder.deep // deep):
+            for half, b in enumerate(vectors[i](t)):
+                line = lines * t + half
+                f.store(b, f.pointer(rows[i], line * pitch * atom.size), atom.size)
         return c
 
     decoder.loop([], one, columns)
+
+
+def _order(decoder: _Decoder, vectors: int, steps: int) -> list[tuple[int, int]]:
+    """The vectors and steps of a round: vector by vector, or as they lie in a stream of values."""
+    if isinstance(decoder, Expanding):
+        return [(v, t) for t in range(steps) for v in range(vectors)]
+    return [(v, t) for v in range(vectors) for t in range(steps)]
 
 
 def _multiply_add(w: Writer, atom: Atom, a: V, b: V, c: V) -> V:

@@ -89,7 +89,7 @@ class _Reading:
         if own is None or (zero is None) != (zeros is None):
             return None
         f, records = self.w.f, tensor.records
-        assert records is not None
+        assert isinstance(records, Records)
         block, record = f.divided(n.start, COLUMNS)[0], f.divided(k.start, records.depth)[0]
         at = self.w.address(tensor.at, (block, record), (records.block_bytes, records.record_bytes))
         values = chain.tabulated(load, links)
@@ -104,7 +104,7 @@ class _Reading:
         while isinstance(op, shape.Broadcast | shape.Reshape):
             v, op = op.a, self.made.get(op.a)
         found = chain.chain(v, self.made)
-        if found is None or len(found[0].indices) != 2 or tensor.records is None:
+        if found is None or len(found[0].indices) != 2 or not isinstance(tensor.records, Records):
             return None
         load, links = found
         other, records = self.env[load.mem], tensor.records
@@ -133,7 +133,7 @@ class _Reading:
 def _whole_records(tensor: Tensor, n: Coordinates, k: Coordinates) -> bool:
     """Whether a step is whole records of one block, each of whole units."""
     records = tensor.records
-    if records is None or records.codes is None or records.depth % records.unit:
+    if not isinstance(records, Records) or records.codes is None or records.depth % records.unit:
         return False
     block = n.multiple == COLUMNS or records.n <= min(n.multiple, COLUMNS)
     return block and (k.multiple % records.depth == 0 or k.multiple >= records.k)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 
-from tilec.codegen.cpu import numbers, stream
+from tilec.codegen.cpu import atomics, numbers, stream
+from tilec.codegen.cpu import lanes as order
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
 from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
 from tilec.codegen.cpu.views import gathered
 from tilec.ir.dtype import bf16, f16, f32, i32
+from tilec.ir.lanes import Slabs
+from tilec.ir.stream import Records
 
 Place = Coordinates | Lazy
 
@@ -41,14 +45,17 @@ def load(w: Writer, mem: Tensor, places: tuple[Place, ...], shape: Index) -> Laz
             return value
         return w.f.select(w.f.splat(inside, lanes), value, constant(value.type, 0, lanes))
 
-    return Lazy(shape, mem.dtype, at, None, reads, reads)
+    together = _in_vectors(mem, places, w.lanes) or _in_gathers(w, mem, places, w.lanes)
+    return Lazy(shape, mem.dtype, at, None, reads, reads, singly=not together)
 
 
 def _in_vectors(mem: Tensor, places: tuple[Place, ...], lanes: int) -> bool:
     """Whether neighbours along the last axis of a tile are neighbours in memory, and so many of
     them whole bytes."""
-    if mem.records is not None:
+    if isinstance(mem.records, Records):
         return stream.in_rows(mem, places)
+    if mem.records is not None:
+        return False
     if not places or not isinstance(places[-1], Coordinates):
         return False
     if mem.dtype.bits >= 8 or mem.dtype.kind == "bool":
@@ -58,9 +65,9 @@ def _in_vectors(mem: Tensor, places: tuple[Place, ...], lanes: int) -> bool:
 
 def _in_gathers(w: Writer, mem: Tensor, places: tuple[Place, ...], lanes: int) -> bool:
     """Whether the last dimension is picked by an index tile, and one instruction picks a vector."""
-    *rows, last = places
+    *rows, last = places or (None,)
     picked = isinstance(last, Lazy) and bool(last.shape) and last.dtype.bits <= 32
-    alone = all(isinstance(p, Coordinates) for p in rows)
+    alone = all(isinstance(p, Coordinates) or not p.shape for p in rows)
     words = mem.records is None and (mem.dtype in (f32, i32, f16, bf16))
     wide = "avx2" in w.features and lanes == w.lanes
     return picked and alone and words and wide and mem.shape[-1] > 1
@@ -72,15 +79,25 @@ def _gathered(w: Writer, mem: Tensor, places: tuple[Place, ...], index: Index, l
     f, size = w.f, numbers.item(mem.dtype)
     *rows, last = places
     assert isinstance(last, Lazy)
-    wanted = last.at(index[len(rows) :], lanes)
-    inside = f.compare("icmp ult", wanted, constant("i32", mem.shape[-1], lanes))
+    start, axis = list[Number](), 0
+    inside: V | None = None
+    for p, extent in zip(rows, mem.shape, strict=False):
+        if isinstance(p, Coordinates):
+            start.append(f.plus(p.start, index[axis]))
+            axis += 1
+            continue
+        number = f.convert("sext" if p.dtype.kind == "int" else "zext", p.at((), 1), "i64")
+        there = f.compare("icmp ult", number, constant("i64", extent))
+        start.append(f.select(there, number, constant("i64", 0)))
+        inside = there if inside is None else f.binary("and", inside, there)
+    wanted = last.at(index[axis:], lanes)
+    within = f.compare("icmp ult", wanted, constant("i32", mem.shape[-1], lanes))
+    inside = within if inside is None else f.binary("and", within, f.splat(inside, lanes))
     at = f.binary("mul", wanted, constant("i32", size, lanes))
     first = f.compare("icmp eq", wanted, constant("i32", 0, lanes))
     if size == 2:
         at = f.select(first, at, f.binary("sub", at, constant("i32", 2, lanes)))
-    start = (*(f.plus(p.start, i) for p, i in zip(rows, index, strict=False)
-               if isinstance(p, Coordinates)), 0)  # fmt: skip
-    row = _address(w, mem, start)
+    row = _address(w, mem, (*start, 0))
     kind = "float" if mem.dtype == f32 else "i32"
     found = f.gather(kind, row, f.convert("sext", at, "i64"), inside)
     if size == 4:
@@ -93,7 +110,18 @@ def _gathered(w: Writer, mem: Tensor, places: tuple[Place, ...], index: Index, l
 def store(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy) -> None:
     """mem[places] = value, where the coordinates lie inside."""
     along = bool(places) and isinstance(places[-1], Coordinates)
-    vectors = along and not any(isinstance(p, Lazy) for p in places)
+    vectors = along and mem.records is None and not any(isinstance(p, Lazy) for p in places)
+    _written(w, mem, places, value, vectors, lambda v, at: numbers.store(w.f, mem.dtype, v, at))
+
+
+def accumulate(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy) -> None:
+    """mem[places] += value, one element after the other, each in one step for other threads."""
+    _written(w, mem, places, value, False, lambda v, at: atomics.add(w.f, mem.dtype, v, at))
+
+
+def _written(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy, vectors: bool,
+             act: Callable[[V, V], None]) -> None:  # fmt: skip
+    """Do something with values and the addresses of those of their places that lie inside."""
 
     def write(index: Index, lanes: int) -> None:
         v = value.at(index, lanes)
@@ -105,12 +133,12 @@ def store(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy) -> Non
     def put(index: Index, v: V) -> None:
         at, inside = positions(w, mem, places, index)
         if inside is None:
-            numbers.store(w.f, mem.dtype, v, _address(w, mem, at))
+            act(v, _address(w, mem, at))
             return
         yes, no = w.f.labels("inside", "outside")
         w.f.branch(inside, yes, no)
         w.f.place(yes)
-        numbers.store(w.f, mem.dtype, v, _address(w, mem, at))
+        act(v, _address(w, mem, at))
         w.f.emit(f"br label %{no}")
         w.f.place(no)
 
@@ -141,6 +169,8 @@ def positions(
 
 
 def _address(w: Writer, mem: Tensor, at: Index) -> V:
+    if isinstance(mem.records, Slabs):
+        return order.address(w, mem, mem.records, at)
     size = numbers.item(mem.dtype)
     strides = tuple(size * prod(mem.shape[i + 1 :]) for i in range(len(mem.shape)))
     return w.address(mem.at, at, strides)
@@ -148,7 +178,7 @@ def _address(w: Writer, mem: Tensor, at: Index) -> V:
 
 def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     """`lanes` elements from `at` on along the last dimension."""
-    if mem.records is not None:
+    if isinstance(mem.records, Records):
         return stream.element(w, mem, at, lanes)
     if mem.dtype.bits >= 8 or mem.dtype.kind == "bool":
         return numbers.load(w.f, mem.dtype, _address(w, mem, at), lanes)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from tilec.codegen.cpu import bits, chain, memory
+from tilec.codegen.cpu import bits, chain, lanes, memory, thin
 from tilec.codegen.cpu.atoms import BYTES, Atom, Rows, choose, of_bits
 from tilec.codegen.cpu.bits import in_order
 from tilec.codegen.cpu.chain import Link, Made
 from tilec.codegen.cpu.expanded import groups
+from tilec.codegen.cpu.lanes import Stored
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.packing import pack_rows
 from tilec.codegen.cpu.stream import Panel, middle, panel, scattered
-from tilec.codegen.cpu.tiles import Coordinates, Lazy, Tensor, Writer
+from tilec.codegen.cpu.thin import Turned, write_turned
+from tilec.codegen.cpu.tiles import Buffer, Coordinates, Lazy, Tensor, Writer
 from tilec.ir.core import Value
 from tilec.ir.dtype import Array, DType, bf16, f16, f32, i8
+from tilec.ir.errors import TileError
+from tilec.ir.lanes import Masked
 from tilec.ir.ops import shape
+from tilec.ir.ops.memory import Load
 from tilec.ir.ops.reduce import Dot
+from tilec.ir.ops.sparse import Expand
 from tilec.ir.stream import Records
-from tilec.ir.types import Tile
+from tilec.ir.types import Shape, Tile
 
 Env = Mapping[Value, Lazy | Coordinates | Tensor]
 _NATIVE = {Atom("float", 2): bf16, Atom("float", 1): f32, BYTES: i8}  # what is read as it lies
@@ -65,6 +72,9 @@ class Copy:
         return 1 if self.tensor.shape[0] * self.tensor.shape[1] <= SMALL else self.panels
 
 
+C = TypeVar("C", Copy, Turned)
+
+
 @dataclass
 class Copies:
     """The copies that the tasks of a kernel share, made before the part that reads them.
@@ -74,7 +84,7 @@ class Copies:
 
     reserved: int = 0  # bytes before the first copy
     repeated: bool = False  # whether several tasks read the same rows
-    made: list[Copy] = field(default_factory=list[Copy])
+    made: list[Copy | Turned] = field(default_factory=list["Copy | Turned"])
     written: frozenset[Value] = frozenset()
     stale: set[Value] = field(default_factory=set[Value])
 
@@ -88,11 +98,11 @@ class Copies:
         self.stale |= {c.tensor.param for c in self.made if c.tensor.param in written}
         self.written = written
 
-    def of(self, new: Copy) -> Copy | None:
+    def of(self, new: C) -> C | None:
         """The copy that is like this one, made if it pays."""
         param = new.tensor.param
         for c in self.made:
-            if c.key == new.key and param not in self.stale:
+            if isinstance(c, type(new)) and c.key == new.key and param not in self.stale:
                 return c
         barred = param in self.written or param in self.stale
         if not self.repeated or barred or self.used + new.size > MOST:
@@ -149,8 +159,11 @@ def _copied(w: Writer, copies: Copies, new: Copy, m: Coordinates, k: Coordinates
     return Rows(w.address(w.shared, place, sizes), made.stride)
 
 
-def write_copy(w: Writer, c: Copy, tensor: Tensor, chunk: V) -> None:
+def write_copy(w: Writer, c: Copy | Turned, tensor: Tensor, chunk: V) -> None:
     """The body of a task that makes a copy, or one panel of it."""
+    if isinstance(c, Turned):
+        write_turned(w, c, tensor, chunk)
+        return
     f: Function = w.f
     rows, depth = c.tensor.shape
 
@@ -170,12 +183,15 @@ def write_copy(w: Writer, c: Copy, tensor: Tensor, chunk: V) -> None:
         one(chunk)
 
 
-def right(w: Writer, op: Dot, env: Env, made: Made) -> tuple[Atom, Panel | None]:
-    """The instruction of a product, and the second operand in a stream if that reads it there."""
+def right(w: Writer, op: Dot, env: Env, made: Made) -> tuple[Atom, Panel | Stored | None]:
+    """The instruction of a product, and the second operand if that reads it where it is stored."""
     a, b, out = (_dtype(v) for v in (op.a, op.b, op.acc))
     atom = choose(w, a, b, out)
     if atom.pack == 1 and f16 in (a, b):
         w.remark(op, "products of f16 are computed in f32", "bf16 operands, at twice the rate")
+    stored = _in_lanes(w, op, env, made) if atom.kind == "float" else None
+    if stored is not None:
+        return atom, stored
     found = _streamed(w, op, env, made, atom)
     return (in_order(found) if found and of_bits(atom) else atom), found
 
@@ -183,6 +199,81 @@ def right(w: Writer, op: Dot, env: Env, made: Made) -> tuple[Atom, Panel | None]
 def _dtype(v: Value) -> DType:
     assert isinstance(v.type, Tile)
     return v.type.dtype
+
+
+def _in_lanes(w: Writer, op: Dot, env: Env, made: Made) -> Stored | None:
+    """The second operand in the order of lanes, if it is w.T and stored so."""
+    turned = made.get(op.b)
+    source = made.get(turned.a) if isinstance(turned, shape.Transpose) else None
+    if isinstance(source, Expand):
+        found = _expansion(source, env)
+        return None if found.missing else lanes.step(w, *found.tensors, *found.places)
+    if not isinstance(source, Load) or len(source.indices) != 2:
+        return None
+    tensor, n, k = (env[v] for v in (source.mem, *source.indices))
+    if not (isinstance(tensor, Tensor) and isinstance(n, Coordinates)):
+        return None
+    return lanes.slab(w, tensor, n, k) if isinstance(k, Coordinates) else None
+
+
+@dataclass(frozen=True)
+class _Expansion:
+    """What an `expand` reads: values and their places, at rows and columns."""
+
+    tensors: tuple[Tensor, Tensor]
+    places: tuple[Coordinates, Coordinates]
+
+    @property
+    def missing(self) -> str:
+        """What would make it a step that lies in one piece, or nothing."""
+        return lanes.scattered(self.tensors[0], *self.places)
+
+
+def _expansion(op: Expand, env: Env) -> _Expansion:
+    values, places, n, k = (env[v] for v in op.operands)
+    if not (isinstance(values, Tensor) and isinstance(places, Tensor)):
+        raise TileError(f"cpu: expand of {op.values.type} that is no argument")
+    if not (isinstance(n, Coordinates) and isinstance(k, Coordinates)):
+        raise TileError("cpu: expand at no spans")
+    if not isinstance(values.records, Masked):
+        raise TileError("cpu: expand reads a stream of values and bits, the layout Lanes()")
+    return _Expansion((values, places), (n, k))
+
+
+def expand(w: Writer, op: Expand, env: Env, alone: bool) -> Lazy:
+    """A tile of a stream of values. Where nothing but a product reads it (`alone`), it stays in the
+    stream until then if it lies there in one piece."""
+    found = _expansion(op, env)
+    if alone and not found.missing:
+        return lanes.waiting(w, op)
+    if found.missing:
+        w.remark(op, f"`{op.values.hint}` is expanded into memory", found.missing)
+    assert isinstance(op.result.type, Tile)
+    return lanes.filled(w, found.tensors, found.places, op.result.type)
+
+
+def thin_product(w: Writer, op: Dot, sides: tuple[Lazy, Lazy], env: Env, made: Made,
+                 copies: Copies, to: Buffer) -> bool:  # fmt: skip
+    """Write a product with one column whose other operand is gathered, if it is one."""
+    a, b = sides
+    if not thin.suits(w, op, b):
+        return False
+    found = thin.source(op, env, made, copies.used)
+    (rows, _), (deep, _) = _shape(op.a), _shape(op.b)
+    if found is None or not isinstance(deep, int):
+        return False
+    new, k, span = found
+    copy = copies.of(new) if w.largest(rows) > thin.FEW else None
+    if copy is None:
+        thin.gathered(w, a, b, deep, to)
+    else:
+        thin.in_rows(w, copy, k, b, (span.start, a.shape[0]), deep, to)
+    return True
+
+
+def _shape(v: Value) -> Shape:
+    assert isinstance(v.type, Tile)
+    return v.type.shape
 
 
 def _streamed(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> Panel | None:
@@ -202,7 +293,7 @@ def _streamed(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> Panel | N
         return None
     if not isinstance(k, Coordinates) or not tensor.component:
         return None
-    if tensor.records is None:
+    if not isinstance(tensor.records, Records):
         missing = "a stream, the layout of CPU code: relayout(Stream())"
     else:
         values = chain.tabulated(codes, links)

@@ -114,8 +114,10 @@ def _turned(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
         v = _column_value(w, atom, b, b.at((row, column), 1))
         f.store(v, _place(w, atom, to, pitch, (row, column)))
 
+    room = f.pointer(w.base, w.scratch.take(side * side * atom.size)) if b.singly else None
+
     def square(n0: V, k0: V) -> None:
-        rows = [_vector(w, atom, b, k0, f.plus(n0, j)) for j in range(side)]
+        rows = _rows(w, atom, b, (k0, n0), room)
         group, _ = f.divided(k0, atom.pack)
         for i, v in enumerate(_transposed(w, rows)):
             f.store(v, w.address(to, (f.plus(group, i), n0), (pitch * atom.size, atom.size)))
@@ -128,6 +130,18 @@ def _turned(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
         edge(0, whole_k, k)
     if not isinstance(n, int) or whole_n != n:
         edge(whole_n, 0, whole_k)
+
+
+def _rows(w: Writer, atom: Atom, b: Lazy, at: tuple[V, V], room: V | None) -> list[V]:
+    """The vectors of as many columns as they have lanes. With `room` they are made in a loop: what
+    puts vectors together element by element is long, and written once."""
+    (k, n), side, kind = at, w.lanes, atom.kind if atom.pack == 1 else "i32"
+    if room is None:
+        return [_vector(w, atom, b, k, w.f.plus(n, j)) for j in range(side)]
+    size = side * atom.size
+    w.f.loop(0, side, 1, lambda j: w.f.store(_vector(w, atom, b, k, w.f.plus(n, j)),
+                                             w.address(room, (j,), (size,))))  # fmt: skip
+    return [w.f.load(kind, side, w.f.pointer(room, j * size)) for j in range(side)]
 
 
 def _vector(w: Writer, atom: Atom, b: Lazy, k0: V, column: Number) -> V:

@@ -94,6 +94,8 @@ def _whole(f: Function, op: Op, t: DType, a: list[V]) -> V:
                 if signed
                 else a[0]
             )
+        case "popcount":
+            return f.intrinsic("ctpop", a[0])
         case "floordiv" | "mod":
             return _divide(f, op.name, signed, a)
         case "shl" | "shr":

@@ -43,20 +43,22 @@ def emit(w: Writer, op: Op, x: Lazy) -> Lazy:
 
     def result(index: Index, lanes: int) -> V:
         v = _row(w, op.name, x, index) if last else _column(w, op, x, index, lanes)
-        return _rounded(w, t.dtype, v)
+        return rounded(w, t.dtype, v)
 
     def put(index: Index, lanes: int) -> None:
         w.write(buffer, t.dtype, index, result(index, lanes))
 
     buffer = w.buffer(t)
     if last:
-        _serial(w, w.shape(t), lambda i: put(i, 1))
+        serial(w, w.shape(t), lambda i: put(i, 1))
     else:
         w.each(w.shape(t), put)
     return w.read(buffer, t.dtype, w.shape(t))
 
 
-def _serial(w: Writer, shape: Index, body: Callable[[Index], None]) -> None:
+def serial(w: Writer, shape: Index, body: Callable[[Index], None]) -> None:
+    """body(index) over every element, one after the other."""
+
     def axis(done: Index) -> None:
         if len(done) == len(shape):
             body(done)
@@ -66,7 +68,8 @@ def _serial(w: Writer, shape: Index, body: Callable[[Index], None]) -> None:
     axis(())
 
 
-def _rounded(w: Writer, t: DType, v: V) -> V:
+def rounded(w: Writer, t: DType, v: V) -> V:
+    """A result as a value of its dtype."""
     return numbers.round_float(w.f, t, v) if t.is_float else numbers.wrap(w.f, t, v)
 
 
@@ -136,5 +139,5 @@ def _argmax(w: Writer, op: reduce.Reduction, x: Lazy, t: Tile) -> Lazy:
         )
         w.write(buffer, t.dtype, index, out[1])
 
-    _serial(w, w.shape(t), one)
+    serial(w, w.shape(t), one)
     return w.read(buffer, t.dtype, w.shape(t))

@@ -24,7 +24,7 @@ LINE = 64
 def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     """A code, or `lanes` neighbouring columns of a scale or zero."""
     records = mem.records
-    assert records is not None
+    assert isinstance(records, Records)
     f = w.f
     block, column = f.divided(at[0], COLUMNS)
     if mem.component != "codes":
@@ -100,7 +100,7 @@ def scattered(records: Records, n: Coordinates, k: Coordinates) -> str:
 def panel(w: Writer, mem: Tensor, n: Coordinates, k: Coordinates, values: Array) -> Panel:
     """The step at these coordinates, which lies in one piece."""
     records = mem.records
-    assert records is not None
+    assert isinstance(records, Records)
     f = w.f
     block, _ = f.divided(n.start, COLUMNS)
     record, rest = f.divided(k.start, records.depth)
@@ -177,6 +177,15 @@ class Rounds:
     def words(self, of: Round, first: int) -> Words:
         """The words of a round, for the columns from `first` on."""
         return Words(self.w, self.panel.records, of.units, first)
+
+    def vectors(self, of: Round, first: int) -> Callable[[int], tuple[V, ...]]:
+        """The decoded vectors of each step of a round, for the columns from `first` on."""
+        words = self.words(of, first)
+        return lambda t: self.step(words, t)
+
+    def step(self, words: Words, t: int) -> tuple[V, ...]:
+        """The t-th vectors of a round."""
+        raise NotImplementedError
 
     def fetch(self, of: Round, part: int, parts: int) -> None:
         """Ask for some of the lines of a round further on in the stream: one part of several.

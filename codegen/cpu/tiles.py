@@ -13,6 +13,7 @@ from tilec.ir.core import Op, Value
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, substitute
+from tilec.ir.lanes import Masked, Slabs
 from tilec.ir.remark import Remark
 from tilec.ir.stream import Records
 from tilec.ir.types import Tile
@@ -45,6 +46,7 @@ class Lazy:
 
     `reads` are the memories and buffers that `at` looks into, `beside` those of them that it looks
     into anywhere but at its own index. `across`, of a matrix, gives lanes along the first axis.
+    `singly` says that vectors are put together element by element, in long code.
     """
 
     shape: Index
@@ -54,6 +56,7 @@ class Lazy:
     reads: frozenset[object] = frozenset()
     beside: frozenset[object] = frozenset()
     across: At | None = None
+    singly: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,14 @@ class Coordinates:
 class Tensor:
     """A tensor argument: the address of its first element.
 
-    `records` says how a component that is stored in a stream lies there.
+    `records` says how a component that does not lie row by row does.
     """
 
     param: Value
     at: V
     shape: tuple[int, ...]
     dtype: DType
-    records: Records | None = None
+    records: Records | Masked | Slabs | None = None
     component: str = ""
 
 

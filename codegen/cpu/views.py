@@ -26,7 +26,7 @@ def gathered(w: Writer, index: Index, lanes: int, one: Callable[[Index], V]) -> 
 
 def view(x: Lazy, shape_: Index, at: At) -> Lazy:
     """`x` looked at elsewhere than at its own index."""
-    return Lazy(shape_, x.dtype, at, None, x.reads, x.reads)
+    return Lazy(shape_, x.dtype, at, None, x.reads, x.reads, singly=x.singly)
 
 
 def emit(w: Writer, op: Op, x: Lazy) -> Lazy:
@@ -62,6 +62,11 @@ def _broadcast(w: Writer, x: Lazy, t: Tile, out: Tile) -> Lazy:
     return view(x, w.shape(out), at)
 
 
+def turned(w: Writer, x: Lazy) -> Lazy:
+    """A matrix with its axes exchanged."""
+    return _transpose(w, x, (1, 0), (x.shape[1], x.shape[0]))
+
+
 def _transpose(w: Writer, x: Lazy, order: tuple[int, ...], shape_: Index) -> Lazy:
     def one(index: Index) -> V:
         own: list[Number] = [0] * len(order)
@@ -81,7 +86,7 @@ def _transpose(w: Writer, x: Lazy, order: tuple[int, ...], shape_: Index) -> Laz
         return x.at((index[1], index[0]), lanes)
 
     turned = across if order == (1, 0) else None
-    return Lazy(shape_, x.dtype, at, None, x.reads, x.reads, turned)
+    return Lazy(shape_, x.dtype, at, None, x.reads, x.reads, turned, x.singly)
 
 
 def _slice(w: Writer, x: Lazy, op: shape.Slice, shape_: Index) -> Lazy:

@@ -1,4 +1,5 @@
-"""`python -m tilec.bench cpu`: weight-only linear layers on this processor, beside torch's."""
+"""`python -m tilec.bench cpu`: weight-only linear layers on this processor, beside torch's;
+`formats`: every format; `launch`: what calling a kernel costs."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from rich.console import Console
 from rich.progress import track
 
 from tilec.bench import formats as suite
+from tilec.bench import launch as launches
+from tilec.bench import sparse as pruned
 from tilec.bench.cpu import CASES, Case, machine, measure, table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -61,6 +64,38 @@ def formats(
     if out is not None:
         found = {"machine": machine(), "shape": shape, "formats": suite.data(rows)}
         out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+@app.command()
+def launch() -> None:
+    """Nanoseconds on the host of a launch on a GPU, with a driver that does nothing.
+
+    Example: python -m tilec.bench launch
+    """
+    for what, ns in launches.measure():
+        typer.echo(f"{ns:7.0f} ns  {what}")
+
+
+@app.command()
+def sparse(
+    out: Annotated[Path | None, typer.Option("-o", help="Write the results as JSON.")] = None,
+    shape: Annotated[str, typer.Option(help="N,K of the layer.")] = "4096,4096",
+    rounds: Annotated[int, typer.Option(min=1, help="Bursts of each contender.")] = 7,
+    only: Annotated[str, typer.Option(help="One point: block or bitmap, part left, M.")] = "",
+) -> None:
+    """Pruned linear layers at M = 1 and 16 beside torch's dense and sparse ones and scipy's.
+
+    Example: python -m tilec.bench sparse --only bitmap,0.3,1
+    """
+    n, k = map(int, shape.split(","))
+    points = pruned.points(n, k)
+    if only:
+        kind, left, m = only.split(",")
+        points = [pruned.Point(n, k, int(m), float(left), kind == "block")]
+    result = pruned.measure(points, rounds, Console(stderr=True))
+    Console(width=140).print(pruned.table(result))
+    if out is not None:
+        out.write_text(json.dumps(result) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ GROUP = 0.002  # seconds of calls between two looks at /proc, which let threads 
 
 @dataclass(frozen=True)
 class Burst:
-    """Times of undisturbed calls in seconds, and how many calls were timed."""
+    """Times of undisturbed calls in seconds, how many calls were timed, and the processor time of
+    all threads per call, for each group of calls."""
 
     kept: list[float]
     timed: int
+    work: list[float] = field(default_factory=list[float])
 
 
 def waited() -> int:
@@ -41,10 +44,12 @@ def burst(contender: Contender, seconds: float, first: int) -> Burst:
     The first call of a group wakes threads up and is not counted; a disturbed group is dropped.
     """
     kept: list[float] = []
+    work: list[float] = []
     timed, groups, at = 0, 0, first
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or groups < 3:
         before, began, times = waited(), time.perf_counter(), list[float]()
+        busy = time.process_time()
         while len(times) < 2 or time.perf_counter() - began < GROUP:
             call = contender.calls[at % len(contender.calls)]
             start = time.perf_counter()
@@ -52,13 +57,17 @@ def burst(contender: Contender, seconds: float, first: int) -> Burst:
             times.append(time.perf_counter() - start)
             at += 1
         took = time.perf_counter() - began
+        work.append((time.process_time() - busy) / len(times))
         groups, timed = groups + 1, timed + len(times) - 1
         if waited() - before < DISTURBED * took * 1e9:
             kept += times[1:]
-    return Burst(kept, timed)
+    return Burst(kept, timed, work)
 
 
-def _serve(name: str, case: Case, threads: int, pipe: Connection) -> None:
+Make = Callable[[str, Case], Contender]
+
+
+def _serve(make: Make, name: str, case: Case, threads: int, pipe: Connection) -> None:
     if name.startswith("torch"):
         import torch
 
@@ -81,12 +90,12 @@ def _serve(name: str, case: Case, threads: int, pipe: Connection) -> None:
 class Worker:
     """The process of a contender. Raises TileError where its result is wrong or it dies."""
 
-    def __init__(self, name: str, case: Case, threads: int) -> None:
+    def __init__(self, name: str, case: Case, threads: int, make: Make = make) -> None:
         context = multiprocessing.get_context("spawn")
         self.name, self.bursts = name, list[Burst]()
         self._pipe, other = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(name, case, threads, other), daemon=True
+            target=_serve, args=(make, name, case, threads, other), daemon=True
         )
         self._process.start()
         other.close()  # so that the end of the process ends a wait for it

@@ -91,7 +91,8 @@ def test_both_operands_quantised(x, shape):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("x", ["int8<scale=f32>", "int8<group=128>", "int4<group=64, scale=bf16>",
                                "e4m3<scale=f32>", "e5m2<group=128>",
-                               "e4m3<group=48, scale=f32>"])  # fmt: skip
+                               "e4m3<group=48, scale=f32>",
+                               pytest.param("mxfp8", marks=pytest.mark.slow)])  # fmt: skip
 def test_activations_that_the_kernel_quantises(x, shape):
     m, n, k = shape
     rng = np.random.default_rng(k)
@@ -112,7 +113,8 @@ def decoded(w: tc.Tensor["N", "K"], y: tc.Tensor["N", "K"]):
 
 @pytest.mark.parametrize("text", ["int8<scale=f32>", "int8<group=24>", "int3<group=7, scale=bf16>",
                                   "e4m3<group=16, scale=f32>",
-                                  "e5m2<channel, scale=f32>"])  # fmt: skip
+                                  "e5m2<channel, scale=f32>", "mxfp8",
+                                  pytest.param("mxfp4", marks=pytest.mark.slow)])  # fmt: skip
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16], ids=str)
 def test_a_kernel_rounds_as_the_format_says(text, dtype):
     """To the bit, also where a row is zero, tiny, huge, or not finite."""

@@ -1,0 +1,40 @@
+"""How often values are read, and whether only a product reads one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from tilec.ir.core import Block, Op, Value
+from tilec.ir.ops import shape
+from tilec.ir.ops.reduce import Dot
+
+
+def often(block: Block) -> Counter[Value]:
+    """How many times each value is read; reading it from an inner region counts as often."""
+    uses: Counter[Value] = Counter(block.results)
+    for op in block.ops:
+        uses.update(op.operands)
+        for inner in op.blocks:
+            own = {v for o in inner.walk() for v in o.results} | {
+                p for b in _blocks(inner) for p in b.params
+            }
+            for v, n in often(inner).items():
+                uses[v] += n if v in own else 2
+    return uses
+
+
+def _blocks(block: Block) -> Iterator[Block]:
+    yield block
+    for op in block.walk():
+        yield from op.blocks
+
+
+def multiplied(v: Value, users: Mapping[Value, Op], uses: Counter[Value]) -> bool:
+    """Whether a tile is nothing but the turned second operand of a product."""
+    turned = users.get(v)
+    if not isinstance(turned, shape.Transpose) or uses[v] > 1:
+        return False
+    product = users.get(turned.result)
+    alone = isinstance(product, Dot) and product.b is turned.result
+    return alone and uses[turned.result] == 1
