@@ -1,18 +1,22 @@
-"""Codes loaded in words: a step of a product is cut into parts, one for each code of a word.
+"""Codes loaded in words: a step of a product is cut into parts, one for each code of a unit.
 
-    dot(x[m, k], w[n, k].T)  ->  part 0 of x times code 0 of every word, + part 1 times code 1, ...
+    dot(x[m, k], w[n, k].T)  ->  part 0 of x times code 0 of every unit, + part 1 times code 1, ...
 
-A word is loaded and held once, and no decoded element changes places (ir/interleaved.py).
+A word is loaded and held once, and no decoded element changes places (ir/interleaved.py). Where a
+step is too short for that, several are one, each with some of the parts.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
+from tilec.ir.dtype import DType
 from tilec.ir.extent import Extent, names
+from tilec.ir.fields import FLOATS, decodings
 from tilec.ir.format import Dense
 from tilec.ir.interleaved import WORD, Interleaved
 from tilec.ir.ops import arith, control, memory, packed, reduce, shape
@@ -22,16 +26,20 @@ from tilec.ir.types import Memory, Span
 from tilec.passes.parts import tile
 from tilec.passes.pipeline import register
 
+MOST = 16  # steps that are made one
+_Found = tuple[reduce.Dot, dict[Value, DType], frozenset[Op]]  # a product, its codes, their readers
+
 
 @register("interleave")
-def interleave(func: Func, *, least: int = 16) -> Func:
+def interleave(func: Func, *, least: int = 16, depth: int = 0) -> Func:
     """Keep the codes that only products in loops read in interleaved words.
 
     Before: tiles have sizes, formats are lowered to plain memory. After: such parameters are
-    memory of words; each product is several, of at least `least` k's. Codes of 1, 2 or 4 bits
-    are taken whose rows are whole steps of their loop.
+    memory of words; each product is several, of at least `least` k's. Steps that are too short
+    for that, or shorter than `depth`, are made longer where K allows it. Codes are taken that
+    ir/fields.py can decode, and those of 1, 2 and 4 bits that shifts and masks do.
     """
-    found = _Survey(func, least)
+    found = _Survey(func, least, depth)
     params = tuple(found.words.get(p, p) for p in func.params)
     body = _Cutting(found).block(func.body)
     return Func(func.name, Block(params, body.ops, body.results),
@@ -40,62 +48,155 @@ def interleave(func: Func, *, least: int = 16) -> Func:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a product is cut: its loop, and the words of each memory of codes that it reads."""
+    """How a product is cut: its loop, the k's of a new step, and what its codes are."""
 
     loop: control.For
-    orders: dict[Value, Interleaved]
+    step: int
+    codes: dict[Value, DType]  # of each memory that it reads
     decoded: frozenset[Op]  # the loads of codes, and what is made of them along k
 
     @property
-    def parts(self) -> int:
-        """How many products there will be."""
-        return next(iter(self.orders.values())).fields
+    def size(self) -> int:
+        """How many k's each of the products has that there will be."""
+        return self.step // _fields(self.codes)
 
     @property
-    def size(self) -> int:
-        """How many k's each of them has."""
+    def parts(self) -> int:
+        """How many products there will be for one."""
         assert self.loop.tile is not None
-        return self.loop.tile // self.parts
+        return self.loop.tile // self.size
+
+
+def _fields(codes: dict[Value, DType]) -> int:
+    return Interleaved(next(iter(codes.values())), 1).fields
 
 
 class _Survey:
     """The products that can be cut, and the words that their codes lie in then."""
 
-    def __init__(self, func: Func, least: int) -> None:
-        self.least = least
+    def __init__(self, func: Func, least: int, depth: int) -> None:
+        self.least, self.depth = least, depth
         self.made = {v: op for op in func.walk() for v in op.results}
         self.readers: dict[Value, list[Op]] = defaultdict(list)
         self.remarks: list[Remark] = []
         self.plans: dict[Op, _Plan] = {}
+        self.steps: dict[Op, int] = {}  # of loops
         self.words: dict[Value, Value] = {}
         for op in func.walk():
             for v in (*op.operands, *(v for b in op.blocks for v in b.results)):
                 self.readers[v].append(op)
         for loop in func.walk():
-            if isinstance(loop, control.For) and loop.tile and loop.stop is None:
-                for op in loop.body.ops:
-                    if isinstance(op, reduce.Dot):
-                        self._product(op, loop)
+            if isinstance(loop, control.For) and loop.tile:
+                self._loop(loop)
 
-    def _product(self, dot: reduce.Dot, loop: control.For) -> None:
-        """Take a product, if it has codes and all that it reads along k can be cut."""
-        ops = self._feeding(dot, loop)
-        codes = [op for op in ops if isinstance(op, memory.Load) and _codes(op, loop)]
-        if not codes:
-            return
-        orders = {op.mem: Interleaved(tile(op.result).dtype, loop.tile or 1) for op in codes}
-        decoded = self._decoded(codes, ops)
-        problem = next(filter(None, (_obstacle(op, loop) for op in ops)), "")
-        problem = problem or _unfit(orders, loop, self.least)
-        seen = [v for op in decoded for v in op.results] + list(orders)
-        if any(op not in decoded and op is not dot for v in seen for op in self.readers[v]):
-            problem = problem or "one product as its reader"
-        if problem:
-            self.remarks.append(Remark("interleave", f"`{codes[0].mem.hint}` stays as it is packed",
-                                       dot.loc, problem))  # fmt: skip
-            return
-        self.plans[dot] = _Plan(loop, orders, frozenset(decoded))
-        self.words |= {mem: _worded(mem, order) for mem, order in orders.items()}
+    def _loop(self, loop: control.For) -> None:
+        """Take the products of a loop that have codes, if all that they read along k can be cut."""
+        found = list[_Found]()
+        for dot in loop.body.ops:
+            if isinstance(dot, reduce.Dot):
+                ops = self._feeding(dot, loop)
+                loads = [op for op in ops if isinstance(op, memory.Load) and self._codes(op, loop)]
+                codes = {op.mem: tile(op.result).dtype for op in loads}
+                problem = self._problem(loop, ops, loads) if codes else ""
+                if problem:
+                    self._stays(dot, next(iter(codes)), problem)
+                elif codes:
+                    found.append((dot, codes, frozenset(self._decoded(loads, ops))))
+        found = self._alone(found)
+        step = self._step(loop, [codes for _, codes, _ in found])
+        found += [(dot, codes, frozenset()) for dot, codes in self._beside(loop, found)]
+        for dot, codes, decoded in found:
+            if not step:
+                self._stays(dot, next(iter(codes)), self._steps(loop, codes))
+                continue
+            self.steps[loop] = step
+            self.plans[dot] = _Plan(loop, step, codes, decoded)
+            self.words |= {mem: _worded(mem, Interleaved(t, step)) for mem, t in codes.items()}
+
+    def _alone(self, found: list[_Found]) -> list[_Found]:
+        """Those whose codes nothing reads but these products."""
+        while True:
+            known = {op for dot, _, decoded in found for op in (dot, *decoded)}
+            seen = [(one, v) for one in found
+                    for v in (*one[1], *(v for op in one[2] for v in op.results))]  # fmt: skip
+            dots = {one[0]: one for one, v in seen if not known.issuperset(self.readers[v])}
+            if not dots:
+                return found
+            for dot, codes, _ in dots.values():
+                self._stays(dot, next(iter(codes)), "products of one loop as its readers")
+            found = [one for one in found if one[0] not in dots]
+
+    def _beside(
+        self, loop: control.For, found: list[_Found]
+    ) -> Iterator[tuple[reduce.Dot, dict[Value, DType]]]:
+        """Products without codes that read what one with codes reads, and are cut like that."""
+        read = [(codes, set(self._loads(dot, loop))) for dot, codes, _ in found]
+        for dot in loop.body.ops:
+            if isinstance(dot, reduce.Dot) and all(dot is not other for other, _, _ in found):
+                loads = set(self._loads(dot, loop))
+                cut = not any(_obstacle(op, loop) for op in self._feeding(dot, loop))
+                codes = next((c for c, known in read if loads and loads <= known), None)
+                if codes is not None and cut:
+                    yield dot, codes
+
+    def _loads(self, dot: reduce.Dot, loop: control.For) -> list[Op]:
+        """What a product reads from memory along a loop."""
+        return [op for op in self._feeding(dot, loop) if isinstance(op, memory.Load)]
+
+    def _stays(self, dot: reduce.Dot, mem: Value, problem: str) -> None:
+        message = f"`{mem.hint}` stays as it is packed"
+        self.remarks.append(Remark("interleave", message, dot.loc, problem))
+
+    def _problem(self, loop: control.For, ops: list[Op], loads: list[memory.Load]) -> str:
+        """Why a product can't be cut, or nothing."""
+        problems = [*(_obstacle(op, loop) for op in ops), *map(self._unread, loads)]
+        if loop.stop is not None:
+            problems.append("a loop over all of k")
+        if len({Interleaved(tile(op.result).dtype, 1).fields for op in loads}) > 1:
+            problems.append("codes of one width in a product")
+        return next((p for p in problems if p), "")
+
+    def _codes(self, op: memory.Load, loop: control.For) -> bool:
+        """Whether a load reads codes along the loop: numbers of less than a byte, or the bytes of
+        a format, whose names have a dot, that become floats. Bytes of other tensors stay."""
+        t = tile(op.result).dtype
+        if t.kind == "bool" or t.bits > 8 or op.indices[-1] is not loop.body.params[0]:
+            return False
+        casts = (isinstance(o, Cast) and o.dtype in FLOATS for o in self.readers[op.result])
+        return t.bits < 8 or ("." in op.mem.hint and all(casts))
+
+    def _unread(self, op: memory.Load) -> str:
+        """Why codes can't be decoded in words, or nothing."""
+        t = tile(op.result).dtype
+        if t.is_integer and t.bits in (1, 2, 4):
+            return ""
+        for reader in self.readers[op.result]:
+            if not isinstance(reader, Cast | packed.Term):
+                return f"a cast as the reader of {t}"
+            if not decodings(t, reader.dtype, 0, packed.index_of(reader)):
+                return f"a way from words of {t} to {reader.dtype}"
+        return ""
+
+    def _step(self, loop: control.For, codes: list[dict[Value, DType]]) -> int:
+        """How many k's a step has, a multiple of what it had; 0 if there is no good number."""
+        before, k = loop.tile or 1, loop.dim
+        simple = loop.first is None and not any(_along(v, loop) for v in loop.init)
+        simple = simple and not any(op.blocks or _says(op, loop) for op in loop.body.ops)
+        steps = [before * i for i in range(1, MOST + 1 if simple else 2)
+                 if isinstance(k, int) and k % (before * i) == 0]  # fmt: skip
+        least = self.least * (2 if self._bytes(loop) else 1)
+        good = [n for n in steps if all(_fits(n, before, _fields(c), least) for c in codes)]
+        return next((n for n in good if n >= self.depth), good[-1] if good else 0)
+
+    def _bytes(self, loop: control.For) -> bool:
+        """Whether a loop has products of bytes, which are twice as deep."""
+        dots = (op for op in loop.body.ops if isinstance(op, reduce.Dot))
+        return any(tile(op.a).dtype.bits == tile(op.b).dtype.bits == 8 for op in dots)
+
+    def _steps(self, loop: control.For, codes: dict[Value, DType]) -> str:
+        """What steps would be needed."""
+        wanted = self.least * _fields(codes) * (2 if self._bytes(loop) else 1)
+        return f"a K of whole steps of {wanted}, of parts of a power of two that divide {loop.tile}"
 
     def _feeding(self, dot: reduce.Dot, loop: control.For) -> list[Op]:
         """What makes a product's operands along k."""
@@ -119,24 +220,19 @@ class _Survey:
         return found
 
 
+def _fits(step: int, before: int, fields: int, least: int) -> bool:
+    """Whether parts are whole, of sizes that Triton has, and not too small."""
+    size = step // fields
+    whole = step % fields == 0 and size.bit_count() == 1 and before % size == 0
+    return whole and size >= least
+
+
 def _worded(mem: Value, order: Interleaved) -> Value:
     """The memory of words that stands for one of codes."""
     assert isinstance(mem.type, Memory)
     *rows, k = mem.type.shape
     assert isinstance(k, int)
-    return Value(Memory((*rows, k // order.fields), Dense(WORD)), mem.hint)
-
-
-def _unfit(orders: dict[Value, Interleaved], loop: control.For, least: int) -> str:
-    """Why codes can't be words, or nothing."""
-    step, k = loop.tile or 1, loop.dim
-    if not isinstance(k, int) or not all(Interleaved.fits(o.codes, step, k)
-                                         for o in orders.values()):  # fmt: skip
-        return f"codes of 1, 2 or 4 bits, and a K of whole steps of {step}"
-    fields = {o.fields for o in orders.values()}
-    if len(fields) > 1:
-        return "codes of one width in a product"
-    return "" if step >= least * min(fields) else f"steps of {least * min(fields)} along k"
+    return Value(Memory((*rows, order.columns(k)), Dense(WORD)), mem.hint)
 
 
 def _along(v: Value, loop: control.For) -> bool:
@@ -146,15 +242,14 @@ def _along(v: Value, loop: control.For) -> bool:
     return str(loop.size) in {n for d in tile(v).shape for n in _names(d)}
 
 
+def _says(op: Op, loop: control.For) -> bool:
+    """Whether an op says how many k's a step has, but for a shape."""
+    said = (v for n, v in op.attributes.items() if n != "shape")
+    return any(loop.size in (v if isinstance(v, tuple) else (v,)) for v in said)
+
+
 def _names(d: Extent) -> set[str]:
     return set() if isinstance(d, int) else set(names(d))
-
-
-def _codes(op: memory.Load, loop: control.For) -> bool:
-    """Whether a load reads codes of at most a byte along the loop."""
-    t = tile(op.result).dtype
-    codes = t.bits < 8 and (t.is_integer or t.kind == "code")
-    return codes and op.indices[-1] is loop.body.params[0]
 
 
 def _obstacle(op: Op, loop: control.For) -> str:
@@ -176,20 +271,48 @@ class _Cutting:
         self.gone = {op for plan in found.plans.values() for op in plan.decoded}
         self.to: dict[Value, Value] = {}
         self.cut: dict[tuple[Value, int, int], Value] = {}
-        self.held: dict[Value, Value] = {}  # words that are loaded
+        self.held: dict[Value, tuple[Value, ...]] = {}  # words that are loaded
+        self.start = 0  # of the present one of the steps that become one
 
     def block(self, block: Block) -> Block:
         """A block whose products over codes are cut."""
         b = Builder()
         for op in block.ops:
             b.loc = op.loc
-            plan = self.found.plans.get(op)
-            if plan is not None:
-                assert isinstance(op, reduce.Dot)
-                self.to[op.result] = self._product(op, plan, b)
-            elif op not in self.gone:
-                b.copy(op, self.to, self.block)
-        return Block(block.params, tuple(b.ops), tuple(self.to.get(v, v) for v in block.results))
+            if isinstance(op, control.For) and self.found.steps.get(op, op.tile) != op.tile:
+                self._loop(op, self.found.steps[op], b)
+            else:
+                self._op(op, b)
+        return Block(block.params, tuple(b.ops), self._now(block.results))
+
+    def _now(self, values: tuple[Value, ...]) -> tuple[Value, ...]:
+        return tuple(self.to.get(v, v) for v in values)
+
+    def _op(self, op: Op, b: Builder, **changed: Any) -> None:
+        plan = self.found.plans.get(op)
+        if plan is not None:
+            assert isinstance(op, reduce.Dot)
+            self.to[op.result] = self._product(op, plan, b)
+        elif op not in self.gone:
+            b.copy(op, self.to, self.block, **changed)
+
+    def _loop(self, op: control.For, step: int, b: Builder) -> None:
+        """A loop of longer steps: what a step did, for each part of the new one."""
+        inner, before, (k, *carried) = Builder(), op.tile or 1, op.body.params
+        for start in range(0, step, before):
+            inner.loc = op.loc
+            self.start, self.cut = start, {}
+            self.to[k] = inner(packed.Part(k, start, before))
+            for one in op.body.ops:
+                inner.loc = one.loc
+                self._op(one, inner, **_sized(one, op.size, before))
+            self.to.update(zip(carried, self._now(op.body.results), strict=True))
+        body = Block(op.body.params, tuple(inner.ops), self._now(op.body.results))
+        self.start = 0
+        for v in carried:
+            del self.to[v]
+        new = b.add(op.rebuilt(self.to, tile=step, body=body))
+        self.to.update(zip(op.results, new.results, strict=True))
 
     def _product(self, op: reduce.Dot, plan: _Plan, b: Builder) -> Value:
         """The sum of the products of parts; scales once behind it."""
@@ -219,17 +342,27 @@ class _Cutting:
     def _made(self, v: Value, plan: _Plan, part: int, b: Builder) -> Value:
         k, size = plan.loop.body.params[0], plan.size
         if v is k:
-            return b(packed.Part(k, part * size, size))
+            return b(packed.Part(k, self.start + part * size, size))
         op = self.found.made[v]
-        if isinstance(op, memory.Load) and op.mem in plan.orders:
+        if isinstance(op, memory.Load) and op.mem in plan.codes:
+            order = Interleaved(plan.codes[op.mem], plan.step)
             if v not in self.held:
-                rows = tuple(self.to.get(i, i) for i in op.indices[:-1])
-                words = (*rows, b(packed.Groups(k, plan.parts, size)))
-                self.held[v] = b(memory.Load(self.found.words[op.mem], words))
-            return b(packed.Unpack(self.held[v], plan.orders[op.mem].codes, part))
+                self.held[v] = tuple(self._words(op, k, order, i, b) for i in range(order.words))
+            return b(packed.Unpack(self.held[v], order.codes, self.start // size + part))
         changed = {x: self._part(x, plan, part, b) for x in op.operands
                    if not isinstance(x.type, Memory)}  # fmt: skip
-        own: dict[str, Any] = {}
-        if "shape" in op.attributes:
-            own["shape"] = tuple(size if d == plan.loop.size else d for d in op.attributes["shape"])
-        return b(op.rebuilt(self.to | changed, **own))
+        return b(op.rebuilt(self.to | changed, **_sized(op, plan.loop.size, size)))
+
+    def _words(self, op: memory.Load, k: Value, order: Interleaved, i: int, b: Builder) -> Value:
+        """Words number `i` of the units of a step."""
+        rows = self._now(op.indices[:-1])
+        size = order.step // order.fields
+        groups = b(packed.Groups(k, order.fields, size, i, order.words))
+        return b(memory.Load(self.found.words[op.mem], (*rows, groups)))
+
+
+def _sized(op: Op, symbol: Extent, size: int) -> dict[str, Any]:
+    """The shape that an op says, for other numbers of k's."""
+    if "shape" not in op.attributes:
+        return {}
+    return {"shape": tuple(size if d == symbol else d for d in op.attributes["shape"])}

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,14 +20,16 @@ from typing import Any
 
 import numpy as np
 
+from tilec.ir.codes import CODES
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
-from tilec.ir.source import KernelSource
+from tilec.ir.source import KernelSource, Launch, Param
 
 TYPES = {
     "f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "e4m3": "fp8e4nv",
     "e5m2": "fp8e5", "bool": "i1",
 }  # fmt: skip
+SWIZZLES = (0, 32, 64, 128)  # bytes, as Triton and CUtensorMapSwizzle number them
 STAGES = ("ttir", "ttgir", "llir", "ptx")
 _RUN = """
 import importlib.util, sys
@@ -43,39 +46,75 @@ np.savez(sys.argv[2], **{n: np.asarray(a) for n, a in zip(data.files, arguments)
 
 @dataclass(frozen=True)
 class Build:
-    """What triton made: the text of each of STAGES by name, machine code, and the bytes of dynamic
-    shared memory that a launch gives each CTA."""
+    """What triton made: the text of each of STAGES by name, machine code, the bytes of dynamic
+    shared memory that a launch gives each CTA, and how many bytes the swizzles of its tensor maps
+    are wide, in the order of the launch's descriptors."""
 
     stages: Mapping[str, str]
     cubin: bytes
     shared: int
+    swizzles: tuple[int, ...] = ()
 
     def __getitem__(self, stage: str) -> str:
         return self.stages[stage]
 
 
 def compile_for(
-    source: KernelSource, target: str, constants: Mapping[str, int] | None = None
-) -> Build:
-    """A kernel compiled for a target such as sm_90.
+    source: KernelSource, target: str, constants: Mapping[str, int] | None = None,
+    even: Collection[str] = (),
+) -> Build:  # fmt: skip
+    """The only kernel of a program, as `compile_each` compiles it."""
+    if len(source.launches) != 1:
+        raise TileError(f"{source.entry}: expected one kernel, not {len(source.launches)}")
+    (build,) = compile_each(source, target, constants, even)
+    return build
 
-    `constants` gives each `BLOCK_` constant its number. Raises TileError where triton is absent,
-    refuses the source, or does not know the target.
+
+def compile_each(
+    source: KernelSource, target: str, constants: Mapping[str, int] | None = None,
+    even: Collection[str] = (), *, line_info: bool = True,
+) -> tuple[Build, ...]:  # fmt: skip
+    """The kernels of a program, one a launch, compiled for a target such as sm_90.
+
+    `constants` gives each `BLOCK_` constant its number, where the source has none or another;
+    `even` names the dimensions whose numbers are multiples of 16, as the addresses of all tensors
+    are. `line_info` is of the source in a folder of its own: without it machine code is the same
+    each time. Raises TileError where triton is absent, refuses the source, or does not know the
+    target.
     """
     triton: Any = _triton()
-    capability = _capability(target)
-    with tempfile.TemporaryDirectory() as folder:
+    gpu = triton.backends.compiler.GPUTarget("cuda", _capability(target), 32)
+    with tempfile.TemporaryDirectory() as folder, triton.knobs.compilation.scope():
+        triton.knobs.compilation.disable_line_info = not line_info
         module = _module(source, Path(folder))
-        kernel = getattr(module, source.entry)
-        signature, attributes = _signature(source, kernel.arg_names, constants or {})
-        gpu = triton.backends.compiler.GPUTarget("cuda", capability, 32)
-        ast = triton.compiler.ASTSource(kernel, signature, dict(constants or {}), attributes)
-        try:
-            made = triton.compile(ast, target=gpu)
-        except Exception as e:
-            raise TileError(f"triton does not compile {source.entry} for {target}: {e}") from e
-        stages = {s: made.asm[s] for s in STAGES}
-        return Build(stages, made.asm["cubin"], made.metadata.shared)
+        return tuple(
+            _compiled(source, k, getattr(module, k.entry), gpu, constants or {}, even)
+            for k in source.launches
+        )
+
+
+def _compiled(source: KernelSource, launch: Launch, kernel: Any, gpu: Any,
+              constants: Mapping[str, int], even: Collection[str]) -> Build:  # fmt: skip
+    triton: Any = _triton()
+    given = inspect.signature(kernel.fn).parameters
+    chosen = {n: p.default for n, p in given.items() if p.default is not p.empty}
+    constants = {**chosen, **constants}
+    types = _descriptors(source, launch)
+    signature, attributes = _signature(source, kernel.arg_names, types, constants, even)
+    known = {n: constants[n] for n, t in signature.items() if t == "constexpr"}
+    ast = triton.compiler.ASTSource(kernel, signature, known, attributes)
+    options = {"num_warps": launch.threads // gpu.warp_size, "num_stages": launch.stages,
+               "enable_fp_fusion": True}  # fmt: skip
+    try:
+        made = triton.compile(ast, target=gpu, options=options)
+    except Exception as e:
+        raise TileError(f"triton does not compile {launch.entry} for sm_{gpu.arch}: {e}") from e
+    if getattr(made.metadata, "global_scratch_size", 0):
+        raise TileError(f"{launch.entry} needs memory that triton alone can give it")
+    maps = getattr(made.metadata, "tensordesc_meta", None) or ()
+    swizzles = tuple(SWIZZLES[m["swizzle"]] for m in maps)
+    return Build({s: made.asm[s] for s in STAGES}, made.asm["cubin"], made.metadata.shared,
+                 swizzles)  # fmt: skip
 
 
 def interpreted(source: KernelSource, arguments: Mapping[str, Array]) -> dict[str, Array]:
@@ -124,26 +163,43 @@ def _module(source: KernelSource, folder: Path) -> ModuleType:
 
 
 def _signature(
-    source: KernelSource, names: list[str], constants: Mapping[str, int]
+    source: KernelSource,
+    names: list[str],
+    types: Mapping[str, str],
+    constants: Mapping[str, int],
+    even: Collection[str],
 ) -> tuple[dict[str, str], dict[tuple[int, ...], list[list[Any]]]]:
-    """Triton's type of each argument, and which are multiples of 16: pointers and dimensions."""
-    types: dict[str, str] = {}
-    for p in source.params:
-        short = TYPES.get(p.dtype) or p.dtype
-        if p.dtype[:1] in "iu" and p.dtype[1:].isdecimal() and int(p.dtype[1:]) < 8:
-            short = "u8"
-        types[p.name] = f"*{short}" if p.kind == "tensor" else short
-    even = [n for n in types if types[n].startswith("*")]
+    """Triton's type of each argument, some of which are known, and which are multiples of 16."""
+    types = dict(types)
+    params = {p.name: p for p in source.params}
     for name in names:
         if name in types:
             continue
-        if name.startswith("BLOCK_"):
-            if name not in constants:
-                dim = name.removeprefix("BLOCK_")
-                raise TileError(f"{source.entry}: a tile holds all of {dim}, which has no number",
-                                hint=f"--dims {dim}=1024")  # fmt: skip
+        if name in params:
+            types[name] = _type(params[name])
+        elif name in constants:
             types[name] = "constexpr"
-        else:
+        elif not name.startswith("BLOCK_"):
             types[name] = "i32"
-            even.append(name)
-    return types, {(names.index(n),): [["tt.divisibility", 16]] for n in even}
+        else:
+            dim = name.removeprefix("BLOCK_")
+            raise TileError(f"{source.entry}: a tile holds all of {dim}, which has no number",
+                            hint=f"--dims {dim}=1024")  # fmt: skip
+    aligned = [(i,) for i, n in enumerate(names) if types[n].startswith("*") or n in even]
+    ordered = {n: types[n] for n in names}
+    return ordered, {place: [["tt.divisibility", 16]] for place in aligned}
+
+
+def _descriptors(source: KernelSource, launch: Launch) -> dict[str, str]:
+    """Triton's types of the descriptors that a kernel takes."""
+    params = {p.name: p for p in source.params}
+    return {d.name: f"tensordesc<{_type(params[d.param])[1:]}{list(d.box)}>"
+            for d in launch.descriptors}  # fmt: skip
+
+
+def _type(p: Param) -> str:
+    short = TYPES.get(p.dtype) or p.dtype
+    if p.dtype in CODES or (p.dtype[:1] in "iu" and p.dtype[1:].isdecimal()
+                            and int(p.dtype[1:]) < 8):  # fmt: skip
+        short = "u8"
+    return short if p.kind == "scalar" else f"*{short}"

@@ -1,98 +1,72 @@
-"""Func -> Triton source: one readable file that imports nothing but triton.
+"""Func -> Triton source: one readable file that imports nothing but torch and triton.
 
 Before: tile sizes are chosen, formats are lowered to plain memory. Tiles are clipped in meaning;
 here they are padded to powers of two, and masks keep the padding out of memory, products and
-reductions. Dimensions that stay names become arguments of the kernel; one that a tile holds whole
-also gives a `BLOCK_<name>` constant.
+reductions. Dimensions that stay names become arguments of kernels; one that a tile holds whole also
+gives a `BLOCK_<name>` constant. Each grid of a function becomes a kernel; they run one after the
+other.
 """
 
 from __future__ import annotations
 
-from tilec.codegen.triton.control import Walker, check
+from collections.abc import Set
+
+from tilec.codegen.triton.copies import remarks
+from tilec.codegen.triton.kernels import Kernel, Options, grids, kernel
+from tilec.codegen.triton.launcher import launcher
 from tilec.codegen.triton.prelude import prelude
 from tilec.codegen.triton.printer import DTYPES, Printer, block_of
 from tilec.ir.core import Func, Value
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Extent, Sym, ceil_div
-from tilec.ir.ops.control import Grid
 from tilec.ir.source import KernelSource, Launch, Param
 from tilec.ir.types import Memory, Tile
 
-WARPS = 4  # of a program
+WARP = 32
+DESCRIPTORS = "from triton.tools.tensor_descriptor import TensorDescriptor"
 
 
-def emit(func: Func) -> KernelSource:
-    """Triton source of a function with one grid: `<name>_kernel`, and `<name>` that launches it.
+def emit(func: Func, options: Options | None = None, own: Set[str] = frozenset()) -> KernelSource:
+    """Triton source of a function: kernels, and `<name>` that launches them.
 
-    Params are the tensors and scalars in order. Raises TileError where Triton can't do an op.
+    Params are the tensors and scalars in order; `own` names those that passes made, for which the
+    launcher makes memory. Raises TileError where Triton can't do an op.
     """
-    grid = check(func)
     p = Printer()
-    walker = Walker(p, func)
-    for op in func.body.ops:
-        if op is not grid:
-            walker.op(op)
-    walker.grid(grid)
-    names = [walker.text[v] for v in func.params]
-    dims = p.dims(func)
-    head = [*names, *dims, *(f"{b}: tl.constexpr" for b in p.constants)]
-    functions = prelude([*p.top, *p.lines], walker.words.functions)
+    names = {v: p.fresh(v.hint.replace(".", "_")) for v in func.params}
+    made = {v for v in func.params if v.hint in own}
+    chosen = options or Options()
+    kernels = [kernel(entry, one, grid, names, chosen) for entry, one, grid in grids(func)]
+    functions = {n: t for k in kernels for n, t in k.functions.items()}
     lines = [
-        f'"""`{func.name}`, compiled by tilec for Triton."""', "",
-        "import triton", "import triton.language as tl", "", "", *functions,
-        "@triton.jit", f"def {func.name}_kernel({', '.join(head)}):",
-        *p.top, *p.lines, "", "",
-        *_launcher(func, grid, p, names), "",
+        f'"""`{func.name}`, compiled by tilec for Triton."""', "", *["import torch"] * bool(made),
+        "import triton", "import triton.language as tl",
+        *[DESCRIPTORS] * any(k.descriptors for k in kernels), "", "",
+        *prelude([line for k in kernels for line in k.lines], functions),
+        *(line for k in kernels for line in (*k.lines, "", "")),
+        *launcher(func, names, made, p.dims(func), kernels), "",
     ]  # fmt: skip
-    text = "\n".join(lines)
-    params = tuple(_param(v, n, i) for i, (v, n) in enumerate(zip(func.params, names, strict=True)))
-    return KernelSource("triton", text, f"{func.name}_kernel", params, 0, func.remarks,
-                        _launches(func, grid),
-                        {v.hint: order for v, order in walker.words.orders.items()})  # fmt: skip
+    params = tuple(_param(v, n, i, v in made) for i, (v, n) in enumerate(names.items()))
+    orders = {n: order for k in kernels for n, order in k.orders.items()}
+    return KernelSource("triton", "\n".join(lines), f"{func.name}_kernel", params, 0,
+                        (*func.remarks, *remarks(func)), tuple(map(_launch, kernels)),
+                        orders)  # fmt: skip
 
 
-def _launches(func: Func, grid: Grid) -> tuple[Launch, ...]:
-    """The launch; Triton itself says how much shared memory it takes."""
-    blocks: Extent = 1
-    for d, t in zip(grid.dims, grid.tiles, strict=True):
-        blocks = ceil_div(d, t or 1) * blocks
-    return (Launch(f"{func.name}_kernel", blocks, 32 * WARPS, 0),)
+def _launch(k: Kernel) -> Launch:
+    """A launch; Triton itself says how much shared memory it takes."""
+    return Launch(k.entry, k.programs, WARP * k.warps, 0, (), k.takes, k.stages or 3,
+                  k.descriptors)
 
 
-def _param(v: Value, name: str, place: int) -> Param:
+def _param(v: Value, name: str, place: int, own: bool) -> Param:
     match v.type:
         case Memory(shape=shape):
             known = tuple(d if isinstance(d, int) else str(d) for d in shape)
-            return Param(name, str(v.type.dtype), known, "tensor", place)
+            return Param(name, str(v.type.dtype), known, "own" if own else "tensor", place)
         case Tile(dtype=dtype):
             return Param(name, str(dtype), (), "scalar", place)
         case _:
             raise TileError(f"triton: a parameter cannot be {v.type}")
 
 
-def _launcher(func: Func, grid: Grid, p: Printer, names: list[str]) -> list[str]:
-    """A plain function that reads the dimensions off the tensors and launches the kernel."""
-    dims = p.dims(func)
-    lines = [f"def {func.name}({', '.join(names)}):"]
-    lines.append('    """Launch on tensors that are contiguous; the results are written."""')
-    for d in dims:
-        lines.append(f"    {d} = {_source(func, names, d)}")
-    for b in p.constants:
-        lines.append(f"    {b} = {p.constants[b]}")
-    counts = [f"triton.cdiv({d}, {t})" for d, t in zip(grid.dims, grid.tiles, strict=True)]
-    lines.append(f"    programs = {' * '.join(counts) or '1'}")
-    given = ", ".join([*names, *dims, *p.constants])
-    lines.append(f"    {func.name}_kernel[(programs,)]({given}, num_warps={WARPS})")
-    return lines
-
-
-def _source(func: Func, names: list[str], dim: str) -> str:
-    for v, name in zip(func.params, names, strict=True):
-        if isinstance(v.type, Memory) and v.type.dtype.bits >= 8:
-            for axis, d in enumerate(v.type.shape):
-                if isinstance(d, Sym) and d.text == dim:
-                    return f"{name}.shape[{axis}]"
-    raise TileError(f"triton: no tensor says what {dim} is", hint="give the dimension a number")
-
-
-__all__ = ["DTYPES", "block_of", "emit"]
+__all__ = ["DTYPES", "Options", "block_of", "emit"]

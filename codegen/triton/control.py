@@ -1,32 +1,22 @@
-"""Ops in order, loops and branches: one walker prints a block and keeps the text of each value."""
+"""Ops in order, loops and branches: one walker prints a block."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 
-from tilec.codegen.triton import memory, pointwise, tiles
-from tilec.codegen.triton.printer import LEAST_DOT, Printer, bare, dtype_of
-from tilec.codegen.triton.spans import Spans
-from tilec.codegen.triton.unpack import Words
-from tilec.ir.core import Block, Func, Op, Trait, Value
+from tilec.codegen.triton import tiles
+from tilec.codegen.triton.names import assigned_by, name_of
+from tilec.codegen.triton.printer import bare, dtype_of
+from tilec.codegen.triton.ranges import whole_steps
+from tilec.codegen.triton.spans import short
+from tilec.codegen.triton.values import Values
+from tilec.ir.core import Block, Op, Trait, Value
+from tilec.ir.dtype import f32, i32
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Extent, Sym, ceil_div
-from tilec.ir.ops import arith, control, packed, reduce, shape
+from tilec.ir.extent import Sym
+from tilec.ir.ops import control, packed, reduce, scan, shape
 from tilec.ir.ops import memory as mem
-from tilec.ir.types import Memory, Span, Tile
-
-LONGEST = 60  # characters of an expression that is written where it is used
-
-
-def check(func: Func) -> control.Grid:
-    """The only grid of a function. Raises TileError where Triton can't do an op."""
-    acting = [op for op in func.body.ops if Trait.WRITES in op.traits]
-    if len(acting) == 1 and not isinstance(acting[0], control.Grid):
-        raise TileError(f"triton: the outermost loop of {func.name} is none over tiles",
-                        acting[0].loc, hint="for m in tiles(M) { ... }")  # fmt: skip
-    if len(acting) != 1 or not isinstance(acting[0], control.Grid):
-        raise TileError(f"triton: {func.name} has {len(acting)} loops over tiles, expected one")
-    return acting[0]
+from tilec.ir.ops.scaled import ScaledDot
 
 
 def handles(cls: type[Op]) -> str:
@@ -35,69 +25,27 @@ def handles(cls: type[Op]) -> str:
         return "codegen/triton/spans.py"
     if cls is packed.Unpack:
         return "codegen/triton/unpack.py"
+    if cls is reduce.Dot:
+        return "codegen/triton/products.py"
+    if cls is ScaledDot:
+        return "codegen/triton/scaled.py"
     if Trait.ELEMENTWISE in cls.traits:
         return "codegen/triton/pointwise.py"
-    if issubclass(cls, (mem.Load, mem.Store)):
+    if issubclass(cls, (mem.Load, mem.Write)):
         return "codegen/triton/memory.py"
-    here = (mem.Whole, shape.Start, shape.Coordinates, reduce.Dot)
-    inside = cls.fields("block") or issubclass(cls, here)
+    if issubclass(cls, scan.Scan):
+        return "codegen/triton/scan.py"
+    if issubclass(cls, (shape.Start, shape.Coordinates)):
+        return "codegen/triton/values.py"
+    inside = cls.fields("block") or issubclass(cls, mem.Whole | mem.Nth)
     return f"codegen/triton/{'control' if inside else 'tiles'}.py"
 
 
-def _uses(block: Block) -> Counter[Value]:
-    """How often each value is read; from a loop counts as often."""
-    uses: Counter[Value] = Counter(block.results)
-    for op in block.ops:
-        uses.update(op.operands)
-        for inner in op.blocks:
-            own = {v for o in inner.walk() for v in o.results} | set(inner.params)
-            for v, n in _uses(inner).items():
-                uses[v] += n if v in own else 2
-    return uses
-
-
-class Walker:
-    """Prints the ops of blocks; `text` is how each value is written where it is used."""
-
-    def __init__(self, p: Printer, func: Func) -> None:
-        self.p, self.uses = p, _uses(func.body)
-        self.text: dict[Value, str] = {}
-        self.made: dict[Value, Op] = {}
-        self.wanted: dict[Value, str] = {}  # names that results must have
-        self.last: set[Op] = set()  # of the ops of a line, those that make what it assigns
-        self.words, self.spans = Words(), Spans(p)
-        for v in func.params:
-            self.text[v] = p.fresh(v.hint.replace(".", "_"))
-        p.taken.update(p.dims(func))
-        for op in func.walk():
-            if isinstance(op, reduce.Dot):
-                for v in (op.a, op.b):
-                    p.large |= {str(d): LEAST_DOT for d in _tile(v).shape}
-                if tiles.common(op).bits == 8:
-                    p.large[str(_tile(op.a).shape[1])] = 2 * LEAST_DOT
-
-    def operand(self, v: Value) -> str:
-        """A value as a whole tile."""
-        op = self.made.get(v)
-        if isinstance(op, shape.Full):
-            return tiles.full(self.p, op)
-        if isinstance(op, shape.Broadcast):
-            source = tiles.stretched(op, self.operand(op.a))
-            return f"tl.broadcast_to({bare(source)}, {self.p.shape(_tile(v))})"
-        return self.text[v]
-
-    def loose(self, v: Value) -> str:
-        """A value beside others of its shape: constants and stretched axes as they are."""
-        op = self.made.get(v)
-        if isinstance(op, shape.Full):
-            return tiles.literal(op)
-        if isinstance(op, shape.Broadcast):
-            return tiles.stretched(op, self.loose(op.a) if op.a in self.made else self.text[op.a])
-        return self.text[v]
+class Walker(Values):
+    """Prints the ops of blocks."""
 
     def block(self, block: Block) -> None:
         """Print the ops of a block."""
-        self.last |= set({op.loc and op.loc.line: op for op in block.ops if op.results}.values())
         for op in block.ops:
             try:
                 self.op(op)
@@ -115,158 +63,37 @@ class Walker:
                 self._while(op)
             case control.If():
                 self._if(op)
-            case mem.Store():
-                self._store(op)
+            case mem.Write():
+                self.write(op)
             case mem.Whole():
-                self.text[op.result] = self.p.axis(op.dim).offsets
+                self.text[op.result] = self.spans.whole(op)
+            case mem.Nth():
+                self._nth(op)
             case packed.Part() | packed.Groups():
                 self.made[op.result] = op
                 self.text[op.result] = self.spans.part(op)
             case shape.Full() | shape.Broadcast():
                 self.made[op.result] = op
             case _:
-                self._value(op)
-
-    def _value(self, op: Op) -> None:
-        v = op.result
-        self.made[v] = op
-        text = self._expression(op)
-        atom = text if tiles.is_atom(text) else f"({text})"
-        plain = Trait.ELEMENTWISE in op.traits or isinstance(op, (shape.Reshape, shape.Transpose))
-        if v not in self.wanted and plain and self.uses[v] <= 1 and len(text) < LONGEST:
-            self.text[v] = atom
-            return
-        self.p.at(op)
-        self.text[v] = self.wanted.get(v) or self.p.name_for(op, op in self.last)
-        self.p.line(f"{self.text[v]} = {bare(text)}")
-
-    def _expression(self, op: Op) -> str:
-        p = self.p
-        match op:
-            case mem.Load():
-                assert isinstance(op.mem.type, Memory)
-                found, rank = self._places(op.mem.type, op.indices)
-                return memory.load(p, self.text[op.mem], op.mem.type, found, rank)
-            case packed.Unpack():
-                return self._field(op)
-            case reduce.Dot():
-                return self._dot(op)
-            case reduce.Reduction():
-                return tiles.reduction(p, op, self.operand(op.a))
-            case _ if Trait.ELEMENTWISE in op.traits:
-                return self._elementwise(op)
-            case shape.Start():
-                return self.spans.starts[op.span]
-            case shape.Coordinates():
-                return self.text[op.span]
-            case _:
-                return tiles.emit(p, op, [self.operand(v) for v in op.operands])
-
-    def _positive(self, op: arith.FloorDiv | arith.Mod) -> bool:
-        """Whether coordinates are divided by a number above 0."""
-        a, b = self.made.get(op.a), self.made.get(op.b)
-        whole = isinstance(a, (shape.Start, shape.Coordinates))
-        return whole and isinstance(b, shape.Full) and b.value > 0
-
-    def _field(self, op: packed.Unpack) -> str:
-        """A field of words by plain arithmetic; casts of it are written by `Words`."""
-        load = self.made[op.words]
-        assert isinstance(load, mem.Load)
-        groups = self.made[load.indices[-1]]
-        assert isinstance(groups, packed.Groups)
-        self.words.read(load, op.codes, groups, self.spans.steps[groups.span])
-        shifted = f"({self.text[op.words]} >> {op.field * op.codes.bits})"
-        return memory.signed(op.codes, f"({shifted} & {(1 << op.codes.bits) - 1})")
-
-    def _elementwise(self, op: Op) -> str:
-        """Operands as they are, but one of them whole, so that the result is."""
-        args = [self.loose(v) for v in op.operands]
-        if isinstance(op, arith.FloorDiv | arith.Mod) and self._positive(op):
-            sign = "//" if isinstance(op, arith.FloorDiv) else "%"
-            return f"{self.loose(op.a)} {sign} {self.loose(op.b)}"
-        inner = self.made.get(op.operands[0])
-        if isinstance(op, pointwise.Cast) and isinstance(inner, packed.Unpack):
-            found = self.words.unpacked(self.p, inner, op.dtype, self.text[inner.words])
-            if found is not None:
-                return found
-        whole = [v for v in op.operands
-                 if not isinstance(self.made.get(v), (shape.Full, shape.Broadcast))]  # fmt: skip
-        if not whole or isinstance(op, pointwise.Cast | pointwise.Bitcast):
-            args[0] = self.operand(op.operands[0])
-        return pointwise.emit(op, args)
-
-    def _dot(self, op: reduce.Dot) -> str:
-        """Padding along k must be 0 in both operands: only loads are sure to have it so."""
-        sides: list[str] = []
-        for v, axis in ((op.a, 1), (op.b, 0)):
-            text = self.operand(v)
-            mask = self.p.axis(_tile(v).shape[axis]).mask
-            if mask and not self._zero_outside(v):
-                text = f"tl.where({mask}[{'None, :' if axis else ':, None'}], {text}, 0)"
-            sides.append(text)
-        common = tiles.common(op)
-        sides = [s if _tile(v).dtype == common else f"{s}.to({dtype_of(common)})"
-                 for s, v in zip(sides, (op.a, op.b), strict=True)]  # fmt: skip
-        exact = ', input_precision="ieee"' if common.is_float and common.bits == 32 else ""
-        acc = self.operand(op.acc)
-        if op.scale is None and op.row_scale is None:
-            kept = "" if acc == tiles.ZERO else f", {acc}"
-            return f"tl.dot({sides[0]}, {sides[1]}{kept}{exact})"
-        text = f"{acc} + tl.dot({sides[0]}, {sides[1]}{exact})"
-        for scale, place in ((op.scale, "None, :"), (op.row_scale, ":, None")):
-            text += f" * {self.operand(scale)}[{place}]" if scale is not None else ""
-        return text
-
-    def _zero_outside(self, v: Value) -> bool:
-        op = self.made.get(v)
-        if isinstance(op, (shape.Transpose, pointwise.Cast)):
-            return self._zero_outside(op.a)
-        return isinstance(op, mem.Load)
-
-    def _store(self, op: mem.Store) -> None:
-        assert isinstance(op.mem.type, Memory)
-        if op.mem.type.dtype.bits < 8 and op.mem.type.dtype.is_integer:
-            raise TileError(f"triton: no code for stores of {op.mem.type.dtype}")
-        found, rank = self._places(op.mem.type, op.indices)
-        value = self.operand(op.value)
-        self.p.at(op)
-        self.p.line(memory.store(self.text[op.mem], op.mem.type, found, rank, bare(value)))
-
-    def _places(self, t: Memory, indices: tuple[Value, ...]) -> tuple[list[memory.Place], int]:
-        texts = [self.operand(i) for i in indices]
-        sure = [self._inside(v, d) for v, d in zip(indices, t.shape, strict=True)]
-        return memory.places(self.p, indices, texts, t.shape, sure)
-
-    def _inside(self, v: Value, dim: Extent) -> bool:
-        """Whether an index is a coordinate of a span, or the number of its group."""
-        op, by = self.made.get(v), 1
-        if isinstance(op, arith.FloorDiv) and isinstance(self.made.get(op.b), shape.Full):
-            by = int(self.made[op.b].attributes["value"])
-            op = self.made.get(op.a)
-        if not isinstance(op, (shape.Start, shape.Coordinates)):
-            return False
-        assert isinstance(op.span.type, Span)
-        return ceil_div(op.span.type.dim, by) == dim
+                self.value(op)
 
     # -- spans --
 
-    def grid(self, op: control.Grid) -> None:
-        """One program for each tile, the last dimension fastest."""
-        p = self.p
-        if len(op.dims) > 1:
-            p.line("pid = tl.program_id(0)")
-        for i, (v, size, dim, tile) in reversed(list(enumerate(
-            zip(op.body.params, op.sizes, op.dims, op.tiles, strict=True)
-        ))):  # fmt: skip
-            program = "tl.program_id(0)" if len(op.dims) == 1 else "pid"
-            count = f"tl.cdiv({dim}, {tile})"
-            start = f"pid % {count} * {tile}" if i else f"{program} * {tile}"
-            name = p.fresh(f"start_{size}")
-            p.line(f"{name} = {start}")
-            self.text[v] = self.spans.tile(v, size, dim, tile, name)
-            if i:
-                p.line(f"pid = pid // {count}")
+    def grid(self, op: control.Grid, before: Sequence[Op]) -> None:
+        """A program's tiles, the ops before the grid, and what is done with the tiles."""
+        for v, offsets in zip(op.body.params, self.spans.grid(op), strict=True):
+            self.text[v] = offsets
+        for outer in before:
+            self.op(outer)
         self.block(op.body)
+
+    def _nth(self, op: mem.Nth) -> None:
+        p = self.p
+        p.at(op)
+        number = self.text[op.number]
+        name = p.fresh(f"start_{short(op.result)}")
+        p.line(f"{name} = {number if op.tile == 1 else f'{number} * {op.tile}'}")
+        self.text[op.result] = self.spans.tile(op.result, op.dim, op.tile, name)
 
     # -- regions --
 
@@ -274,10 +101,18 @@ class Walker:
         names: list[str] = []
         for v, param in zip(init, params, strict=True):
             self.p.at(self.made.get(v, op))
-            names.append(self.p.name_for(self.made.get(v, op), v in self.made))
-            self.p.line(f"{names[-1]} = {self.operand(v)}")
+            hint = param.hint if param.hint.isidentifier() else ""
+            names.append(self.p.fresh(hint or name_of(self.made.get(v, op))))
+            self.p.line(f"{names[-1]} = {self._initial(v)}")
             self.text[param] = names[-1]
         return names
+
+    def _initial(self, v: Value) -> str:
+        """What a loop starts from; of a number Triton would guess the type."""
+        op = self.made.get(v)
+        if isinstance(op, shape.Full) and not op.shape and op.dtype not in (f32, i32):
+            return f"tl.full((), {tiles.literal(op)}, {dtype_of(op.dtype)})"
+        return self.operand(v)
 
     def _repeat(self, body: Block, params: tuple[Value, ...], names: list[str]) -> None:
         """A loop's body, whose results become the carried values."""
@@ -297,19 +132,34 @@ class Walker:
     def _for(self, op: control.For) -> None:
         p = self.p
         names = self._carry(op, op.init, op.body.params[1:])
-        self.p.at(op)
-        start = p.fresh(f"start_{op.size}")
-        stop = str(op.dim)
+        p.at(op)
+        span, stop = op.body.params[0], str(op.dim)
+        step = self.spans.step(span, op.dim, op.tile)
+        start = p.fresh(short(span) if step == "1" else f"start_{short(span)}")
         if op.stop is not None:
-            stop = f"tl.minimum({self.operand(op.stop)}, {op.dim})"
-        first = "0" if op.first is None else f"tl.maximum({self.operand(op.first)}, 0) * {op.tile}"
-        p.line(f"for {start} in range({first}, {stop}, {op.tile}):")
+            stop = p.fresh(f"stop_{short(span)}")
+            p.line(f"{stop} = {self._stop(op, op.stop)}")
+        first = "0" if op.first is None else self._first(op.first)
+        first = first if first == "0" or step == "1" else f"{first} * {op.tile}"
+        bounds = [first, stop, step] if step != "1" else [first, stop]
+        bounds = ", ".join(bounds if bounds != ["0", stop] else [stop])
+        p.line(f"for {start} in range({bounds}):")
         p.depth += 1
-        span, dim = op.body.params[0], op.dim if op.stop is None else Sym(stop)
-        self.text[span] = self.spans.tile(span, op.size, dim, op.tile, start)
+        dim = op.dim if whole_steps(op, self.made) else Sym(stop)
+        self.text[span] = self.spans.tile(span, dim, op.tile, start)
         self._repeat(op.body, op.body.params[1:], names)
         p.depth -= 1
         self._end(op, names)
+
+    def _stop(self, op: control.For, v: Value) -> str:
+        """Where a loop stops, at the end of its dimension at last."""
+        sure = isinstance(op.dim, int) and self.ranges[v][1] <= op.dim
+        return bare(self.operand(v)) if sure else f"tl.minimum({bare(self.operand(v))}, {op.dim})"
+
+    def _first(self, v: Value) -> str:
+        """The number of the tile that a loop begins with, no less than 0."""
+        text = self.operand(v)
+        return text if self.ranges[v][0] >= 0 else f"tl.maximum({bare(text)}, 0)"
 
     def _end(self, op: Op, names: list[str]) -> None:
         for v, name in zip(op.results, names, strict=True):
@@ -319,9 +169,11 @@ class Walker:
         p = self.p
         names = self._carry(op, op.init, op.body.params[1:])
         self.p.at(op)
-        i = self.text[op.body.params[0]] = p.fresh("i")
-        bounds = ", ".join(self.loose(v) for v in (op.start, op.stop, op.step))
-        p.line(f"for {i} in range({bounds}):")
+        i = self.text[op.body.params[0]] = p.fresh(op.body.params[0].hint or "i")
+        bounds = [self.loose(v) for v in (op.start, op.stop, op.step)]
+        bounds = bounds[:2] if bounds[2] == "1" else bounds
+        bounds = bounds[1:] if bounds[0] == "0" and len(bounds) == 2 else bounds
+        p.line(f"for {i} in range({', '.join(bounds)}):")
         p.depth += 1
         self._repeat(op.body, op.body.params[1:], names)
         p.depth -= 1
@@ -345,7 +197,9 @@ class Walker:
 
     def _if(self, op: control.If) -> None:
         p = self.p
-        names = [p.name_for(op, True) for _ in op.results]
+        made = {v: o for o in op.then.ops for v in o.results}
+        names = [p.fresh((v in made and assigned_by(made[v])) or name_of(op))
+                 for v in op.then.results]  # fmt: skip
         condition = self.operand(op.condition)
         for word, block in ((f"if {condition}:", op.then), ("else:", op.otherwise)):
             if word == "else:" and not block.ops and not names:
@@ -376,8 +230,3 @@ def _last_reader(body: Block, result: Value, param: Value) -> bool:
     read = {v for op in later.walk() for v in op.operands}
     read |= {v for op in later.walk() for b in op.blocks for v in b.results}
     return not old & (read | {r for r in body.results if r is not result})
-
-
-def _tile(v: Value) -> Tile:
-    assert isinstance(v.type, Tile)
-    return v.type

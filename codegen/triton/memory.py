@@ -29,14 +29,14 @@ class Place:
 
 def places(
     p: Printer, indices: Sequence[Value], texts: Sequence[str], dims: Sequence[Extent],
-    inside: Sequence[bool],
+    inside: Sequence[bool], masks: Sequence[str],
 ) -> tuple[list[Place], int]:  # fmt: skip
-    """Where each index stands in the tile, and the tile's rank; `inside` ones need no check."""
+    """Where each index stands in the tile, and the tile's rank; `inside` ones need no check, and
+    `masks` are those of spans."""
     found: list[Place] = []
     axis, joint = 0, -1
-    for v, text, dim, sure in zip(indices, texts, dims, inside, strict=True):
+    for v, text, dim, sure, mask in zip(indices, texts, dims, inside, masks, strict=True):
         if isinstance(v.type, Span):
-            mask = p.axis(v.type.size).mask
             found.append(Place(text, (axis,), (mask,) if mask else ()))
             axis += 1
             continue
@@ -46,27 +46,53 @@ def places(
             joint, axis = axis, axis + rank
         axes = tuple(range(joint, joint + rank)) if rank else ()
         own = [spread(m, (i,), rank) for i, d in enumerate(v.type.shape) if (m := p.axis(d).mask)]
-        checks = () if sure else (f"({text} >= 0)", f"({text} < {_number(dim)})")
+        low_high = f"({text} >= 0) & ({text} < {number(dim)})"
+        checks = [] if sure or _lies_in(text, dim) else [low_high]
+        if checks and text.isidentifier():  # own masks of a tile of rank 1 join
+            whole = " & ".join([*checks, *own] if rank < 2 else checks)
+            name = _aside(p, f"mask_{p.bases.get(text, text)}", whole)
+            checks, own = [name], own if rank > 1 else []
+        elif checks and rank:  # to be spread as one
+            checks = [f"({checks[0]})"]
         found.append(Place(text, axes, (*checks, *own)))
     return found, axis
 
 
-def _number(e: Extent) -> str:
-    """An extent as Triton computes it."""
+def _lies_in(text: str, dim: Extent) -> bool:
+    """Whether an index is a number that every tensor of this extent has."""
+    return text.isdecimal() and isinstance(dim, int) and int(text) < dim
+
+
+def _aside(p: Printer, name: str, text: str) -> str:
+    """The name of what may be computed before a loop that does not change it."""
+    name = p.fresh(name)
+    p.movable.add(name)
+    p.line(f"{name} = {text}")
+    return name
+
+
+def number(e: Extent, cdiv: str = "tl.cdiv") -> str:
+    """An extent as a kernel computes it, or with another division that rounds up."""
     if isinstance(e, int) or e.is_name:
         return str(e)
     if groups := GROUPS.fullmatch(e.text):
-        return f"tl.cdiv({groups[1]}, {groups[2]})"
+        return f"{cdiv}({groups[1]}, {groups[2]})"
     raise TileError(f"triton: no code for the extent {e}", hint="give its dimensions numbers")
 
 
 def _mask(found: list[Place], rank: int) -> str:
-    parts = dict.fromkeys(spread(m, f.axes, rank) for f in found for m in f.mask)
-    return " & ".join(parts)
+    """What lies inside. Triton's interpreter joins no number with a tile of bits."""
+    tiles = " & ".join(dict.fromkeys(spread(m, f.axes, rank)
+                                     for f in found if f.axes for m in f.mask))  # fmt: skip
+    numbers = " & ".join(dict.fromkeys(m for f in found if not f.axes for m in f.mask))
+    if not numbers or not tiles:
+        return tiles or numbers
+    return f"tl.where({numbers}, {tiles}, False)"
 
 
-def _offset(t: Memory, found: list[Place], rank: int, last: str = "") -> str:
-    """The number of an element, row by row; `last` is the pitch of rows of packed bytes."""
+def _terms(p: Printer, t: Memory, found: list[Place], rank: int, last: str = "") -> list[str]:
+    """What makes up the number of an element; `last` is the pitch of rows of packed bytes, whose
+    own number is not among them."""
     known = [d for d in t.shape if isinstance(d, int)]
     wide = len(known) < len(t.shape) or prod(known) >= LARGEST
     terms: list[str] = []
@@ -74,13 +100,28 @@ def _offset(t: Memory, found: list[Place], rank: int, last: str = "") -> str:
     for i, f in enumerate(found[: -1 if last else None]):
         text = spread(f.text, f.axes, rank)
         rest = dims[i + 1 : -1] if last else dims[i + 1 :]
-        stride = " * ".join([*map(_number, rest), *([last] if last else [])])
-        if wide and stride and not f.axes:  # a number may be one of Python's, which has no methods
-            text = f"tl.cast({text}, tl.int64)"
+        stride = " * ".join([*map(number, rest), *([last] if last else [])])
+        if wide and stride and not f.axes and text not in p.tensors:
+            text = f"tl.cast({text}, tl.int64)"  # a number of Python's has no methods
         elif wide and stride and "tl.arange" not in text:
             text = f"{text}.to(tl.int64)"
-        terms.append(f"{text} * {stride}" if stride else text)
-    return " + ".join(terms)
+        if f.text != "0":
+            terms.append(f"{text} * {stride}" if stride else text)
+    return terms
+
+
+def _pointer(p: Printer, mem: str, t: Memory, found: list[Place], rank: int) -> str:
+    """Where the elements of a tile lie: in rows, which get a name, and along the last axis."""
+    terms = _terms(p, t, found, rank)
+    if len(terms) < 2:
+        return " + ".join([mem, *terms])
+    return f"{_rows(p, mem, terms[:-1], found[:-1])} + {terms[-1]}"
+
+
+def _rows(p: Printer, mem: str, terms: list[str], found: list[Place]) -> str:
+    """The name of where rows start."""
+    name = f"{mem}_rows" if any(f.axes for f in found) else f"{mem}_row"
+    return _aside(p, name, " + ".join([mem, *terms])) if terms else mem
 
 
 def load(p: Printer, mem: str, t: Memory, found: list[Place], rank: int) -> str:
@@ -88,28 +129,46 @@ def load(p: Printer, mem: str, t: Memory, found: list[Place], rank: int) -> str:
     mask = _mask(found, rank)
     dtype_of(t.dtype)  # refuses what has no values here
     if t.dtype.is_integer and t.dtype.bits < 8:
-        return _codes(mem, t, found, rank, mask)
-    pointer = f"{mem} + {_offset(t, found, rank)}" if found else mem
+        return _codes(p, mem, t, found, rank, mask)
+    pointer = _pointer(p, mem, t, found, rank)
     zero = "0.0" if t.dtype.is_float else "0"
     text = f"tl.load({pointer}, mask={mask}, other={zero})" if mask else f"tl.load({pointer})"
     return f"({text} != 0)" if t.dtype.kind == "bool" else text
 
 
-def _codes(mem: str, t: Memory, found: list[Place], rank: int, mask: str) -> str:
-    """Codes of less than a byte: little-endian bits along the last axis, rows of whole bytes."""
+def raw(p: Printer, mem: str, t: Memory, found: list[Place], rank: int) -> str:
+    """The bytes that hold a tile of codes; of codes in pairs the last place counts the pairs."""
+    mask = _mask(found, rank)
+    if t.dtype.bits < 8:
+        rows = _rows(p, mem, _terms(p, t, found, rank, _pitch(t)), found[:-1])
+        pointer = f"{rows} + {spread(found[-1].text, found[-1].axes, rank)}"
+    else:
+        pointer = _pointer(p, mem, t, found, rank)
+    zero = "0.0" if t.dtype.is_float else "0"
+    return f"tl.load({pointer}, mask={mask}, other={zero})" if mask else f"tl.load({pointer})"
+
+
+def _pitch(t: Memory) -> str:
+    """The bytes of a row of codes."""
     bits, k = t.dtype.bits, t.shape[-1] if t.shape else 1
-    pitch = str(-(-k * bits // 8)) if isinstance(k, int) else f"(({k} * {bits} + 7) // 8)"
+    return str(-(-k * bits // 8)) if isinstance(k, int) else f"(({k} * {bits} + 7) // 8)"
+
+
+def _codes(p: Printer, mem: str, t: Memory, found: list[Place], rank: int, mask: str) -> str:
+    """Codes of less than a byte: little-endian bits along the last axis, rows of whole bytes."""
+    bits, given = t.dtype.bits, f", mask={mask}, other=0" if mask else ""
     at = spread(found[-1].text, found[-1].axes, rank) if found else "0"
-    row = _offset(t, found, rank, pitch) if len(found) > 1 else ""
-    start = f"{mem} + {row} + " if row else f"{mem} + "
-    given = f", mask={mask}, other=0" if mask else ""
-    code = f"(tl.load({start}({at}) * {bits} // 8{given}).to(tl.int32) >> (({at}) * {bits} % 8))"
-    if 8 % bits:  # a code may end in the next byte
-        over = f"(({at}) * {bits} % 8 > {8 - bits})"
-        inside = f"{mask} & {over}" if mask else over
-        code = (f"({code} | (tl.load({start}({at}) * {bits} // 8 + 1, mask={inside}, other=0)"
-                f".to(tl.int32) << (8 - ({at}) * {bits} % 8)))")  # fmt: skip
-    return signed(t.dtype, f"({code} & {(1 << bits) - 1})")
+    rows = _rows(p, mem, _terms(p, t, found, rank, _pitch(t)) if found else [], found[:-1])
+    if not 8 % bits:
+        code = f"tl.load({rows} + ({at}) // {8 // bits}{given}).to(tl.int32)"
+        return signed(t.dtype, f"(({code} >> (({at}) % {8 // bits} * {bits})) & {(1 << bits) - 1})")
+    bit, low, high = (p.fresh(f"{mem}_{name}") for name in ("bit", "low", "high"))
+    over = f"({bit} % 8 > {8 - bits})"  # a code may end in the next byte
+    p.line(f"{bit} = ({at}) * {bits}")
+    p.line(f"{low} = tl.load({rows} + {bit} // 8{given}).to(tl.int32)")
+    over = f"{mask} & {over}" if mask else over
+    p.line(f"{high} = tl.load({rows} + {bit} // 8 + 1, mask={over}, other=0).to(tl.int32)")
+    return signed(t.dtype, f"((({low} | {high} << 8) >> ({bit} % 8)) & {(1 << bits) - 1})")
 
 
 def signed(t: DType, code: str) -> str:
@@ -120,8 +179,28 @@ def signed(t: DType, code: str) -> str:
     return f"(({code} ^ {half}) - {half}).to({dtype_of(t)})"
 
 
-def store(mem: str, t: Memory, found: list[Place], rank: int, value: str) -> str:
-    """The statement that writes a tile, where it lies inside."""
-    mask = _mask(found, rank)
-    pointer = f"{mem} + {_offset(t, found, rank)}" if found else mem
-    return f"tl.store({pointer}, {value}, mask={mask})" if mask else f"tl.store({pointer}, {value})"
+def store(
+    p: Printer, mem: str, t: Memory, found: list[Place], rank: int, value: str, where: str = ""
+) -> str:
+    """The statement that writes a tile, where it lies inside and the mask `where` is true."""
+    return f"tl.store({_written(p, mem, t, found, rank, value, where)})"
+
+
+def accumulate(
+    p: Printer, mem: str, t: Memory, found: list[Place], rank: int, value: str, where: str = ""
+) -> str:
+    """The statement that adds a tile to what is in memory. Triton has atomic sums of whole numbers
+    of 32 bits and more, and of floats of 16 bits and more."""
+    if t.dtype.bits < (16 if t.dtype.is_float else 32):
+        raise TileError(f"triton: no code for sums of {t.dtype} in memory",
+                        hint="add in i32 or f32")  # fmt: skip
+    return f'tl.atomic_add({_written(p, mem, t, found, rank, value, where)}, sem="relaxed")'
+
+
+def _written(
+    p: Printer, mem: str, t: Memory, found: list[Place], rank: int, value: str, where: str
+) -> str:
+    """Where a tile goes, the tile, and the mask of what lies inside."""
+    mask = " & ".join(filter(None, (_mask(found, rank), where)))
+    pointer = _pointer(p, mem, t, found, rank)
+    return f"{pointer}, {value}, mask={mask}" if mask else f"{pointer}, {value}"

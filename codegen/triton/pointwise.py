@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from tilec.codegen.triton.printer import bare, dtype_of
 from tilec.ir.core import Op
-from tilec.ir.dtype import DType, f32, i32, i64, promote
+from tilec.ir.dtype import DType, f32, i32, i64, promote, u8
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith
 from tilec.ir.ops.cast import Bitcast, Cast
+from tilec.ir.ops.packed import Term
 from tilec.ir.types import Tile
 
 INFIX: dict[type[Op], str] = {
@@ -28,7 +29,7 @@ CALLS: dict[type[Op], str] = {
 }  # fmt: skip
 PLAIN: dict[type[Op], str] = {
     arith.Div: "{} / {}", arith.Fma: "tl.fma({}, {}, {})", arith.Neg: "-{}",
-    arith.Abs: "tl.abs({})", arith.Where: "tl.where({}, {}, {})",
+    arith.Abs: "tl.abs({})", arith.Popcount: "popcount({})", arith.Where: "tl.where({}, {}, {})",
 }  # fmt: skip
 NUMBER = re.compile(r"\(?-?[1-9][0-9]*\)?")  # but 0
 WIDE = 1 << 20  # beyond every float of 8 bits, and exact in 32
@@ -91,6 +92,8 @@ def _other(op: Op, args: list[str]) -> str:
             return f"{args[0]} == 0" if dtype(op).kind == "bool" else f"~{args[0]}"
         case Cast():
             return _cast(op, args[0])
+        case Bitcast() if op.dtype.kind == "code" and source_dtype(op) == u8:
+            return args[0]  # codes are held as their bits
         case Bitcast():
             return f"{args[0]}.to({dtype_of(op.dtype)}, bitcast=True)"
         case _:
@@ -114,6 +117,14 @@ def from_f32(t: DType, text: str) -> str:
     return f"to_{t}({bare(text)})" if _narrow(t) else f"{text}.to({dtype_of(t)})"
 
 
+def term(op: Term, a: str) -> str:
+    """A term of numbers, by taking those before it."""
+    kind, found = dtype_of(op.dtype), f"{a}.to(tl.float32)"
+    for _ in range(op.index):
+        found = f"({found} - {found}.to({kind}).to(tl.float32))"
+    return f"{found}.to({kind})"
+
+
 def _floor(op: Op, a: str, b: str) -> str:
     """Triton's // and % round toward zero and leave x / 0 open; these round down, x / 0 is 0."""
     name, sign = ("floor_div", "//") if isinstance(op, arith.FloorDiv) else ("floor_mod", "%")
@@ -121,10 +132,10 @@ def _floor(op: Op, a: str, b: str) -> str:
         return f"{name}({bare(a)}, {bare(b)})"
     if dtype(op).kind == "uint":
         return f"{a} {sign} {b}"
-    rest = f"(({a} % {b} != 0) & (({a} < 0) != ({b} < 0)))"
+    beyond = f"{a} % {b} {'>' if '-' in b else '<'} 0"  # a remainder of the other sign
     if sign == "//":
-        return f"{a} // {b} - {rest}.to({dtype_of(dtype(op))})"
-    return f"{a} % {b} + tl.where({rest}, {b}, 0)"
+        return f"{a} // {b} - ({beyond}).to({dtype_of(dtype(op))})"
+    return f"{a} % {b} + tl.where({beyond}, {b}, 0)"
 
 
 def _cast(op: Cast, a: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import keyword
-import re
 from dataclasses import dataclass, field
 
+from tilec.codegen.triton.names import statement_of
 from tilec.codegen.triton.prelude import TEXTS
 from tilec.ir.core import Func, Op
 from tilec.ir.dtype import DType, tf32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym, names
-from tilec.ir.ops.memory import Load
 from tilec.ir.types import Memory, Tile
 
 DTYPES = {
@@ -19,11 +18,9 @@ DTYPES = {
     "e4m3": "float8e4nv", "e5m2": "float8e5", "i64": "int64", "i32": "int32", "i16": "int16",
     "i8": "int8", "u32": "uint32", "u16": "uint16", "u8": "uint8", "bool": "int1",
 }  # fmt: skip
-ASSIGNED = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:[-+*/|&^%]|//|\*\*)?=(?!=)")
-NAMES = {"sum": "total", "max": "most", "min": "least", "dot": "product", "if": "chosen"}
-WIDTH = 96
 LEAST_DOT = 16  # the least extent of any side of a product
-TAKEN = frozenset({*keyword.kwlist, *TEXTS, "tl", "triton", "pid", "range"})  # the text's own names
+OWN = ("tl", "triton", "pid", "range", "float")  # names that the text uses itself
+TAKEN = frozenset({*keyword.kwlist, *TEXTS, *OWN})
 
 
 def dtype_of(t: DType) -> str:
@@ -61,44 +58,42 @@ class Printer:
     constants: dict[str, str] = field(default_factory=dict[str, str])
     large: dict[str, int] = field(default_factory=dict[str, int])  # least blocks in a product
     taken: set[str] = field(default_factory=lambda: set(TAKEN))
+    bases: dict[str, str] = field(default_factory=dict[str, str])  # of names with a number
+    blocks: dict[str, int] = field(default_factory=dict[str, int])  # sizes of tiles by name
+    tensors: set[str] = field(default_factory=set[str])  # names of numbers that Triton computes
+    movable: set[str] = field(default_factory=set[str])  # names of what may stand before a loop
+    quiet: frozenset[Op] = frozenset()  # ops without a comment
     said: tuple[str, int] | None = None
 
     def line(self, text: str) -> None:
-        """A line at the present depth; a call that is too long gets a line an argument."""
-        indent = "    " * self.depth
-        if len(indent + text) <= WIDTH or not text.endswith(")"):
-            self.lines.append(indent + text)
-            return
-        head, arguments = _call(text)
-        comma = "," if head[-1:].isidentifier() else ""  # (x,) is no longer x
-        self.lines.append(f"{indent}{head}(")
-        self.lines += [f"{indent}    {a}{comma}" for a in arguments]
-        self.lines.append(f"{indent})")
+        """A line at the present depth, however long."""
+        self.lines.append("    " * self.depth + text)
+
+    def require(self, condition: str) -> None:
+        """A fact about constants that the text depends on, for who changes them."""
+        text = f"    tl.static_assert({condition})"
+        if text not in self.top:
+            self.top.append(text)
+
+    def size(self, block: str) -> int:
+        """The number that a block size stands for, 1 if only a launch knows it."""
+        return int(block) if block.isdecimal() else self.blocks.get(block, 1)
 
     def at(self, op: Op) -> None:
-        """The user's line as a comment, once for all that is made from it."""
-        if op.loc is not None and (op.loc.file, op.loc.line) != self.said:
-            self.said = (op.loc.file, op.loc.line)
-            comment, room = f"# {op.loc.text.strip()}", WIDTH - 4 * self.depth
-            cut = comment if len(comment) <= room else f"{comment[: room - 4]} ..."
-            self.lines.append("    " * self.depth + cut)
+        """The user's statement as a comment, once for all that is made from it."""
+        loc = statement_of(op.loc) if op.loc is not None and op not in self.quiet else None
+        if loc is not None and (loc.file, loc.line) != self.said:
+            self.said = (loc.file, loc.line)
+            self.line(f"# {loc.text.strip()}")
 
     def fresh(self, name: str) -> str:
         """The name, with a number if it is taken."""
         found, i = name, 2
         while found in self.taken:
             found, i = f"{name}_{i}", i + 1
+            self.bases[found] = name
         self.taken.add(found)
         return found
-
-    def name_for(self, op: Op, last: bool) -> str:
-        """The user's name for what a line makes last, or a name for what the op makes."""
-        assigned = ASSIGNED.match(op.loc.text) if op.loc is not None and last else None
-        if assigned:
-            return self.fresh(assigned[1])
-        if isinstance(op, Load):
-            return self.fresh(f"{op.mem.hint.replace('.', '_')}_tile")
-        return self.fresh(NAMES.get(op.name, op.name))
 
     def axis(self, e: Extent) -> Axis:
         """The padded form of an extent of a tile."""
@@ -152,19 +147,6 @@ def bare(text: str) -> str:
         if depth == 0 and i + 1 < len(text):
             return text
     return text[1:-1] if text.startswith("(") and depth == 0 else text
-
-
-def _call(text: str) -> tuple[str, list[str]]:
-    """What stands before the parenthesis that the last one closes, and the arguments within."""
-    depth, parts, stop = 0, list[str](), len(text) - 1
-    for i in range(len(text) - 1, -1, -1):
-        depth += (text[i] in ")]") - (text[i] in "([")
-        if depth == 0:
-            return text[:i], [text[i + 1 : stop].strip(), *parts]
-        if depth == 1 and text[i] == ",":
-            parts.insert(0, text[i + 1 : stop].strip())
-            stop = i
-    return text, []
 
 
 def spread(text: str, axes: range | tuple[int, ...], rank: int) -> str:

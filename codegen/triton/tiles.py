@@ -68,11 +68,7 @@ def reduction(p: Printer, op: reduce.Reduction, a: str) -> str:
     narrow = t.dtype.is_float and t.dtype.bits < 32
     a = f"{a}.to(tl.float32)" if narrow else a
     narrow = t.dtype.bits < 32  # Triton's reductions of narrow integers are of 32 bits
-    mask = p.axis(t.shape[op.axis]).mask
-    if mask:
-        at = ", ".join(":" if i == op.axis else "None" for i in range(t.rank))
-        inside = f"{mask}[{at}]" if t.rank > 1 else mask
-        a = f"tl.where({inside}, {a}, {_neutral(op, t.dtype)})"
+    a = without(p, op, op.axis, op.name.removeprefix("arg"), a)
     if isinstance(op, reduce.Argmax):
         if t.dtype.is_float:  # Triton's own leaves NaN out
             wide = max(32, t.dtype.bits)
@@ -87,16 +83,27 @@ def reduction(p: Printer, op: reduce.Reduction, a: str) -> str:
     return from_f32(t.dtype, text) if t.dtype.is_float else f"{text}.to({dtype_of(t.dtype)})"
 
 
-def _neutral(op: reduce.Reduction, t: DType) -> str:
-    match op:
-        case reduce.Sum():
+def without(p: Printer, op: Op, axis: int, kind: str, a: str) -> str:
+    """An op's operand; in its padding along an axis is what changes no sum, max or min."""
+    t = _tile(op.operands[0])
+    mask = p.axis(t.shape[axis]).mask
+    if not mask:
+        return a
+    at = ", ".join(":" if i == axis else "None" for i in range(t.rank))
+    inside = f"{mask}[{at}]" if t.rank > 1 else mask
+    return f"tl.where({inside}, {a}, {_neutral(kind, t.dtype)})"
+
+
+def _neutral(kind: str, t: DType) -> str:
+    match kind:
+        case "sum":
             return "0"
-        case reduce.Max() | reduce.Argmax():
+        case "max":
             return 'float("-inf")' if t.is_float else str(t.low)
-        case reduce.Min():
+        case "min":
             return 'float("inf")' if t.is_float else str(t.high)
         case _:
-            raise TileError(f"triton: no code for {op.name}")
+            raise TileError(f"triton: no code for {kind}")
 
 
 def common(op: reduce.Dot) -> DType:

@@ -11,7 +11,8 @@ from tilec.ir.bits import from_raw
 from tilec.ir.core import Op, Value
 from tilec.ir.dtype import Array, DType
 from tilec.ir.errors import TileError
-from tilec.ir.extent import ceil_div
+from tilec.ir.extent import Extent, ceil_div
+from tilec.ir.interleaved import WORD, Interleaved, places, stored
 from tilec.ir.ops.arith import EACH, tile
 from tilec.ir.types import Span, Tile, Type
 
@@ -32,38 +33,90 @@ class Part(Op, name="part"):
 
 
 class Groups(Op, name="groups"):
-    """out = `size` groups of `by` coordinates, from the one in which the span starts"""
+    """out = `size` groups of `by` coordinates, from the one in which the span starts, in row `row`
+    of `rows` that have all groups each"""
 
     span: Value
     by: int
-    size: int
+    size: Extent
+    row: int = 0
+    rows: int = 1
 
     def infer(self) -> Type:
-        return Span(ceil_div(_span("groups", self.span).dim, self.by), self.size)
+        if not 0 <= self.row < self.rows:
+            raise TileError(f"groups: expected one of {self.rows} rows, not {self.row}")
+        if self.rows > 1 and not isinstance(self.pitch, int):
+            raise TileError(f"groups: expected rows of a number of groups, not {self.pitch}")
+        return Span(self.pitch * self.rows, self.size)
+
+    @property
+    def pitch(self) -> Extent:
+        """How many groups there are."""
+        return ceil_div(_span("groups", self.span).dim, self.by)
 
     def evaluate(self, span: range) -> range:
-        first = span.start // self.by
-        return range(first, first + self.size)
+        first = self.row * int(str(self.pitch)) if self.row else 0
+        return range(first + span.start // self.by, first - (-span.stop // self.by))
 
 
 class Unpack(Op, name="unpack", traits=EACH):
-    """out = number `field` of the codes that lie in each word from its lowest bits on"""
+    """out = code number `field` of the unit that words of one place make up (ir/interleaved.py)"""
 
-    words: Value
+    words: tuple[Value, ...]
     codes: DType
     field: int
 
     def infer(self) -> Type:
-        words = tile("unpack", self.words)
-        if words.dtype.kind != "uint":
-            raise TileError(f"unpack: expected words, not {words}")
-        if not 0 <= self.field < words.dtype.bits // self.codes.bits:
-            raise TileError(f"unpack: a {words.dtype} has no {self.codes} number {self.field}")
-        return Tile(words.shape, self.codes)
+        order = Interleaved(self.codes, 1)
+        tiles = [tile("unpack", v) for v in self.words]
+        if self.codes.bits > 8 or len(tiles) != order.words:
+            raise TileError(f"unpack: expected the {order.words} words of a unit of {self.codes}, "
+                            f"not {len(tiles)}")  # fmt: skip
+        if any(t != tiles[0] or t.dtype != WORD for t in tiles):
+            raise TileError(f"unpack: expected words, not {', '.join(map(str, tiles))}")
+        if not 0 <= self.field < order.fields:
+            raise TileError(f"unpack: a unit has no {self.codes} number {self.field}")
+        return Tile(tiles[0].shape, self.codes)
 
-    def evaluate(self, words: Array) -> Array:
-        bits = words.astype(np.int64) >> self.field * self.codes.bits
-        return from_raw(self.codes, bits & (1 << self.codes.bits) - 1)
+    def evaluate(self, *words: Array) -> Array:
+        found = np.zeros(words[0].shape, np.int64)
+        for b, place in enumerate(places(self.codes)[self.field]):
+            word, at = divmod(place, WORD.bits)
+            found |= (words[word].astype(np.int64) >> at & 1) << b
+        code_of = np.arange(1 << self.codes.bits)
+        code_of[list(stored(self.codes))[::-1]] = np.arange(len(code_of))[::-1]
+        return from_raw(self.codes, code_of[found])
+
+
+class Term(Op, name="term", traits=EACH):
+    """out = term `index` of a sum of floats of a dtype, each what is nearest to the rest, for x"""
+
+    a: Value
+    dtype: DType
+    index: int
+
+    def infer(self) -> Type:
+        a = tile("term", self.a)
+        if not self.dtype.is_float or self.index < 0:
+            raise TileError(f"term: expected a float and a number, not {self.dtype}, {self.index}")
+        return Tile(a.shape, self.dtype)
+
+    def evaluate(self, a: Array) -> Array:
+        return rest(a, self.dtype, self.index)
+
+
+def index_of(op: Op) -> int:
+    """The number of the term that an op gives: a cast gives the first."""
+    return op.index if isinstance(op, Term) else 0
+
+
+def rest(x: Array, t: DType, index: int) -> Array:
+    """What so many terms of a sum leave of numbers."""
+    left = np.asarray(x, np.float64)
+    with np.errstate(invalid="ignore"):  # of infinity nothing that is a number
+        for _ in range(index):
+            left = left - t.round(left)
+    return left
 
 
 def _span(op: str, v: Value) -> Span:

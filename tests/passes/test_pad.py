@@ -44,6 +44,13 @@ def below(x: tc.Tensor["M", 6], y: tc.Tensor["M", 6]):
         y[m, :] = t * 0.0 + rest + 100.0 * twice
 
 
+@tc.kernel
+def counted(x: tc.Tensor["M", 6], y: tc.Tensor["M", 6]):
+    """How many rows a tile has, of which the last one is shorter, and where it ends."""
+    for m in tc.tiles("M", block=4):
+        y[m, :] = x[m, :] * tc.size(m) + m.stop
+
+
 def padded(kernel: Kernel, rows: int) -> tuple[Func, Func]:
     """The kernel with numbers for its dimensions, and with tiles of fixed sizes."""
     func = run(parse_pipeline(f"specialise{{M={rows}}},tile"), kernel.ir(x=tc.f32, y=tc.f32))
@@ -65,6 +72,15 @@ def test_parts_end_anywhere(kernel, rows):
     assert not any(isinstance(op, shape.Slice | shape.Join) for op in after.walk())
     x = np.random.default_rng(rows).integers(-9, 10, (rows, 6)).astype(float)
     np.testing.assert_array_equal(result(after, x), result(func, x))
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5, 7, 8])
+def test_how_many_rows_are_left(rows):
+    _, after = padded(counted, rows)
+    x = np.random.default_rng(rows).integers(-9, 10, (rows, 6)).astype(float)
+    start = np.arange(rows)[:, None] // 4 * 4
+    stop = np.minimum(start + 4, rows)
+    np.testing.assert_array_equal(result(after, x), x * (stop - start) + stop)
 
 
 def test_a_part_of_as_many_places_is_the_tile():

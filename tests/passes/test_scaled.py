@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from formats import random_parts, scaled
 
 import tilec as tc
 from tilec.ir.interpret import interpret
@@ -29,3 +30,44 @@ def test_rows_outside_are_zeros(codes, block):
     interpret(lowered, {**parts, "i": i, "y": y}, {})
     inside = (i >= 0) & (i < 5)
     assert np.array_equal(y, np.where(inside[:, None], w.dequantize()[i * inside], 0.0))
+
+
+@tc.kernel
+def by_expert(
+    x: tc.Tensor["P", "K"], w: tc.Tensor["E", "N", "K"], i: tc.Tensor["P", tc.i32],
+    y: tc.Tensor["P", "N"],
+):  # fmt: skip
+    for p, n in tc.tiles("P", "N", block=(1, None)):
+        acc = tc.zeros((p, n))
+        for k in tc.tiles("K", block=4):
+            acc += tc.dot(x[p, k], w[i[p.start], n, k].T)
+        y[p, n] = acc
+
+
+EXPERTS = {
+    "int4<group=4>": True,
+    "uint4<group=4, zero=int>": True,
+    "uint3<channel, zero=min>": True,
+    "bipolar1<group=4>": True,
+    "int4<tensor>": True,
+    "uint4<tensor, zero=mid>": False,  # outside, the scale is not 0
+    "nvfp4": True,
+}
+
+
+@pytest.mark.parametrize("format", EXPERTS)
+def test_a_matrix_outside_is_zeros(format):
+    """A number before rows and columns does not keep the scale from the accumulator, where codes or
+    scales that are read as 0 make the product 0."""
+    shape, i = (3, 5, 16), np.array([2, -1, 3, 0])
+    parts = random_parts(scaled(format), shape, exact=True)
+    func = by_expert.ir(x=tc.f32, w=scaled(format), y=tc.f32)
+    lowered = run(parse_pipeline("specialise{E=3 N=5 K=16 P=4},tile,lower-formats"), func)
+    x = np.random.default_rng(1).integers(-4, 5, (4, 16)).astype(float)
+    y = np.full((4, 5), np.nan)
+    interpret(lowered, {"x": x, **{f"w.{n}": a for n, a in parts.items()}, "i": i, "y": y}, {})
+    inside = (i >= 0) & (i < 3)
+    w = scaled(format).values(parts, shape)[i * inside]
+    np.testing.assert_array_equal(y, np.einsum("pk,pnk->pn", x, w) * inside[:, None])
+    hoisted = any("the scale on the accumulator" in str(r) for r in lowered.remarks)
+    assert hoisted == EXPERTS[format]

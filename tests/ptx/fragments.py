@@ -11,9 +11,10 @@ KINDS = {
     "f16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16),
     "tf32": np.dtype(np.float32), "e4m3": np.dtype(ml_dtypes.float8_e4m3fn),
     "e5m2": np.dtype(ml_dtypes.float8_e5m2), "s8": np.dtype(np.int8), "u8": np.dtype(np.uint8),
+    "f64": np.dtype(np.float64),
 }  # fmt: skip
 BITS = {"f16": 16, "bf16": 16, "tf32": 32, "e4m3": 8, "e5m2": 8, "s8": 8, "u8": 8, "s4": 4,
-        "u4": 4, "b1": 1}  # fmt: skip
+        "u4": 4, "b1": 1, "f64": 64}  # fmt: skip
 
 
 def small(t: str, shape: tuple[int, ...], seed: int) -> Array:
@@ -39,7 +40,7 @@ def word(t: str, values: list[float]) -> int:
 def left(a: Array, t: str) -> Array:
     """A matrix of 16 (or 8) rows as registers x lanes."""
     rows, depth = a.shape
-    n = 32 // BITS[t]
+    n = max(32 // BITS[t], 1)
     out: list[list[int]] = []
     for i in range(rows * depth // (32 * n)):
         row, block = (8 * (i % 2), i // 2) if rows == 16 else (0, i)
@@ -47,18 +48,22 @@ def left(a: Array, t: str) -> Array:
             word(t, [a[row + lane // 4, block * 4 * n + lane % 4 * n + h] for h in range(n)])
             for lane in range(32)
         ])  # fmt: skip
-    return np.array(out, np.uint32)
+    return np.array(out, _register(t))
+
+
+def _register(t: str) -> type:
+    return np.uint64 if BITS.get(t) == 64 else np.uint32
 
 
 def right(b: Array, t: str) -> Array:
     """A matrix of 8 columns as registers x lanes."""
     depth = b.shape[0]
-    n = 32 // BITS[t]
+    n = max(32 // BITS[t], 1)
     return np.array([
         [word(t, [b[i * 4 * n + lane % 4 * n + h, lane // 4] for h in range(n)])
          for lane in range(32)]
         for i in range(depth // (4 * n))
-    ], np.uint32)  # fmt: skip
+    ], _register(t))  # fmt: skip
 
 
 def sums(c: Array, t: str) -> Array:
@@ -71,8 +76,8 @@ def sums(c: Array, t: str) -> Array:
     if t == "f16":
         pairs = np.array(numbers).astype(np.float16).view(np.uint16).astype(np.uint32)
         return pairs[::2] | pairs[1::2] << np.uint32(16)
-    kind = np.int32 if t == "s32" else np.float32
-    return np.array(numbers).astype(kind).view(np.uint32)
+    kind = {"s32": np.int32, "f64": np.float64}.get(t, np.float32)
+    return np.array(numbers).astype(kind).view(_register(t))
 
 
 def metadata(kept: Array, t: str, selector: int) -> Array:

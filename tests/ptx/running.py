@@ -18,7 +18,7 @@ def kernel(body: str, parameters: str = ".param .u64 out", before: str = "") -> 
     """A module with one kernel `k`. Its body may use %r, %rd, %f, %fd, %h, %p registers."""
     registers = (
         ".reg .pred %p<20>; .reg .b16 %h<40>; .reg .b32 %r<80>; .reg .f32 %f<40>;\n"
-        ".reg .b64 %rd<40>; .reg .f64 %fd<20>;\n"
+        ".reg .b64 %rd<40>; .reg .f64 %fd<40>;\n"
     )
     return ptx.load(f"{HEADER}{before}.visible .entry k({parameters})\n{{\n{registers}{body}\n}}\n")
 

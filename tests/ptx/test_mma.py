@@ -18,6 +18,7 @@ DENSE = [
     *((t, c, 16, k) for t in ("e4m3", "e5m2") for c in ("f32", "f16") for k in (16, 32)),
     *((t, "s32", m, k) for t in ("s8", "u8") for m, k in ((8, 16), (16, 16), (16, 32))),
     *((t, "s32", m, k) for t in ("s4", "u4") for m, k in ((8, 32), (16, 32), (16, 64))),
+    *(("f64", "f64", m, k) for m, k in ((8, 4), (16, 4), (16, 8), (16, 16))),
 ]
 SPARSE = [
     ("f16", "f32", 16), ("f16", "f32", 32), ("f16", "f16", 32), ("bf16", "f32", 32),
@@ -27,20 +28,25 @@ SPARSE = [
 
 
 def registers(text: str, *words: np.ndarray, outs: int) -> tuple[np.ndarray, ptx.Report]:
-    """Run `text` on one warp: {0}, {1}, ... are its operands, {d} its results."""
+    """Run `text` on one warp: {0}, {1}, ... are its operands, {d} its results; all of a size."""
     body, names, next_, arrays = "mov.u32 %r79, %laneid;\n", [], 1, {}
+    size = words[0].itemsize
+    register = "%r" if size == 4 else "%fd"
+    place = f"mad.wide.u32 %rd1, %r79, {size}, %rd1;\n"
     for k, w in enumerate(words):
-        mine = [f"%r{next_ + j}" for j in range(len(w))]
+        mine = [f"{register}{next_ + j}" for j in range(len(w))]
         next_ += len(w)
-        body += f"ld.param.u64 %rd1, [a{k}]; mad.wide.u32 %rd1, %r79, 4, %rd1;\n"
-        body += "".join(f"ld.global.b32 {r}, [%rd1+{128 * j}];\n" for j, r in enumerate(mine))
+        body += f"ld.param.u64 %rd1, [a{k}]; {place}"
+        body += "".join(f"ld.global.b{8 * size} {r}, [%rd1+{32 * size * j}];\n"
+                        for j, r in enumerate(mine))  # fmt: skip
         names.append("{" + ", ".join(mine) + "}" if len(w) > 1 or k < 3 else mine[0])
         arrays[f"a{k}"] = np.ascontiguousarray(w)
-    results = [f"%r{next_ + j}" for j in range(outs)]
+    results = [f"{register}{next_ + j}" for j in range(outs)]
     body += text.format(*names, d="{" + ", ".join(results) + "}") + "\n"
-    body += "ld.param.u64 %rd1, [out]; mad.wide.u32 %rd1, %r79, 4, %rd1;\n"
-    body += "".join(f"st.global.b32 [%rd1+{128 * j}], {r};\n" for j, r in enumerate(results))
-    out = np.zeros((outs, 32), np.uint32)
+    body += f"ld.param.u64 %rd1, [out]; {place}"
+    body += "".join(f"st.global.b{8 * size} [%rd1+{32 * size * j}], {r};\n"
+                    for j, r in enumerate(results))  # fmt: skip
+    out = np.zeros((outs, 32), words[0].dtype)
     parameters = ", ".join(f".param .u64 {n}" for n in [*arrays, "out"])
     return out, kernel(body, parameters).run("k", 1, 32, [*arrays.values(), out])
 

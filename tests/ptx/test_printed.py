@@ -11,6 +11,7 @@ import pytest
 from emulated import Given, poisoned, program_of
 from emulated import run as emulated
 from lang import kernels
+from sparse_products import counted, product, pruned
 
 import tilec as tc
 from tilec.codegen.cuda.headers import device_headers
@@ -90,6 +91,24 @@ def test_dense_linear(target):
     assert all(n in names for n in ("cp.async.cg", "ldmatrix.sync", "mma.sync.aligned.m16n8k16"))
     many, ideal = report.wavefronts
     assert many == ideal
+
+
+@pytest.mark.parametrize(("text", "x", "target", "schedule", "instruction"), [
+    ("nm<2, 4, f16>", "f16", "sm_80", "m=16", "mma.sp::ordered_metadata.sync.aligned.m16n8k32"),
+    ("nm<2, 4, i8>", "i8", "sm_90a", "m=16", "mma.sp::ordered_metadata.sync.aligned.m16n8k64"),
+    ("nm<2, 4, int4<group=32>>", "f16", "sm_80", "m=16", "mma.sp::ordered_metadata"),
+    ("nm<2, 4, f16>", "f16", "sm_90a", "instruction=wgmma,k=128", "wgmma.mma_async.sp"),
+    ("nm<2, 4, i8>", "i8", "sm_90a", "instruction=wgmma,k=128", "wgmma.mma_async.sp"),
+    ("nm<2, 4, e4m3>", "e4m3", "sm_90a", "instruction=wgmma,k=256", "wgmma.mma_async.sp"),
+])  # fmt: skip
+def test_sparse_linear(text, x, target, schedule, instruction):
+    """Places of both selectors, in the order of fragments."""
+    chosen, (m, n, k) = schedule_of(schedule), (40, 72, 320)
+    program = product(text, x, (m, n, k), chosen)
+    given = {"x": counted(x, m, k), "w": pruned(text, n, k)}
+    out = poisoned((m, n), tc.i32 if x == "i8" else tc.f32)
+    same(program, given | {"y": out}, "y", target)
+    assert instruction in ptx_of(program, target)
 
 
 def test_a_missing_barrier_is_found_at_the_line_of_the_program():

@@ -69,6 +69,7 @@ E3M2 = Format("e3m2", 3, 2, "none")
 E2M3 = Format("e2m3", 2, 3, "none")
 E2M1 = Format("e2m1", 2, 1, "none")
 UE8M0 = Format("ue8m0", 8, 0, "nan", sign=False)
+UE4M3 = Format("ue4m3", 4, 3, "nan", sign=False)
 
 
 def decode(bits: Array, f: Format) -> Array:

@@ -1,7 +1,8 @@
 """Fragments: how the registers of a warp hold the matrices of mma, as closed forms.
 
-With g = lane / 4, t = lane % 4, e elements in a register and h the element within it (PTX ISA,
-'Matrix fragments for mma', compared in the design with CuTe's traits for all the types here):
+With g = lane / 4, t = lane % 4, e elements in a register, 1 of f64 in one of 64 bits, and h the
+element within it (PTX ISA, 'Matrix fragments for mma', compared in the design with CuTe's traits
+for all the types here):
 
     A register i: row g + 8 (i % 2), column t e + h + 4 e (i / 2)
     B register i: column g, row t e + h + 4 e i
@@ -12,24 +13,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from tilec.ptx.formats import Array, decode
+from tilec.ptx.formats import UINT, Array, decode
 from tilec.ptx.types import Type
 
 QUADS, QUAD = 8, 4
 
 
 def plain(words: Array, t: Type) -> Array:
-    """The elements of 32-bit words as float64, lowest first; the last axis is that much longer."""
+    """The elements of words as float64, lowest first; the last axis is that much longer."""
     flat = np.ascontiguousarray(words)
     if t.bits == 1:
         values = np.unpackbits(flat.view(np.uint8), bitorder="little").astype(np.float64)
     elif t.bits == 4:
         nibbles = flat.view(np.uint8)[..., None] >> np.array([0, 4], np.uint8) & np.uint8(15)
-        values = (nibbles.astype(np.int8) << 4 >> 4 if t.kind == "int" else nibbles).astype(
-            np.float64
-        )
+        if t.format is not None:
+            values = decode(nibbles, t.format).astype(np.float64)
+        else:
+            values = (nibbles.astype(np.int8) << 4 >> 4 if t.kind == "int" else nibbles).astype(
+                np.float64
+            )
     elif t.format is not None:
-        codes = flat.view({32: np.uint32, 16: np.uint16, 8: np.uint8}[t.bits])
+        codes = flat.view(UINT[t.bits])
         values = decode(codes, t.format).astype(np.float64)
     else:
         values = flat.view(np.int8 if t.kind == "int" else np.uint8).astype(np.float64)
@@ -38,7 +42,7 @@ def plain(words: Array, t: Type) -> Array:
 
 def elements(words: Array, t: Type) -> Array:
     """Registers x lanes as numbers: registers x warps x 8 x 4 x elements, as float64."""
-    return plain(words, t).reshape(len(words), -1, QUADS, QUAD, 32 // t.bits)
+    return plain(words, t).reshape(len(words), -1, QUADS, QUAD, max(32 // t.bits, 1))
 
 
 def left(words: Array, t: Type, rows: int) -> Array:

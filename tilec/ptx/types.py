@@ -59,6 +59,7 @@ _ALL = [
     *_float(formats.E2M3, 8, 1, 2),
     *_float(formats.E2M1, 4, 1, 2),
     *_float(formats.UE8M0, 8, 1, 2),
+    *_float(formats.UE4M3, 8, 1),
 ]
 TYPES: dict[str, Type] = {t.name: t for t in _ALL}
 

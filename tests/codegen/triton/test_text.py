@@ -11,6 +11,8 @@ from tilec.runtime.triton import compile_for, interpreted
 from tilec.sass import stats_of
 
 pytest.importorskip("triton")
+from triton_ptx import executed
+
 # Names that the text uses itself, an index that is a number, a counter as an index, a value made
 # from a carried one before that changes and read after, and a line longer than a page.
 HARD = """kernel hard(pid: f32[M, N], tl: f32[N]) {
@@ -73,3 +75,14 @@ def test_products_of_bytes_with_short_tiles(a: str, b: str, instruction: str) ->
     text = PRODUCT.replace("A[", f"{a}[").replace("B", b)
     (stats,) = stats_of(compile_for(triton_source(parse(text)["f"], {}), "sm_90").cubin)
     assert stats.code.count(instruction)
+
+
+SIZES = """kernel f(y: i32[M]) {
+  for m in tiles(M, block=8) { y[m] = zeros([m], i32) + size(m) * 100 + m.stop }
+}"""
+
+
+def test_the_last_tile_is_as_long_as_what_is_left() -> None:
+    given = {"y": np.full(21, -1, np.int32)}
+    assert executed(triton_source(parse(SIZES)["f"], {"M": 21}), given).clean
+    assert given["y"].tolist() == [808] * 8 + [816] * 8 + [521] * 5

@@ -13,16 +13,16 @@ from formats import random_parts, scaled, zeros_of
 from lang import kernels
 
 import tilec as tc
-from tilec.artifacts import triton_source
 from tilec.compile import Kernel
 from tilec.ir.dtype import Array, of_numpy
 from tilec.ir.errors import TileError
 from tilec.ir.interpret import interpret
-from tilec.ir.named import QUANTISED
+from tilec.ir.named import QUANTISED, named
 from tilec.ir.packing import Plain
 from tilec.lang.text import load, parse
 from tilec.runtime.triton import compile_for, interpreted
 from tilec.sass import Budget, stats_of
+from tilec.triton import triton_source
 
 pytest.importorskip("triton")
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -159,25 +159,48 @@ def test_source_is_readable(name, golden):
     golden(f"{name}.py.txt", text)
 
 
+def test_source_of_a_decoding_kernel_is_readable(golden):
+    types = {"x": tc.f16, "w": named("int4<group=128>"), "y": tc.f32}
+    dims = {"M": 128, "N": 4096, "K": 4096}
+    text = triton_source(kernels.linear.definition, dims, types).text
+    assert len(text.splitlines()) < 120
+    assert max(map(len, text.splitlines())) <= 100
+    golden("linear_int4.py.txt", text)
+
+
 def test_machine_code_without_a_gpu():
     linear = load(EXAMPLES / "linear.tile")["linear"]
-    made = compile_for(triton_source(linear, {}), "sm_90")
+    made = compile_for(triton_source(linear, {}), "sm_90", even=("N", "K"))
     assert "wgmma.mma_async" in made["ptx"]
     (stats,) = stats_of(made.cubin, dynamic_shared=made.shared)
     Budget(loop={"HGMMA": 4}).check(stats)  # a step of k is 64, an instruction 16
-    (older,) = stats_of(compile_for(triton_source(linear, {}), "sm_80").cubin)
+    (older,) = stats_of(compile_for(triton_source(linear, {}), "sm_80", even=("N", "K")).cubin)
     Budget(loop={"HMMA.16816": 1}).check(older)
 
 
 TWO = """kernel f(x: f32[M], y: f32[M]) {
   for m in tiles(M) { y[m] = x[m] }
-  for m in tiles(M) { y[m] = x[m] + 1.0 }
+  for m in tiles(M) { y[m] = y[m] + 1.0 }
+}"""
+BARE = """kernel f(x: f32[M], y: f32[M]) {
+  for i in range(4) {
+    for m in tiles(M) { y[m] = x[m] }
+  }
 }"""
 
 
+def test_several_loops_over_tiles_are_as_many_kernels():
+    source = triton_source(parse(TWO)["f"], {})
+    assert [k.entry for k in source.launches] == ["f_kernel", "f_2_kernel"]
+    assert [k.takes for k in source.launches] == [("x", "y", "M"), ("y", "M")]
+    x = np.random.default_rng(5).standard_normal(70).astype(np.float32)
+    found = interpreted(source, {"x": x, "y": np.full(70, np.nan, np.float32)})
+    assert np.array_equal(found["y"], x + np.float32(1))
+
+
 def test_refused_before_any_code():
-    with pytest.raises(TileError, match="triton: f has 2 loops over tiles, expected one"):
-        triton_source(parse(TWO)["f"], {})
+    with pytest.raises(TileError, match="the outermost loop of f is none over tiles"):
+        triton_source(parse(BARE)["f"], {})
 
 
 def test_bad_targets():

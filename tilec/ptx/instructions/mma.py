@@ -1,7 +1,8 @@
 """Matrix multiplication by warps (PTX ISA, `mma`, `mma.sp`).
 
 Products are exact, their sum and the accumulator are added in float64, and the result is rounded
-once to the accumulator's type. How tensor cores order and round their sums is not specified.
+once to the accumulator's type; of f64 each product and sum is rounded. How tensor cores order and
+round their sums is not specified.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from tilec.ir.errors import TileError
 from tilec.ptx import fragments, sparse
-from tilec.ptx.formats import Array, encode
+from tilec.ptx.formats import Array, decode, encode
 from tilec.ptx.instructions.floating import format_of
 from tilec.ptx.instructions.integer import clipped
 from tilec.ptx.registry import instruction
@@ -21,10 +22,11 @@ from tilec.ptx.step import Step
 from tilec.ptx.types import S32, Type, types
 from tilec.ptx.values import numbers, packed
 
+WORD, LANES = 32, 32  # bits of most registers, threads of a warp
 SHAPES = [f"m{m}n8k{k}" for m in (8, 16) for k in (4, 8, 16, 32, 64, 128, 256)]
 OPTIONS = ("sync", "aligned", "row", "col", "satfinite", "and", "xor", "popc", *SHAPES)
-FACTORS = types("f16 bf16 tf32 e4m3 e5m2 s8 u8 s4 u4 b1")
-SUMS = types("f16 f32 s32")
+FACTORS = types("f16 bf16 tf32 e4m3 e5m2 s8 u8 s4 u4 b1 f64")
+SUMS = types("f16 f32 s32 f64")
 ALL = (SUMS, FACTORS, FACTORS, SUMS)
 
 
@@ -52,10 +54,11 @@ def fits(x: Step, n: int, words: Array, count: int) -> None:
 def mma(x: Step) -> None:
     """d = a b + c."""
     rows, _, depth = shape(x.i.modifiers)
-    a_words, b_words = x.rows(1, 32), x.rows(2, 32)
     _, a_type, b_type, _ = x.i.types
-    fits(x, 1, a_words, rows * depth * a_type.bits // 1024)
-    fits(x, 2, b_words, 8 * depth * b_type.bits // 1024)
+    width = max(WORD, a_type.bits)
+    a_words, b_words = x.rows(1, width), x.rows(2, width)
+    fits(x, 1, a_words, rows * depth * a_type.bits // (width * LANES))
+    fits(x, 2, b_words, 8 * depth * b_type.bits // (width * LANES))
     a = fragments.left(a_words, a_type, rows)
     b = fragments.right(b_words, b_type)
     accumulate(x, multiplied(x, a, b), rows)
@@ -99,8 +102,9 @@ def accumulate(x: Step, product: Array, rows: int) -> None:
     """d = c + product, rounded once; integers wrap unless they saturate."""
     to, c_type = x.i.types[0], x.i.types[3]
     added = fragments.numbers_of(product)
-    words = x.rows(3, 32)
-    fits(x, 3, words, len(added) * c_type.bits // 32)
+    width = max(WORD, c_type.bits)
+    words = x.rows(3, width)
+    fits(x, 3, words, len(added) * c_type.bits // width)
     if to is S32:
         total = words.view(np.int32).astype(np.int64) + added.astype(np.int64)
         if "satfinite" in x.i.modifiers:
@@ -117,15 +121,15 @@ def accumulate(x: Step, product: Array, rows: int) -> None:
 
 def unpacked(words: Array, t: Type) -> Array:
     """Registers of accumulators as float64: numbers x threads. Halves lie in pairs."""
-    if t.bits == 32:
-        return words.view(np.float32).astype(np.float64)
+    if t.bits >= WORD:
+        return decode(words, format_of(t)).astype(np.float64)
     pairs = np.ascontiguousarray(words).view(np.uint16).reshape(*words.shape, 2)
     return numbers(pairs, t).astype(np.float64).transpose(0, 2, 1).reshape(-1, words.shape[1])
 
 
 def repacked(codes: Array, t: Type) -> Array:
     """Codes of accumulators as registers x threads."""
-    if t.bits == 32:
+    if t.bits >= WORD:
         return codes
     pairs = codes.reshape(-1, 2, codes.shape[1]).transpose(0, 2, 1)
     flat = np.ascontiguousarray(pairs).reshape(-1, 2)
