@@ -1,5 +1,5 @@
-"""KernelSource -> running code on the CPU. Knows machine code, threads, files and Python calls;
-knows no operation and no pass.
+"""KernelSource -> running code. Knows machine code, threads, files, Python calls and the CUDA
+driver; knows no operation and no pass.
 
     engine = Engine(Cache(default_directory(os.environ)))           # once per process
     kernel = engine.dispatcher("axpy", slow_path)
@@ -20,4 +20,11 @@ packed     PackedHandle(format_id, layout_id, pointers): a packed tensor sets
 arguments  describe(argument) -> TensorArgument | PackedArgument | ScalarArgument
 launch     Compiled(address, params, workspace, release_gil, keep); NativeLauncher, PythonLauncher
 engine     Engine(cache, machine=None, threads=0, native=True): all of these together
+
+On GPUs a slow path returns `Gpu(driver, machine, objects).load(program, device, dims, arguments)`:
+program    Program(kernels, params, own): cubins or PTX, and what their kernels take
+driver     open_driver() -> Driver: devices, modules, memory; or a table of other functions
+plan       Plan: what the native code of gpu.ll needs to launch a program again
+placed     DeviceTensor: a packed tensor on a GPU, in the orders of the kernels that read it
+exchange   functions of DLPack's C exchange API: the reader of tensors, the current stream
 """

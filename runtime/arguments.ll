@@ -1,9 +1,10 @@
 ; Reading arguments where numpy, torch and packed tensors keep them, for launch.ll, which this text
 ; is put in front of. An argument gives words of the launch key (arguments.py writes the same):
-;   numpy   1 | ndim << 8 | flags << 32, address of the dtype, dims, strides in bytes
-;   torch   2 | ndim << 8 | DLPack dtype << 32, DLPack device, dims, strides in elements
+;   numpy   1 | ndim << 8 | odd << 16 | flags << 32, address of the dtype, dims, strides in bytes
+;   torch   2 | ndim << 8 | odd << 16 | DLPack dtype << 32, DLPack device, dims, strides in elements
 ;   packed  3 | components << 8, format, layout
 ;   int 4, float 5, bool 6, None 7
+; where odd is 1 for an address that is no multiple of 16.
 
 %registry = type { ptr, ptr, ptr, ptr, ptr, ptr }   ; ndarray, memmap, Tensor, Parameter, the
                                                     ; DLPack reader, name of the handle attribute
@@ -38,14 +39,19 @@ end:
 }
 
 ; Write a tensor's words; returns how many, or -1 with too many dimensions.
-define internal i64 @tensor(ptr %out, i64 %kind, i64 %ndim, i64 %type, i64 %second,
+define internal i64 @tensor(ptr %out, i64 %kind, ptr %data, i64 %ndim, i64 %type, i64 %second,
                             ptr %dims, ptr %strides) alwaysinline {
   %few = icmp ule i64 %ndim, 8
   br i1 %few, label %write, label %refuse
 write:
   %ndim.bits = shl i64 %ndim, 8
   %type.bits = shl i64 %type, 32
-  %low = or i64 %kind, %ndim.bits
+  %address = ptrtoint ptr %data to i64
+  %rest = and i64 %address, 15
+  %odd = icmp ne i64 %rest, 0
+  %odd.bit = select i1 %odd, i64 65536, i64 0
+  %kind.bits = or i64 %kind, %odd.bit
+  %low = or i64 %kind.bits, %ndim.bits
   %head = or i64 %low, %type.bits
   store i64 %head, ptr %out
   %out.1 = getelementptr i64, ptr %out, i64 1
@@ -79,7 +85,7 @@ define internal i64 @numpy(ptr %array, ptr %out, ptr %value) {
   %flags32 = load i32, ptr %flags.at
   %flags.used = and i32 %flags32, 1280                ; ALIGNED | WRITEABLE
   %flags = zext i32 %flags.used to i64
-  %words = call i64 @tensor(ptr %out, i64 1, i64 %ndim, i64 %flags, i64 %descr,
+  %words = call i64 @tensor(ptr %out, i64 1, ptr %data, i64 %ndim, i64 %flags, i64 %descr,
                             ptr %dims, ptr %strides)
   ret i64 %words
 }
@@ -114,7 +120,7 @@ write:
   %type = zext i32 %type32 to i64
   %dims.at = getelementptr %dltensor, ptr %t, i64 0, i32 4
   %dims = load ptr, ptr %dims.at
-  %words = call i64 @tensor(ptr %out, i64 2, i64 %ndim, i64 %type, i64 %device,
+  %words = call i64 @tensor(ptr %out, i64 2, ptr %first, i64 %ndim, i64 %type, i64 %device,
                             ptr %dims, ptr %strides)
   ret i64 %words
 error:

@@ -11,11 +11,13 @@ from typing import Any, Literal
 import ml_dtypes
 import numpy as np
 
+from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.runtime.packed import HANDLE_ATTRIBUTE, read_handle
 
 MAX_ARGUMENTS = 32
 MAX_DIMENSIONS = 8
+ALIGNMENT = 16  # bytes: launches know whether addresses are multiples of it
 
 # dtype name: numpy's type, torch's name, DLPack's code and bits
 _DTYPES: dict[str, tuple[Any, str, int, int]] = {
@@ -56,6 +58,8 @@ class TensorArgument:
     @property
     def contiguous(self) -> bool:
         """Whether the elements lie one after the other, row by row."""
+        if 0 in self.shape:
+            return True
         expected = 1
         for n, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
             if n > 1 and stride != expected:
@@ -149,6 +153,13 @@ def launch_key(readings: Sequence[Reading]) -> bytes:
     return struct.pack(f"<{len(words)}q", *words)
 
 
+def torch_name(dtype: DType) -> str:
+    """What torch calls a dtype. Raises TileError where it has no tensors of it."""
+    if str(dtype) not in _DTYPES:
+        raise TileError(f"torch has no tensors of {dtype}", hint="cast the result")
+    return _DTYPES[str(dtype)][1]
+
+
 def is_torch_tensor(argument: object) -> bool:
     """Whether this is exactly a torch Tensor or Parameter; torch is not imported to find out."""
     torch = sys.modules.get("torch")
@@ -169,19 +180,21 @@ def refusal(argument: object) -> str:
 
 
 def _tensor_words(
-    kind: int, extra: int, second: int, dims: Sequence[int], strides: Sequence[int]
+    kind: int, address: int, extra: int, second: int, dims: Sequence[int], strides: Sequence[int]
 ) -> tuple[int, ...]:
-    return (kind | len(dims) << 8 | extra << 32, second, *dims, *strides)
+    odd = address % ALIGNMENT != 0
+    return (kind | len(dims) << 8 | odd << 16 | extra << 32, second, *dims, *strides)
 
 
 def _read_numpy(array: Any) -> Reading | None:
     if array.ndim > MAX_DIMENSIONS:
         return None
     # numpy hands out the array's own dtype object, so its id is the address in the struct.
+    address: int = array.__array_interface__["data"][0]
     words = _tensor_words(
-        _NUMPY, array.flags.num & _KEPT_FLAGS, id(array.dtype), array.shape, array.strides
+        _NUMPY, address, array.flags.num & _KEPT_FLAGS, id(array.dtype), array.shape, array.strides
     )
-    return Reading(words, (array.__array_interface__["data"][0],))
+    return Reading(words, (address,))
 
 
 def _read_torch(tensor: Any) -> Reading | None:
@@ -192,8 +205,9 @@ def _read_torch(tensor: Any) -> Reading | None:
     _, _, code, bits = _DTYPES[dtype]
     where = device | (tensor.device.index or 0) << 32
     kind = code | bits << 8 | 1 << 16  # one lane
-    words = _tensor_words(_TORCH, kind, where, tuple(tensor.shape), tensor.stride())
-    return Reading(words, (tensor.data_ptr(),))
+    address: int = tensor.data_ptr()
+    words = _tensor_words(_TORCH, address, kind, where, tuple(tensor.shape), tensor.stride())
+    return Reading(words, (address,))
 
 
 def _read_packed(argument: object) -> Reading | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import partial
 
 from tilec.ir.errors import TileError
@@ -49,8 +50,11 @@ class Engine:
     def object(self, text: str, machine: Machine) -> bytes:
         """The object file of a module, from the cache if it is there."""
         key = cache_key(kind="object", text=text, machine=machine.identity)
-        make = partial(_made, text, machine)
-        return self._cache.get_or_make(key, make).payload
+        return self.kept(key, partial(_made, text, machine)).payload
+
+    def kept(self, key: str, make: Callable[[], Entry]) -> Entry:
+        """An artifact from the cache, made if it is not there."""
+        return self._cache.get_or_make(key, make)
 
     def load(self, source: KernelSource, *, release_gil: bool = True) -> Compiled:
         """The kernel as machine code in this process: what a dispatcher's slow path returns.

@@ -1,19 +1,12 @@
 ; The launcher: one Python function for all kernels. It reads its arguments (arguments.ll), which
-; forms a key of words, finds the compiled entry of that key, and calls it. Whatever it does not
-; know goes to the Python callable of the table, which may add an entry.
-
-%table = type { ptr, ptr, [64 x ptr] }              ; registry, miss callable, buckets
-%slot = type { i64, i64, i64, i64, i64 }            ; operation, argument, component, low, high
-%entry = type {
-  ptr, i64, i64, ptr,                               ; 0 next, 1 hash, 2 words, 3 key
-  ptr, i64, ptr,                                    ; 4 function, 5 slots, 6 slot descriptions
-  i64, ptr, i64, i64                                ; 7 workspace bytes, 8 address, 9 busy, 10 GIL
-}
+; forms a key of words, finds the compiled entry of that key (table.ll), and calls it. Whatever it
+; does not know goes to the Python callable of the table, which may add an entry.
 
 declare void @Py_IncRef(ptr)
 declare ptr @PyErr_Occurred()
 declare ptr @PyErr_NoMemory()
 declare ptr @PyObject_CallFunctionObjArgs(ptr, ...)
+declare ptr @PyLong_FromLongLong(i64)
 declare i64 @PyLong_AsLongLong(ptr)
 declare double @PyFloat_AsDouble(ptr)
 declare ptr @PyTuple_New(i64)
@@ -24,98 +17,6 @@ declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
 declare i32 @posix_memalign(ptr, i64, i64)
 declare void @free(ptr)
-
-define internal i64 @hash(ptr %key, i64 %words) {
-entry:
-  br label %next
-next:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %one ]
-  %h = phi i64 [ %words, %entry ], [ %mixed, %one ]
-  %more = icmp ult i64 %i, %words
-  br i1 %more, label %one, label %end
-one:
-  %at = getelementptr i64, ptr %key, i64 %i
-  %word = load i64, ptr %at
-  %xor = xor i64 %h, %word
-  %product = mul i64 %xor, -7046029254386353131      ; 2^64 / golden ratio, as in Fibonacci hashing
-  %high = lshr i64 %product, 32
-  %mixed = xor i64 %product, %high
-  %i.next = add i64 %i, 1
-  br label %next
-end:
-  ret i64 %h
-}
-
-define internal ptr @bucket(ptr %table, i64 %hash) alwaysinline {
-  %index = and i64 %hash, 63
-  %at = getelementptr %table, ptr %table, i64 0, i32 2, i64 %index
-  ret ptr %at
-}
-
-; Add an entry in front of its bucket. The caller holds the GIL, as does every reader.
-define void @tilec_insert(ptr %table, ptr %entry) {
-  %words.at = getelementptr %entry, ptr %entry, i64 0, i32 2
-  %key.at = getelementptr %entry, ptr %entry, i64 0, i32 3
-  %words = load i64, ptr %words.at
-  %key = load ptr, ptr %key.at
-  %hash = call i64 @hash(ptr %key, i64 %words)
-  %hash.at = getelementptr %entry, ptr %entry, i64 0, i32 1
-  store i64 %hash, ptr %hash.at
-  %bucket = call ptr @bucket(ptr %table, i64 %hash)
-  %first = load ptr, ptr %bucket
-  store ptr %first, ptr %entry
-  store ptr %entry, ptr %bucket
-  ret void
-}
-
-define internal i1 @same(ptr %left, ptr %right, i64 %words) {
-entry:
-  br label %next
-next:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %one ]
-  %more = icmp ult i64 %i, %words
-  br i1 %more, label %one, label %yes
-one:
-  %left.at = getelementptr i64, ptr %left, i64 %i
-  %right.at = getelementptr i64, ptr %right, i64 %i
-  %l = load i64, ptr %left.at
-  %r = load i64, ptr %right.at
-  %i.next = add i64 %i, 1
-  %equal = icmp eq i64 %l, %r
-  br i1 %equal, label %next, label %no
-yes:
-  ret i1 true
-no:
-  ret i1 false
-}
-
-define internal ptr @find(ptr %table, ptr %key, i64 %words) {
-entry:
-  %hash = call i64 @hash(ptr %key, i64 %words)
-  %bucket = call ptr @bucket(ptr %table, i64 %hash)
-  br label %next
-next:
-  %from = phi ptr [ %bucket, %entry ], [ %entry.at, %look ], [ %entry.at, %compare ]
-  %entry.at = load ptr, ptr %from                    ; an entry starts with the next one
-  %end = icmp eq ptr %entry.at, null
-  br i1 %end, label %done, label %look
-look:
-  %hash.at = getelementptr %entry, ptr %entry.at, i64 0, i32 1
-  %its.hash = load i64, ptr %hash.at
-  %words.at = getelementptr %entry, ptr %entry.at, i64 0, i32 2
-  %its.words = load i64, ptr %words.at
-  %same.hash = icmp eq i64 %its.hash, %hash
-  %same.words = icmp eq i64 %its.words, %words
-  %maybe = and i1 %same.hash, %same.words
-  br i1 %maybe, label %compare, label %next
-compare:
-  %key.at = getelementptr %entry, ptr %entry.at, i64 0, i32 3
-  %its.key = load ptr, ptr %key.at
-  %equal = call i1 @same(ptr %its.key, ptr %key, i64 %words)
-  br i1 %equal, label %done, label %next
-done:
-  ret ptr %entry.at
-}
 
 ; Fill one slot. 0: done, 1: the value does not fit its type, 2: a Python error is set.
 define internal i32 @fill(ptr %slot, ptr %values, ptr %to) {
@@ -129,7 +30,13 @@ define internal i32 @fill(ptr %slot, ptr %values, ptr %to) {
     i64 2, label %int
     i64 3, label %float
     i64 4, label %float
+    i64 5, label %constant
   ]
+constant:
+  %constant.at = getelementptr %slot, ptr %slot, i64 0, i32 3
+  %constant.i = load i64, ptr %constant.at
+  store i64 %constant.i, ptr %to
+  ret i32 0
 pointer:
   store ptr %value, ptr %to
   ret i32 0
@@ -214,33 +121,48 @@ end:
   ret i32 0
 }
 
-define internal void @call(ptr %entry, ptr %slots) {
+define internal i64 @enter(ptr %function, ptr %slots, i1 %answers) alwaysinline {
+  br i1 %answers, label %ask, label %run
+ask:
+  %status = call i64 %function(ptr %slots)
+  ret i64 %status
+run:
+  call void %function(ptr %slots)
+  ret i64 0
+}
+
+; The status of a function that returns one; 0 of any other.
+define internal i64 @call(ptr %entry, ptr %slots) {
   %function.at = getelementptr %entry, ptr %entry, i64 0, i32 4
   %function = load ptr, ptr %function.at
-  %gil.at = getelementptr %entry, ptr %entry, i64 0, i32 10
-  %gil = load i64, ptr %gil.at
-  %release = icmp ne i64 %gil, 0
+  %how.at = getelementptr %entry, ptr %entry, i64 0, i32 10
+  %how = load i64, ptr %how.at
+  %free.bit = and i64 %how, 1
+  %release = icmp ne i64 %free.bit, 0
+  %answer.bit = and i64 %how, 2
+  %answers = icmp ne i64 %answer.bit, 0
   br i1 %release, label %free, label %hold
 free:
   %thread = call ptr @PyEval_SaveThread()
-  call void %function(ptr %slots)
+  %status.free = call i64 @enter(ptr %function, ptr %slots, i1 %answers)
   call void @PyEval_RestoreThread(ptr %thread)
-  ret void
+  ret i64 %status.free
 hold:
-  call void %function(ptr %slots)
-  ret void
+  %status = call i64 @enter(ptr %function, ptr %slots, i1 %answers)
+  ret i64 %status
 }
 
 ; Call with a workspace: the entry's own or, when another thread is using that, one of this call.
-define internal i32 @call_with_workspace(ptr %entry, ptr %slots) {
+; -1: a Python error is set.
+define internal i64 @call_with_workspace(ptr %entry, ptr %slots) {
 begin:
   %bytes.at = getelementptr %entry, ptr %entry, i64 0, i32 7
   %bytes = load i64, ptr %bytes.at
   %none = icmp eq i64 %bytes, 0
   br i1 %none, label %plain, label %needed
 plain:
-  call void @call(ptr %entry, ptr %slots)
-  ret i32 0
+  %answer = call i64 @call(ptr %entry, ptr %slots)
+  ret i64 %answer
 needed:
   %count.at = getelementptr %entry, ptr %entry, i64 0, i32 5
   %count = load i64, ptr %count.at
@@ -254,25 +176,27 @@ own:
   %own.buffer = load ptr, ptr %own.at
   store ptr %own.buffer, ptr %last
   store i64 1, ptr %busy.at
-  call void @call(ptr %entry, ptr %slots)
+  %answer.own = call i64 @call(ptr %entry, ptr %slots)
   store i64 0, ptr %busy.at
-  ret i32 0
+  ret i64 %answer.own
 temporary:
   %refused = call i32 @posix_memalign(ptr %last, i64 64, i64 %bytes)
   %got = icmp eq i32 %refused, 0
   br i1 %got, label %run, label %fail
 run:
   %buffer = load ptr, ptr %last
-  call void @call(ptr %entry, ptr %slots)
+  %answer.temporary = call i64 @call(ptr %entry, ptr %slots)
   call void @free(ptr %buffer)
-  ret i32 0
+  ret i64 %answer.temporary
 fail:
   %raised = call ptr @PyErr_NoMemory()
-  ret i32 2
+  ret i64 -1
 }
 
-; Hand the call to Python: miss(key bytes or None, tuple of the arguments).
-define internal ptr @miss(ptr %table, ptr %args, i64 %count, ptr %key, i64 %words) noinline {
+; Hand the call to Python: miss(key bytes or None, tuple of the arguments), and after those the
+; status that a function returned if that is not 0.
+define internal ptr @miss(ptr %table, ptr %args, i64 %count, ptr %key, i64 %words, i64 %status)
+    noinline {
 entry:
   %tuple = call ptr @PyTuple_New(i64 %count)
   %failed = icmp eq ptr %tuple, null
@@ -303,8 +227,16 @@ call:
   %name = phi ptr [ @_Py_NoneStruct, %none ], [ %text, %keyed ]
   %miss.at = getelementptr %table, ptr %table, i64 0, i32 1
   %callable = load ptr, ptr %miss.at
+  %well = icmp eq i64 %status, 0
+  br i1 %well, label %tell, label %number
+number:
+  %integer = call ptr @PyLong_FromLongLong(i64 %status)
+  br label %tell
+tell:
+  %third = phi ptr [ null, %call ], [ %integer, %number ]
   %result = call ptr (ptr, ...) @PyObject_CallFunctionObjArgs(ptr %callable, ptr %name,
-                                                             ptr %tuple, ptr null)
+                                                             ptr %tuple, ptr %third, ptr null)
+  call void @Py_DecRef(ptr %third)                   ; which may be null
   call void @Py_DecRef(ptr %name)
   call void @Py_DecRef(ptr %tuple)
   ret ptr %result
@@ -360,17 +292,22 @@ fill:
     i32 1, label %unseen
   ]
 run:
-  %status = call i32 @call_with_workspace(ptr %entry.at, ptr %slots)
-  %ok = icmp eq i32 %status, 0
-  br i1 %ok, label %done, label %fail
+  %status = call i64 @call_with_workspace(ptr %entry.at, ptr %slots)
+  switch i64 %status, label %trouble [
+    i64 0, label %done
+    i64 -1, label %fail
+  ]
+trouble:
+  %told = call ptr @miss(ptr %table, ptr %args, i64 %count, ptr %key, i64 %words, i64 %status)
+  ret ptr %told
 done:
   call void @Py_IncRef(ptr @_Py_NoneStruct)
   ret ptr @_Py_NoneStruct
 unseen:
-  %made = call ptr @miss(ptr %table, ptr %args, i64 %count, ptr %key, i64 %words)
+  %made = call ptr @miss(ptr %table, ptr %args, i64 %count, ptr %key, i64 %words, i64 0)
   ret ptr %made
 strange:
-  %answer = call ptr @miss(ptr %table, ptr %args, i64 %count, ptr %key, i64 -1)
+  %answer = call ptr @miss(ptr %table, ptr %args, i64 %count, ptr %key, i64 -1, i64 0)
   ret ptr %answer
 fail:
   ret ptr null

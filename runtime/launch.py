@@ -20,11 +20,14 @@ from tilec.ir.dtype import INTEGERS
 from tilec.ir.errors import TileError
 from tilec.ir.source import Param
 from tilec.runtime.arguments import MAX_ARGUMENTS, Reading, launch_key, read, refusal
+from tilec.runtime.exchange import READ, exchange_function
 from tilec.runtime.jit import Machine, compile_object, load_object
 from tilec.runtime.packed import HANDLE_ATTRIBUTE
 
 MAX_SLOTS = 128
-_POINTER, _COMPONENT, _INT, _F64, _F32 = range(5)
+_POINTER, _COMPONENT, _INT, _F64, _F32, _CONSTANT = range(6)
+_FREE, _ANSWERS = 1, 2  # how an entry is called
+_BUCKETS = 256  # table.ll
 _INTEGERS = {t.name: (int(t.low), int(t.high)) for t in INTEGERS} | {"bool": (0, 1)}
 
 
@@ -32,7 +35,9 @@ _INTEGERS = {t.name: (int(t.low), int(t.high)) for t in INTEGERS} | {"bool": (0,
 class Compiled:
     """What a slow path returns: machine code, and how to call it. `keep` is kept alive with it.
 
-    `release_gil` is worth its 50 ns for any kernel that runs for microseconds.
+    `release_gil` is worth its 50 ns for any kernel that runs for microseconds. With `recover` the
+    code is `i64 entry(ptr args)`, its first slot is `data`, and it returns a status: where that is
+    not 0, `recover(status)` raises, or returns for the call to be made again.
     """
 
     address: int
@@ -40,6 +45,8 @@ class Compiled:
     workspace: int = 0
     release_gil: bool = True
     keep: object = None
+    data: int = 0
+    recover: Callable[[int], None] | None = None
 
 
 SlowPath = Callable[[tuple[Any, ...]], Compiled]
@@ -105,7 +112,7 @@ class NativeLauncher:
 
 def launcher_text() -> str:
     """The module of the native launcher."""
-    parts = (Path(__file__).with_name(name) for name in ("arguments.ll", "launch.ll"))
+    parts = (Path(__file__).with_name(name) for name in ("arguments.ll", "table.ll", "launch.ll"))
     return "\n".join(part.read_text("utf-8") for part in parts)
 
 
@@ -122,16 +129,23 @@ class _Misses:
         self._slow_path = slow_path
         self._compiled: dict[bytes, tuple[Compiled, tuple[Any, ...]]] = {}
 
-    def _miss(self, key: bytes | None, arguments: tuple[Any, ...]) -> None:
+    def _miss(self, key: bytes | None, arguments: tuple[Any, ...], status: int = 0) -> None:
         if key is None:
             self._unreadable(arguments)
+            return
+        if status:
+            self._recover(key, status)
+            self.launch(*arguments)
             return
         readings = [_readable(argument) for argument in arguments]
         if key in self._compiled:
             # The entry is there, so a scalar did not fit.
-            _fill(_slots(self._compiled[key][0].params, readings), readings)
+            _fill(_slots(self._compiled[key][0], readings), readings)
         compiled = self._slow_path(arguments)
-        slots = _slots(compiled.params, readings)
+        # What a packed tensor is may depend on which code has been made for it.
+        readings = [_readable(argument) for argument in arguments]
+        key = launch_key(readings)
+        slots = _slots(compiled, readings)
         _fill(slots, readings)
         # A dtype in the key is an address: it must not be given to another object.
         held = tuple(getattr(argument, "dtype", None) for argument in arguments)
@@ -151,6 +165,12 @@ class _Misses:
                 raise TileError(f"{self.name}: argument {place} is {refusal(argument)}")
         self.launch(*plain)
 
+    def _recover(self, key: bytes, status: int) -> None:
+        recover = self._compiled[key][0].recover
+        if recover is None:
+            raise TileError(f"{self.name} returned {status}")
+        recover(status)
+
     def _relaunch(self, *arguments: Any) -> None:
         raise NotImplementedError
 
@@ -161,7 +181,7 @@ class _Misses:
 class _PythonDispatcher(_Misses):
     def __init__(self, name: str, slow_path: SlowPath) -> None:
         super().__init__(name, slow_path)
-        self._entries: dict[bytes, tuple[Callable[..., None], tuple[_Slot, ...], int]] = {}
+        self._entries: dict[bytes, tuple[Callable[..., int | None], tuple[_Slot, ...], int]] = {}
 
     def _relaunch(self, *arguments: Any) -> None:
         readings = [read(argument) for argument in arguments]
@@ -176,12 +196,15 @@ class _PythonDispatcher(_Misses):
         call, slots, workspace = self._entries[key]
         buffer, address = _aligned(workspace)
         values = (ctypes.c_uint64 * (len(slots) + 1))(*_fill(slots, known), address)
-        call(values)
+        status = call(values)
         del buffer
+        if status:
+            self._miss(key, arguments, status)
 
     def _add(self, key: bytes, compiled: Compiled, slots: tuple[_Slot, ...]) -> None:
         make = ctypes.CFUNCTYPE if compiled.release_gil else ctypes.PYFUNCTYPE
-        call = make(None, ctypes.c_void_p)(compiled.address)
+        answer = ctypes.c_int64 if compiled.recover else None
+        call = make(answer, ctypes.c_void_p)(compiled.address)
         self._entries[key] = (call, slots, compiled.workspace)
 
 
@@ -197,7 +220,7 @@ class _NativeDispatcher(_Misses):
         super().__init__(name, slow_path)
         self._registry, self._insert = registry, insert
         self._callable = self._miss  # the table holds its address
-        self._table = (ctypes.c_void_p * 66)(registry.address, id(self._callable))
+        self._table = (ctypes.c_void_p * (2 + _BUCKETS))(registry.address, id(self._callable))
         self._records: list[object] = []
         new = ctypes.pythonapi.PyCFunction_NewEx
         make = ctypes.PYFUNCTYPE(
@@ -207,21 +230,22 @@ class _NativeDispatcher(_Misses):
         table = (ctypes.addressof(self._table), self)
         self.launch = make(ctypes.cast(new, ctypes.c_void_p).value or 0)(method, table, None)
 
-    def _miss(self, key: bytes | None, arguments: tuple[Any, ...]) -> None:
+    def _miss(self, key: bytes | None, arguments: tuple[Any, ...], status: int = 0) -> None:
         if self._registry.find_torch():
             self.launch(*arguments)
             return
-        super()._miss(key, arguments)
+        super()._miss(key, arguments, status)
 
     def _add(self, key: bytes, compiled: Compiled, slots: tuple[_Slot, ...]) -> None:
         words = ctypes.create_string_buffer(key, max(len(key), 1))
         fields = [f for s in slots for f in (s.operation, s.argument, s.component, s.low, s.high)]
         descriptions = (ctypes.c_int64 * max(len(fields), 1))(*fields)
         buffer, workspace = _aligned(compiled.workspace)
+        how = _FREE * compiled.release_gil + _ANSWERS * (compiled.recover is not None)
         record = (ctypes.c_int64 * 11)(
             *(0, 0, len(key) // 8, ctypes.addressof(words)),
             *(compiled.address, len(slots), ctypes.addressof(descriptions)),
-            *(compiled.workspace, workspace, 0, compiled.release_gil),
+            *(compiled.workspace, workspace, 0, how),
         )
         self._records.append((record, words, descriptions, buffer))
         self._insert(ctypes.addressof(self._table), ctypes.addressof(record))
@@ -245,19 +269,9 @@ class _Registry:
         if self._fields[2] or parameter is None or capsule is None:
             return False
         self._held += [tensor, parameter, capsule]
-        self._fields[4] = _dltensor_reader(capsule)
+        self._fields[4] = exchange_function(capsule, READ)
         self._fields[3], self._fields[2] = id(parameter), id(tensor)
         return True
-
-
-def _dltensor_reader(capsule: object) -> int:
-    """The function `int read(PyObject *, DLTensor *)` of DLPack's C exchange API."""
-    name = ctypes.pythonapi.PyCapsule_GetPointer
-    prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
-    pointer = prototype(ctypes.cast(name, ctypes.c_void_p).value or 0)
-    api: int = pointer(capsule, b"dlpack_exchange_api")
-    # struct: version (two u32), previous API, then functions; the one wanted is the fourth
-    return ctypes.c_void_p.from_address(api + 16 + 3 * 8).value or 0
 
 
 def _plain(argument: Any) -> Any:
@@ -272,10 +286,12 @@ def _readable(argument: object) -> Reading:
     return reading
 
 
-def _slots(params: tuple[Param, ...], readings: list[Reading]) -> tuple[_Slot, ...]:
-    """How to fill each param's slot. Raises TileError when the arguments are of other kinds."""
-    if len(params) > MAX_SLOTS:
-        raise TileError(f"a kernel with {len(params)} slots: expected at most {MAX_SLOTS}")
+def _slots(compiled: Compiled, readings: list[Reading]) -> tuple[_Slot, ...]:
+    """How to fill each slot. Raises TileError when the arguments are of other kinds."""
+    params = compiled.params
+    first = () if compiled.recover is None else (_Slot(_CONSTANT, 0, low=compiled.data),)
+    if (count := len(first) + len(params)) > MAX_SLOTS:
+        raise TileError(f"a kernel with {count} slots: expected at most {MAX_SLOTS}")
     for param in params:
         if param.argument >= len(readings):
             given = f"called with {len(readings)} arguments"
@@ -286,7 +302,7 @@ def _slots(params: tuple[Param, ...], readings: list[Reading]) -> tuple[_Slot, .
         if param.kind == "packed" and param.place >= len(reading.addresses):
             what = f"component {param.place} ({param.component}) of {param.name}"
             raise TileError(f"{what}: the packed tensor has {len(reading.addresses)}")
-    return tuple(_slot(param, readings[param.argument]) for param in params)
+    return (*first, *(_slot(param, readings[param.argument]) for param in params))
 
 
 def _slot(param: Param, reading: Reading) -> _Slot:
@@ -308,7 +324,10 @@ def _slot(param: Param, reading: Reading) -> _Slot:
 
 def _fill(slots: tuple[_Slot, ...], readings: list[Reading]) -> list[int]:
     """The 64-bit value of each slot. Raises TileError for an integer out of its type's range."""
-    return [_value(slot, readings[slot.argument]) for slot in slots]
+    return [
+        slot.low if slot.operation == _CONSTANT else _value(slot, readings[slot.argument])
+        for slot in slots
+    ]
 
 
 def _value(slot: _Slot, reading: Reading) -> int:

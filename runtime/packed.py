@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import cache
+from itertools import count
 
 # The launcher looks for this attribute on an argument; its value is a PackedHandle's address.
 HANDLE_ATTRIBUTE = "tilec_handle"
 MAGIC = int.from_bytes(b"tilecPkd", "little")  # launch.ll compares with this value
 _FIELDS_BEFORE_POINTERS = 4
+_NUMBERS = count(1)
+
+
+@cache
+def identity(key: object) -> int:
+    """A number for each distinct key of this process: a format with a shape, or a layout."""
+    return next(_NUMBERS)
 
 
 class PackedHandle:

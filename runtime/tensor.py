@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-from itertools import count
 from math import prod
 from typing import Any
 
@@ -11,24 +9,21 @@ import numpy as np
 
 from tilec.ir import calibrated, fit
 from tilec.ir.dtype import BY_NAME, Array
+from tilec.ir.dynamic import Dynamic
 from tilec.ir.errors import TileError
 from tilec.ir.fit import Fit, Rule
 from tilec.ir.format import Format
+from tilec.ir.lanes import Lanes
 from tilec.ir.named import dynamic as dynamic_format
 from tilec.ir.named import named
 from tilec.ir.packing import Each, Layout, Plain, default_layout
 from tilec.ir.scaled import Parts, Scaled
+from tilec.ir.sparse import Sparse
 from tilec.ir.stream import Stream
 from tilec.runtime.arguments import TensorArgument, describe
-from tilec.runtime.packed import PackedHandle
-
-_numbers = count(1)
-
-
-@cache
-def _identity(key: object) -> int:
-    """A number for each distinct key of this process."""
-    return next(_numbers)
+from tilec.runtime.driver import open_driver
+from tilec.runtime.packed import PackedHandle, identity
+from tilec.runtime.placed import DeviceTensor
 
 
 class PackedTensor:
@@ -41,12 +36,22 @@ class PackedTensor:
                  arrays: list[Array]) -> None:  # fmt: skip
         self.format, self.shape, self.layout, self._arrays = format, shape, layout, arrays
         pointers = [a.ctypes.data for a in arrays]
-        handle = PackedHandle(_identity((format, shape)), _identity(layout), pointers)
+        handle = PackedHandle(identity((format, shape)), identity(layout), pointers)
         self._handle, self.tilec_handle = handle, handle.address
 
     def __repr__(self) -> str:
         layout = type(self.layout).__name__.lower()
         return f"PackedTensor({self.format}{list(self.shape)}, {layout}, {self.nbytes} bytes)"
+
+    @property
+    def device(self) -> str:
+        """Where it is, as torch names devices."""
+        return "cpu"
+
+    @property
+    def arrays(self) -> list[Array]:
+        """The memory of the components, in the order of the layout."""
+        return self._arrays
 
     @property
     def nbytes(self) -> int:
@@ -66,6 +71,18 @@ class PackedTensor:
         """The values [..., K] that the components stand for, as float32."""
         return self.format.values(self.parts(), self.shape).astype(np.float32)
 
+    def to(self, device: str) -> DeviceTensor:
+        """The tensor on a GPU: `cuda`, or `cuda:1`; this one must not change after.
+
+        Raises TileError for anything else, and where there is no such GPU.
+        """
+        kind, _, number = device.partition(":")
+        if kind != "cuda" or not (number or "0").isdecimal():
+            raise TileError(f"to: {device!r} is no GPU, expected cuda or one like cuda:0")
+        if isinstance(self.format, Dynamic):
+            raise TileError("to: a dynamic tensor is rounded at each launch, on the CPU only")
+        return DeviceTensor(self.format, self.shape, self.parts, open_driver(), int(number or 0))
+
     def relayout(self, layout: Layout) -> PackedTensor:
         """The same tensor in another layout. Raises TileError where that can't hold it."""
         return packed(self.format, self.parts(), self.shape, layout)
@@ -74,10 +91,14 @@ class PackedTensor:
 def packed(format: Format, parts: Parts, shape: tuple[int, ...], layout: Layout | None = None
            ) -> PackedTensor:  # fmt: skip
     """Components in their carriers as a packed tensor, by default in the layout of CPU code."""
+    format.check(parts, shape)
     if layout is None:
         layout = default_layout(format, shape)
     elif isinstance(layout, Stream) and not Stream.fits(format, shape):
         raise TileError(f"a stream holds a matrix of a scaled format, not {format}{list(shape)}")
+    elif isinstance(layout, Lanes) and not Lanes.fits(format, shape):
+        raise TileError(f"lanes hold a matrix of n:m, a bitmap, CSR or blocks of 16 rows, of f16, "
+                        f"bf16 or f32, not {format}{list(shape)}")  # fmt: skip
     elif isinstance(layout, Each) and not isinstance(default_layout(format, shape), Each):
         raise TileError(f"{format} has no parts to lay out each")
     return PackedTensor(format, shape, layout, layout.pack(format, parts, shape))
@@ -101,11 +122,31 @@ def quantize(weight: Any, format: Format | str, *, inputs: Any = None, search: b
     if not x.shape or 0 in x.shape:
         raise TileError(f"quantize: expected a tensor with elements, not shape {list(x.shape)}")
     how = Fit(search, rule)
+    format = format.fitted(x)
     if inputs is None or not isinstance(format, Scaled):
         parts = fit.encode(format, x, how)
     else:
         parts = calibrated.encode(format, x, _array(inputs), how)
     return packed(format, parts, x.shape, layout)
+
+
+def sparsify(weight: Any, format: Format | str, *, density: float = 1.0, search: bool = True
+             ) -> PackedTensor:  # fmt: skip
+    """Store some elements of a tensor (numpy, torch, or what numpy can read); all others are 0.
+
+    `nm`, `vnm` and `channels` keep the largest elements, as many as they have. All other formats
+    keep what is not 0 after pruning to `density`, the part of the elements (of blocks, for `block`)
+    that is left: the largest by magnitude (by sum of squares). What is kept is rounded to the inner
+    format as `quantize` does. Raises TileError for a format that is not sparse, a density outside
+    of 0 to 1, and elements that are not finite.
+    """
+    chosen = named(format) if isinstance(format, str) else format
+    if not isinstance(chosen, Sparse):
+        raise TileError(f"sparsify: expected a sparse format such as nm<2, 4, f16>, not {chosen}")
+    if not 0.0 <= density <= 1.0:
+        raise TileError(f"sparsify: expected a density from 0 to 1, not {density}")
+    x = _array(weight)
+    return quantize(chosen.pruned(x, density) if density < 1.0 else x, chosen, search=search)
 
 
 def dynamic(tensor: Any, format: Format | str) -> PackedTensor:
@@ -119,14 +160,16 @@ def dynamic(tensor: Any, format: Format | str) -> PackedTensor:
     seen = describe(tensor)
     if not isinstance(seen, TensorArgument):
         raise TileError(f"dynamic: expected a tensor of floats, not {tensor!r}")
+    if seen.device != "cpu":
+        raise TileError(f"dynamic: the tensor is on {seen.device}, expected one on the CPU")
     made = dynamic_format(inner, BY_NAME[seen.dtype])
     if not seen.contiguous:
         raise TileError(f"dynamic: the tensor is not contiguous (strides {list(seen.strides)})",
                         hint="make a copy")  # fmt: skip
-    return PackedTensor(made, tuple(seen.shape), Plain(), [_memory(tensor)])
+    return PackedTensor(made, tuple(seen.shape), Plain(), [memory(tensor)])
 
 
-def _memory(tensor: Any) -> Array:
+def memory(tensor: Any) -> Array:
     """The memory of a numpy array or torch tensor on the CPU."""
     if not hasattr(tensor, "detach"):
         return np.asarray(tensor)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, overload
 
 from tilec.ir.core import Func, Value
 from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
-from tilec.ir.ops.memory import Store
-from tilec.ir.packing import Layout, default_layout, place
+from tilec.ir.ops.memory import Write
+from tilec.ir.packing import Layout, Plain, default_layout, place
+from tilec.ir.parameters import passed
 from tilec.ir.source import KernelSource, Param
 from tilec.ir.text import show
 from tilec.ir.types import Memory, Shape, Tile, Type
@@ -20,6 +22,8 @@ from tilec.lang.python import definition_of
 from tilec.passes import Step, parse_pipeline, run
 from tilec.passes.pipeline import Dump
 from tilec.runtime.arguments import TensorArgument, describe
+from tilec.runtime.driver import open_driver
+from tilec.runtime.placed import DeviceTensor
 from tilec.runtime.tensor import PackedTensor
 from tilec.settings import settings
 
@@ -34,11 +38,27 @@ def engine() -> Any:
     return Engine(Cache(default_directory(chosen.environment)), threads=chosen.threads)
 
 
-def pipeline(dims: Mapping[str, int], threads: int) -> tuple[Step, ...]:
-    """The passes that make a kernel ready for the code of a CPU."""
+@cache
+def gpu() -> Any:
+    """The GPUs of this machine. Raises TileError without an NVIDIA driver."""
+    from tilec.runtime.gpu import Gpu
+
+    return Gpu(open_driver(), engine().machine, engine().object)
+
+
+def pipeline(dims: Mapping[str, int], threads: int, plain: Iterable[str] = ()
+             ) -> tuple[Step, ...]:  # fmt: skip
+    """The passes that make a kernel ready for the code of a CPU.
+
+    `plain` names tensors whose components are arrays row by row although CPU code has an order of
+    its own for them.
+    """
     return (
         Step("specialise", dict(dims)),  # first: every later choice depends on the extents
+        Step("fuse"),  # before all that knows grids
         Step("compose"),  # before tile: it makes grids of its own
+        # before decode-elements: values have formats of their own
+        Step("sparsify", {"lanes": True, "plain": "+".join(plain)}),
         Step("decode-elements"),  # after compose: they may be parts of what that takes apart
         Step("tile", {"threads": threads}),  # before formats: a step of k divides a scale's group
         Step("lower-formats"),
@@ -79,19 +99,11 @@ def cpu_source(
 
     host = host or engine()
     whole = specialise(definition.ir(types), **dims)
-    func = run(pipeline(dims, host.pool.threads), whole)
+    plain = [name for name, layout in (layouts or {}).items() if isinstance(layout, Plain)]
+    func = run(pipeline(dims, host.pool.threads, plain), whole)
     given = {p.hint: p.type for p in whole.params}
-    params = tuple(_param(p, given, layouts or {}) for p in func.params if _passed(p, given))
+    params = tuple(_param(p, given, layouts or {}) for p in func.params if passed(p, given))
     return emit(func, params, host.machine.cpu, host.machine.features, host.pool.threads)
-
-
-def _passed(p: Value, given: Mapping[str, Type]) -> bool:
-    """Whether a parameter is the user's, not memory that a pass made for the kernel."""
-    name, _, component = p.hint.partition(".")
-    whole = given[name]
-    return not component or not isinstance(whole, Memory) or any(
-        c.name == component for c in whole.format.components(whole.shape)
-    )  # fmt: skip
 
 
 def _param(p: Value, given: Mapping[str, Type], layouts: Mapping[str, Layout]) -> Param:
@@ -126,16 +138,29 @@ def _element(pinned: Format | None, found: DType) -> DType:
 
 def written(func: Func) -> frozenset[str]:
     """The names of the parameters that a kernel stores to."""
-    return frozenset(op.mem.hint for op in func.walk() if isinstance(op, Store))
+    return frozenset(op.mem.hint for op in func.walk() if isinstance(op, Write))
 
 
 class Kernel:
-    """A kernel that can be called: `kernel(x, w, y)` on numpy arrays or torch tensors, in place."""
+    """A kernel that can be called: `kernel(x, w, y)` on numpy arrays or torch tensors, in place.
 
-    def __init__(self, definition: Definition) -> None:
+    It runs where the tensors are. `choice` (tilec.gpu.Choice) is how it is made for a GPU, and
+    `gpu` (tilec.runtime.gpu.Gpu) is for tensors of its kind of memory, by default the GPUs of this
+    machine for those of CUDA.
+    """
+
+    def __init__(self, definition: Definition, choice: Any = None, gpu: Any = None) -> None:
         self.definition = definition
         self.name = definition.signature.name
+        self.choice = choice
+        self._gpu = gpu
+        self._programs: dict[object, Any] = {}
         self._launch: Callable[..., None] | None = None
+
+    @property
+    def __tilec__(self) -> Definition:
+        """What programs call."""
+        return self.definition
 
     def __call__(self, *args: Any) -> None:
         launch = self._launch
@@ -160,19 +185,65 @@ class Kernel:
         layouts: dict[str, Layout] = {}
         shapes: list[tuple[int, ...] | None] = []
         frozen: list[str] = []
+        devices: dict[str, str] = {}
         for p, arg in zip(signature.params, args, strict=True):
             shapes.append(None)
             if not isinstance(p.spec, TensorSpec):
                 continue
-            if isinstance(arg, PackedTensor):
-                types[p.name], layouts[p.name], shapes[-1] = arg.format, arg.layout, arg.shape
+            if isinstance(arg, PackedTensor | DeviceTensor):
+                types[p.name], shapes[-1] = arg.format, arg.shape
+                devices[p.name] = arg.device
+                if isinstance(arg, PackedTensor):
+                    layouts[p.name] = arg.layout
                 continue
             seen = self._tensor(p.name, p.spec, arg)
             element = _element(p.spec.format, BY_NAME[seen.dtype])
             types[p.name], shapes[-1] = Dense(element), tuple(seen.shape)
+            devices[p.name] = seen.device
             frozen += [] if seen.writable else [p.name]
         self._refuse_frozen(types, frozen)
-        return engine().load(cpu_source(self.definition, types, signature.bind(shapes), layouts))
+        dims, device = signature.bind(shapes), self._device(devices)
+        if device is not None:
+            return self._on_gpu(types, dims, device, args)
+        return engine().load(cpu_source(self.definition, types, dims, layouts))
+
+    def _device(self, devices: Mapping[str, str]) -> int | None:
+        """The number of the GPU that the tensors are on, or None. Raises TileError for several."""
+        kind = "cuda" if self._gpu is None else self._gpu.driver.kind
+        found = {
+            name: number or "0" for name, device in devices.items()
+            for at, _, number in [device.partition(":")] if at == kind
+        }  # fmt: skip
+        if not found:
+            return None
+        first = next(iter(found))
+        for name, device in devices.items():
+            if found.get(name) != found[first]:
+                raise TileError(
+                    f"{self.name}: `{first}` is on {devices[first]}, but `{name}` is on {device}",
+                    hint=f'{name}.to("{devices[first]}")',
+                )
+        return int(found[first])
+
+    def _on_gpu(self, types: Mapping[str, Format | DType], dims: Mapping[str, int], device: int,
+                args: tuple[Any, ...]) -> Any:  # fmt: skip
+        """Code for a GPU that is loaded there, with packed tensors in the orders that it reads."""
+        from tilec.gpu import Choice, program
+
+        runtime, choice = self._gpu or gpu(), self.choice or Choice()
+        target = choice.target(runtime.driver.device(device).capability)
+        known, even = choice.known(dims, self.name)
+        key = target, tuple(types.items()), tuple(known.items()), even
+        if key not in self._programs:
+            self._programs[key] = program(
+                self.definition, types, known, even, target, choice, engine().kept
+            )
+        made, source = self._programs[key]
+        params = tuple(
+            replace(p, place=args[p.argument].place(p.component, source.orders.get(p.name)))
+            if p.kind == "packed" else p for p in made.params
+        )  # fmt: skip
+        return runtime.load(replace(made, params=params), device, dims, args)
 
     def _refuse_frozen(self, types: Mapping[str, Format | DType], frozen: list[str]) -> None:
         for name in frozen and written(self.definition.ir(types)).intersection(frozen):
@@ -196,6 +267,22 @@ class Kernel:
         return seen
 
 
-def kernel(fn: Callable[..., Any]) -> Kernel:
-    """Decorate a function whose body is a kernel. Raises TileError where its signature is wrong."""
-    return Kernel(definition_of(fn))
+@overload
+def kernel(fn: Callable[..., Any]) -> Kernel: ...
+@overload
+def kernel(fn: None = None, **choices: Any) -> Callable[[Callable[..., Any]], Kernel]: ...
+def kernel(fn: Callable[..., Any] | None = None, **choices: Any) -> Any:
+    """Decorate a function whose body is a kernel. Raises TileError where its signature is wrong.
+
+    `@kernel(backend="triton", schedule=..., open=("M",))` says how it is made for GPUs (`Choice`).
+    """
+    if fn is not None:
+        return Kernel(definition_of(fn))
+    from tilec.gpu import Choice
+
+    choice = Choice(**choices)
+
+    def decorated(function: Callable[..., Any]) -> Kernel:
+        return Kernel(definition_of(function), choice)
+
+    return decorated

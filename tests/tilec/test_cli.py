@@ -39,7 +39,7 @@ def quantised(tmp_path: Path) -> str:
 
 
 def test_help_teaches():
-    for command in ("compile", "run", "check", "opt", "op", "formats", "layout", "doctor",
+    for command in ("compile", "pack", "run", "check", "opt", "op", "formats", "layout", "doctor",
                     "ptx list", "ptx run"):  # fmt: skip
         done = tilec(*command.split(), "--help")
         assert done.exit_code == 0
@@ -137,14 +137,26 @@ def test_run_takes_composed_formats(weight):
 
 
 def test_what_triton_has_no_code_for():
-    for weight, message in (
-        ("nvfp4", "triton: no code for values of e2m1 yet"),
-        ("plus<lowrank<8>, int4>", "has 2 loops over tiles, expected one"),
-    ):
-        done = tilec("compile", LINEAR, "--dims", "M=4,N=64,K=64", "--types", f"w={weight}",
-                     "--backend", "triton")  # fmt: skip
-        assert done.exit_code == 1
-        assert message in done.output
+    done = tilec("compile", LINEAR, "--dims", "M=4,N=64,K=64", "--types", "x=tf32,w=tf32",
+                 "--backend", "triton")  # fmt: skip
+    assert done.exit_code == 1
+    assert "triton: no code for values of tf32 yet" in done.output
+
+
+def test_compile_for_triton_by_a_schedule(tmp_path):
+    """Split along k it is two kernels, which have a cubin each."""
+    given = ("--backend", "triton", "--dims", "M=5,N=64,K=256", "--schedule", "split=2,warps=8")
+    done = tilec("compile", LINEAR, *given, "--emit", "source,remarks")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.count("num_warps=8") == 2
+    assert "1 tiles of 4 steps along k in 2 parts" in done.stdout
+    out = tmp_path / "out"
+    done = tilec("compile", LINEAR, *given, "--emit", "cubin,ptx", "-o", str(out))
+    assert done.exit_code == 0, done.stderr
+    assert all((out / f"linear.{i}.cubin").read_bytes()[:4] == b"\x7fELF" for i in range(2))
+    assert (out / "linear.ptx").read_text().count(".entry") == 2
+    done = tilec("compile", LINEAR, *given, "--target", "sm_80", "--schedule", "descriptors=1")
+    assert "descriptors=1 needs sm_90 or later" in done.stderr
 
 
 def test_run_takes_other_formats():

@@ -1,4 +1,4 @@
-"""The command line: `tilec compile`, `run`, `opt`, `op`, `formats`, `layout`, `doctor`, `ptx`."""
+"""The command line: `tilec compile`, `pack`, `run`, `opt`, `explain`, `op`, `layout`, ..."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import typer
 
 from tilec.cli.build import compile_, run
 from tilec.cli.check import check
+from tilec.cli.explain import explain
 from tilec.cli.inspect import formats, op, opt
 from tilec.cli.layout import layout
 from tilec.cli.machine import doctor
+from tilec.cli.pack import pack
 from tilec.cli.ptx import app as ptx
 
 app = typer.Typer(
@@ -22,7 +24,9 @@ app = typer.Typer(
 app.command("compile")(compile_)
 app.command("run")(run)
 app.command("check")(check)
+app.command("pack")(pack)
 app.command("opt")(opt)
+app.command("explain")(explain)
 app.command("op")(op)
 app.command("formats")(formats)
 app.command("layout")(layout)

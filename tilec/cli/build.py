@@ -39,10 +39,11 @@ from tilec.cli.report import (
     show_rows,
     types_of,
 )
-from tilec.cuda import Schedule, schedule_of
+from tilec.cuda import schedule_of as cuda_schedule
 from tilec.ir.errors import TileError
 from tilec.lang.kernel import Definition
 from tilec.sass.report import rows, text
+from tilec.triton import schedule_of as triton_schedule
 
 SUFFIX = {"ir": "tileir", "asm": "s", "remarks": "txt", "stats": "stats.txt"}
 SOURCE = {"cpu": "ll", "triton": "py", "cuda": "cu"}
@@ -73,7 +74,7 @@ def compile_(
     definition = retyped(kernel_of(file, kernel), types_of(types))
     emits = [e.strip() for e in emit.split(",") if e.strip()]
     with progress(f"compiling {definition.signature.name}"):
-        made = _made(definition, backend, target, dims_of(dims), emits, schedule_of(schedule))
+        made = _made(definition, backend, target, dims_of(dims), emits, schedule)
     if out is not None:
         paths = _write(made, definition.signature.name, backend, out)
         answer({"files": paths}) if json_ else typer.echo("\n".join(paths.values()))
@@ -109,17 +110,19 @@ def _as_bytes(artifact: Artifact) -> bytes:
 
 def _made(
     definition: Definition, backend: str, target: str, dims: dict[str, int], emits: list[str],
-    schedule: Schedule,
+    schedule: str,
 ) -> Mapping[str, Artifact]:  # fmt: skip
-    if backend != "cuda" and schedule != Schedule():
-        raise TileError(f"the {backend} back end takes no schedule")
     match backend:
+        case "cpu" if schedule:
+            raise TileError("the cpu back end takes no schedule")
         case "cpu":
             return cpu_artifacts(definition, dims, emits, "" if target == "host" else target)
         case "triton":
-            return triton_artifacts(definition, dims, emits, target or "sm_90")
+            chosen = triton_schedule(schedule)
+            return triton_artifacts(definition, dims, emits, target or "sm_90", chosen)
         case "cuda":
-            return cuda_artifacts(definition, dims, emits, target or "sm_80", schedule)
+            chosen = cuda_schedule(schedule)
+            return cuda_artifacts(definition, dims, emits, target or "sm_80", chosen)
         case _:
             raise TileError(f"no back end is called {backend!r}; there are cpu, triton and cuda")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -17,6 +16,7 @@ from tilec.compile import Kernel, engine
 from tilec.ir.errors import TileError
 from tilec.lang.text import parse
 from tilec.runtime.cache import default_directory
+from tilec.runtime.driver import open_driver
 from tilec.runtime.host_compiler import find_host_compiler
 from tilec.runtime.nvrtc import toolchain
 from tilec.sass.tools import disassembler
@@ -95,8 +95,7 @@ def _machine() -> list[Finding]:
         ("a kernel", _kernel, "report this with the output of tilec doctor --json"),
     )
     found = [_checked(*check) for check in checks]
-    gpu = shutil.which("nvidia-smi") is not None
-    return [*found, Finding("gpu", "a driver is installed" if gpu else "none found")]
+    return [*found, Finding("gpu", _gpus())]
 
 
 def _checked(what: str, look: Callable[[], str], fix: str) -> Finding:
@@ -110,6 +109,15 @@ def _vectors() -> str:
     wanted = ("avx2", "avx512bw", "avx512vnni", "avx512bf16", "amx-tile", "neon")
     has = engine().machine.features.split(",")
     return ", ".join(w for w in wanted if f"+{w}" in has) or "none that code is made for"
+
+
+def _gpus() -> str:
+    try:
+        devices = open_driver().devices
+    except TileError:
+        return "none found"
+    names = (f"{d.name} (sm_{d.capability[0]}{d.capability[1]})" for d in devices)
+    return ", ".join(names) or "a driver is installed, and no GPU"
 
 
 def _cache() -> str:

@@ -25,7 +25,10 @@ Types = Annotated[
 ]
 Schedules = Annotated[
     str,
-    typer.Option("--schedule", help="cuda: choices and tile sizes: threads=256,swap=small,m=16."),
+    typer.Option(
+        "--schedule",
+        help="Choices and tile sizes: cuda: threads=256,swap=small,m=16; triton: warps=8,split=4.",
+    ),
 ]
 KernelName = Annotated[str, typer.Option("--kernel", help="Which kernel, if there are several.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the random arguments.")]
