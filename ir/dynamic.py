@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tilec.ir.codes import CODES
 from tilec.ir.dtype import Array, DType, bf16, f32, i8
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
@@ -20,7 +21,9 @@ class Dynamic(Format):
     For each block of a row, with amax its largest magnitude and top the greatest code:
     scale = amax / top in f32, rounded to the dtype of the scale; code = x / scale in f32, rounded
     to the nearest code, the greatest beyond; 0 where the scale is 0. An element that is not finite
-    makes its block NaN. This is the dynamic quantisation of W8A8 and W4A8 kernels.
+    makes its block NaN. This is the dynamic quantisation of W8A8 and W4A8 kernels. A scale in e8m0
+    is rounded up, and at least the least normal f32: no code is beyond the greatest (NVIDIA's
+    recipe for MXFP8, arXiv 2506.08027).
 
     Raises TileError for an inner format with zero points, blocks of several rows, codes without
     a sign, or a scale that is no float.
@@ -37,8 +40,10 @@ class Dynamic(Format):
             raise TileError(f"dynamic: expected signed codes without a zero, not {inner}")
         if inner.block.rows != 1:
             raise TileError(f"dynamic: expected a scale for a row or a group of one, not {inner}")
-        if not (isinstance(inner.scale, Dense) and inner.scale.dtype.is_float):
-            raise TileError(f"dynamic: expected a scale in f32, f16 or bf16, not {inner.scale}")
+        if not (isinstance(inner.scale, Dense) and (self.exponents or self.scale.is_float)):
+            raise TileError(
+                f"dynamic: expected a scale in f32, f16, bf16 or e8m0, not {inner.scale}"
+            )
 
     def __str__(self) -> str:
         return f"dynamic<{self.inner}, {self.dtype}>"
@@ -56,6 +61,16 @@ class Dynamic(Format):
         """The dtype of scales."""
         assert isinstance(self.inner.scale, Dense)
         return self.inner.scale.dtype
+
+    @property
+    def exponents(self) -> bool:
+        """Whether scales are powers of two."""
+        return self.inner.scale == Dense(CODES["e8m0"])
+
+    @property
+    def kept(self) -> DType:
+        """The dtype in which a kernel keeps scales for itself."""
+        return f32 if self.exponents else self.scale
 
     @property
     def stored(self) -> DType:
@@ -76,7 +91,15 @@ class Dynamic(Format):
         block = self.inner.block
         blocks, _ = block.split(x)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            scale = self.scale.round(f32.round(np.abs(blocks).max(-1) / self.inner.codes.high))
+            scale = f32.round(np.abs(blocks).max(-1) / self.inner.codes.high)
+            scale = _power(scale) if self.exponents else self.scale.round(scale)
             ratio = f32.round(blocks / scale[..., None])
         codes = self.inner.codes.round(np.where(scale[..., None] > 0, ratio, 0.0), saturate=True)
         return {"codes": block.join(codes, x.shape), "scale": scale}
+
+
+def _power(x: Array) -> Array:
+    """The least power of two that is a normal f32 and no less; NaN of what is not finite."""
+    mantissa, exponent = np.frexp(x)
+    up = np.where(x > 0, exponent - (mantissa == 0.5), -126).clip(-126, 127)
+    return np.where(np.isfinite(x), np.ldexp(1.0, up), np.nan)

@@ -116,10 +116,10 @@ class Fragments:
         return -(-shape[0] // rows), -(-shape[1] // columns)
 
     def pack(self, elements: Array) -> Array:
-        """Bytes of elements[N, K] in their carrier; what pads the last tiles is 0."""
+        """Bytes of elements[N, K] in their carrier, and of what pads the last tiles."""
         n, k = elements.shape
         (high, wide), (rows, columns) = self.tiles((n, k)), self.layout.shape
-        whole = np.zeros((high * rows, wide * columns), np.uint32)
+        whole = np.tile(self.beyond(wide * columns), (high * rows, 1))
         whole[:n, :k] = self._raw(elements)
         tiles = whole.reshape(high, rows, wide, columns).swapaxes(1, 2)
         first = self._first()
@@ -127,6 +127,10 @@ class Fragments:
         words = self.arrangement.pack(tiles[:, :, r, c])  # [tiles, tiles, threads, words]
         parts = [words[..., a : a + count].reshape(high, wide, -1) for a, count in self.pieces]
         return np.ascontiguousarray(np.concatenate(parts, -1)).view(np.uint8).reshape(-1)
+
+    def beyond(self, columns: int) -> Array:
+        """The bits of what pads the last tiles, in a row of so many elements."""
+        return np.zeros(columns, np.uint32)
 
     def _raw(self, elements: Array) -> Array:
         """The bits of elements."""
@@ -143,3 +147,12 @@ class Fragments:
             idle |= (rest % d.size != 0) & (d.axis is None)
             rest //= d.size
         return threads[~idle]
+
+
+@dataclass(frozen=True)
+class Places(Fragments):
+    """Pairs of places of a 2:4 operand, which rise also where there is no element: an instruction
+    takes no others (PTX ISA, mma.sp::ordered_metadata)."""
+
+    def beyond(self, columns: int) -> Array:
+        return np.arange(columns, dtype=np.uint32) % 2

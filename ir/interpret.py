@@ -66,7 +66,7 @@ class _Run:
                 return ()
             case machine.Alone():
                 return self.block(op.body, env)
-            case memory.Store():
+            case memory.Write():
                 mask = None if op.mask is None else env[op.mask]
                 op.evaluate(env[op.mem], tuple(env[v] for v in op.indices), env[op.value], mask)
                 return ()
@@ -90,19 +90,17 @@ class _Run:
                 out = op.evaluate((self.known(op.size),))
             case shape.Size():
                 return op.evaluate(self.known(op.dim))
-            case machine.Shared():
-                return op.evaluate()
             case memory.Whole():
                 return op.evaluate(self.known(op.dim if op.size is None else op.size))
-            case shape.Broadcast():
+            case memory.Nth():
+                return op.evaluate(operands[0], self.known(op.dim), self.known(op.size))
+            case shape.Broadcast() | shape.Reshape():
                 out = op.evaluate(operands[0], tuple(map(self.known, op.shape)))
             case reduce.Dot():
                 scales = (None if v is None else env[v] for v in (op.scale, op.row_scale))
                 out = op.evaluate(*operands[:3], *scales)
             case shape.Slice():
                 out = op.evaluate(operands[0], self.known(op.start), self.known(op.stop))
-            case shape.Reshape():
-                out = op.evaluate(operands[0], tuple(map(self.known, op.shape)))
             case _:
                 out = op.evaluate(*operands)
         result = op.result.type

@@ -14,7 +14,8 @@ from tilec.ir.core import Block, Func, Op, Trait, Value
 from tilec.ir.errors import TileError
 from tilec.ir.layout.digits import Digit, Digits
 from tilec.ir.layout.register import RegisterLayout
-from tilec.ir.ops import control, machine, memory, reduce, shape
+from tilec.ir.ops import control, machine, memory, reduce, scan, shape
+from tilec.ir.ops.sparse import Expand, SparseDot
 from tilec.ir.types import Tile
 
 WIDEST = 128  # bits that a thread moves at once
@@ -156,11 +157,12 @@ class Laying:
                 self._loop(op)
             case control.If():
                 self._branch(op)
-            case memory.Load() | machine.Shift():
+            case memory.Load() | Expand() | machine.Shift():
                 self._tile(op.result, self._loaded(op))
             case machine.Convert():
                 self._tile(op.result, op.layout)
-            case reduce.Dot(acc=source) | machine.Settle(a=source):
+            case (reduce.Dot(acc=source) | SparseDot(acc=source) | machine.Settle(a=source)
+                  | scan.Scan(a=source)):  # fmt: skip
                 self._copied(source, op.result)
             case reduce.Reduction():
                 found = self.of.get(op.a)

@@ -9,10 +9,11 @@ from typing import Literal
 from tilec.ir.extent import Extent
 from tilec.ir.fragments import Fragments
 from tilec.ir.interleaved import Interleaved
+from tilec.ir.lanes import Masked, Slabs
 from tilec.ir.remark import Remark
 from tilec.ir.stream import Records
 
-ParamKind = Literal["tensor", "packed", "scalar"]
+ParamKind = Literal["tensor", "packed", "scalar", "own"]
 Order = Fragments | Interleaved
 
 
@@ -22,9 +23,10 @@ class Param:
 
     `argument` counts the arguments of the user's call from 0. A tensor's slot holds the address
     of its first element; a packed tensor has a slot per component (`component` names it, `place`
-    is its index in the packed handle, `records` how it lies there if in a stream); a scalar's slot
-    holds its value as i64, f64 or f32 bits. A dimension is an int; a name (str) stands for one
-    that is only known at the call.
+    is its index in the packed handle, `records` how it lies there if not row by row); a scalar's
+    slot holds its value as i64, f64 or f32 bits. A dimension is an int; a name (str) stands for one
+    that is only known at the call, an expression for what is computed of such. Own memory is
+    between kernels of a program: who launches makes it, and `argument` says nothing.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Param:
     argument: int
     component: str = ""
     place: int = 0
-    records: Records | None = None
+    records: Records | Masked | Slabs | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,26 @@ class TensorBoxes:
 
 
 @dataclass(frozen=True)
+class Descriptor:
+    """A tensor descriptor that a kernel of Triton takes, `name`: of all of the parameter `param`,
+    which is contiguous, in boxes of so many elements along each axis, outermost first.
+
+    As machine code the kernel takes a tensor map, then the extents as i32, then the strides as i64.
+    """
+
+    name: str
+    param: str
+    box: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Launch:
     """One kernel of a GPU program: blocks of threads, and bytes of shared memory of each block.
 
     It takes the parameters of the program, then its dimensions, then tensor maps for `boxes`, in
-    order. How many blocks there are may depend on dimensions.
+    order; or those, by name, that `takes` has, and `descriptors` among them. How many blocks there
+    are may depend on dimensions. `stages` is how deep a compiler that does so (Triton's
+    num_stages) makes the pipelines of its loops.
     """
 
     entry: str
@@ -84,6 +101,9 @@ class Launch:
     threads: int
     shared: int
     boxes: tuple[TensorBoxes, ...] = ()
+    takes: tuple[str, ...] | None = None
+    stages: int = 3
+    descriptors: tuple[Descriptor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +119,8 @@ class KernelSource:
     language "cuda": the `launches` are made one after the other; each kernel takes the parameters
     in order, then the program's own memory, then `dims`, the dimensions that are only known at a
     launch, as u32, then its tensor maps.
+    language "triton": the module `text` defines each launch's kernel, and a function `<entry>`
+    without `_kernel` that makes the launches on tensors of torch.
     Parameters with `orders` lie in memory as these say, in every language. `remarks` are what
     passes and back end could not do, and why.
     """

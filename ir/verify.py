@@ -2,7 +2,8 @@
 
 Op by op, `infer` checks types. Here is what needs the whole function: each value is defined once,
 before its uses and in a block around them; the size symbol of a loop means something only inside
-that loop; every other symbol is a dimension of a parameter. `stage` adds what later passes need.
+that loop; every other symbol is a dimension of a parameter; products of batches stand outside of
+every block. `stage` adds what later passes need.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from tilec.ir.core import Block, Func, Op, Value
 from tilec.ir.errors import Loc, TileError
 from tilec.ir.extent import Sym, mentioned, names
 from tilec.ir.ops.control import For, Grid
+from tilec.ir.ops.reduce import Dot
 from tilec.ir.types import Memory, Tile, Type, symbols
 
 Stage = Literal["", "sized", "tiled"]
@@ -31,6 +33,7 @@ class _Verifier:
         self.func, self.stage = func, stage
         self.defined: set[Value] = set()
         self.loops: set[str] = set()
+        self.outside = True  # of every block but the function's own
 
     def run(self) -> None:
         params = self.func.params
@@ -74,8 +77,10 @@ class _Verifier:
             raise TileError(f"stage tiled: {op.name} over {sizes} has no tile size", op.loc)
         inside = known.union(sizes)
         _known(op.name, mentioned(tuple(op.attributes.values())), inside, op.loc)
+        outside, self.outside = self.outside, False
         for block in op.blocks:
             self.block(block, here, inside)
+        self.outside = outside
         try:
             types = op.infer()
         except TileError as e:
@@ -84,6 +89,9 @@ class _Verifier:
         found = tuple(v.type for v in op.results)
         if found != expected:
             raise TileError(f"{op.name}: gives {_show(expected)}, not {_show(found)}", op.loc)
+        if isinstance(op, Dot) and len(symbols(op.result.type)) > 2 and not self.outside:
+            raise TileError(f"dot: a product of batches, {op.result.type}, inside a block", op.loc,
+                            "a block multiplies two matrices at a time")  # fmt: skip
         for v in op.results:
             self.define(v, known, op)
 

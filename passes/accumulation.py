@@ -10,6 +10,7 @@ from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
 from tilec.ir.extent import ceil_div
 from tilec.ir.format import Dense
 from tilec.ir.ops import arith, control, memory, reduce, shape
+from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.remark import Remark
 from tilec.ir.types import Memory
 from tilec.passes.numbered import KNOWN, countable, multiplies
@@ -44,7 +45,7 @@ def accumulation(grid: control.Grid) -> Accumulation | str:
         return "a loop of products over a whole dimension"
     if any(Trait.WRITES in o.traits and not o.blocks for o in Block((), ops[:at]).walk()):
         return "nothing that is written before the loop of products"
-    if not any(isinstance(op, memory.Store) for op in ops[at:]):
+    if not any(isinstance(op, memory.Write) for op in ops[at:]):
         return "a store behind the loop of products"
     if not _only_adds(loop):
         return "a loop that only adds products to what it carries"
@@ -105,7 +106,7 @@ def _read(op: Op) -> list[Value]:
 def _added(op: Op) -> tuple[Value, ...]:
     """The operands of which an op's result is a sum with something else."""
     match op:
-        case reduce.Dot():
+        case reduce.Dot() | SparseDot():
             return (op.acc,)
         case arith.Add():
             return (op.a, op.b)
@@ -134,7 +135,7 @@ def zeros(v: Value, b: Builder) -> Value:
 
 def _sums(found: Accumulation, places: tuple[int, ...], params: Sequence[Value]) -> list[Value]:
     """More parameters: memory for what a loop carries, a tile at each of `places`."""
-    owner = next(op.mem.hint for op in found.grid.body.walk() if isinstance(op, memory.Store))
+    owner = next(op.mem.hint for op in found.grid.body.walk() if isinstance(op, memory.Write))
     out: list[Value] = []
     for v in found.loop.init:
         taken = {p.hint for p in (*params, *out)}

@@ -23,7 +23,7 @@ from tilec.passes.parts import tile
 SWIZZLES = (128, 64, 32)  # bytes
 LINE = 16  # bytes: what rows in memory and in shared memory are a multiple of
 BOX, RANK = 256, 5  # elements along an axis, and axes, of what one copy moves
-PLAIN = (memory.Load, memory.Whole, machine.Nth, shape.Full, shape.Start, shape.Size)
+PLAIN = (memory.Load, memory.Whole, memory.Nth, shape.Full, shape.Start, shape.Size)
 Fill = Callable[[Builder, Value], None]  # write the copies that count on barriers
 
 
@@ -76,7 +76,7 @@ def _fixed(op: Op) -> bool:
 def everywhere(func: Func) -> Set[Value]:
     """The numbers and spans that any thread can find by itself: made of parameters and of where it
     is in loops over tiles, and of memory that the function does not write."""
-    written = {op.mem for op in func.walk() if isinstance(op, memory.Store)}
+    written = {op.mem for op in func.walk() if isinstance(op, memory.Write)}
     known = set(func.params)
     for op in func.walk():
         known.update(v for b in op.blocks for v in b.params if isinstance(v.type, Span))

@@ -12,6 +12,7 @@ from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
 from tilec.ir.laid import WIDEST, coalesced, sizes_of
 from tilec.ir.layout.register import RegisterLayout
 from tilec.ir.ops import control, machine, memory, reduce, shape
+from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.types import Memory, Span
 from tilec.passes.parts import tile
 from tilec.passes.pipeline import register
@@ -37,7 +38,7 @@ class _Products:
     def __call__(self, v: Value) -> bool:
         if v not in self.known:
             op = self.made.get(v)
-            self.known[v] = isinstance(op, reduce.Dot) or self._of(v, op)
+            self.known[v] = isinstance(op, reduce.Dot | SparseDot) or self._of(v, op)
         return self.known[v]
 
     def _of(self, v: Value, op: Op | None) -> bool:

@@ -29,14 +29,15 @@ class Fields:
     ranges: tuple[tuple[int, int, float], ...]  # first and last code, and what they stand for
 
 
-def value(t: DType, code: Value, r: Reader) -> Value:
-    """The f32 that codes of a dtype, whose bits are in an i32, stand for."""
+def value(t: DType, code: Value, r: Reader, *, native: bool = True) -> Value:
+    """The f32 that codes of a dtype, whose bits are in an i32, stand for; floats of a byte are
+    `native` where a machine can cast them."""
     if t.kind == "uint":
         return r.cast(code, f32)
     if t.is_integer:
         half = 1 << t.bits - 1
         return r.cast(r.op(arith.Sub, r.op(arith.Xor, code, half), half), f32)
-    if t.is_float:
+    if t.is_float and native:
         return r.cast(r.b(Bitcast(r.cast(code, u8), t)), f32)
     fields = fields_of(t)
     if fields is not None:

@@ -130,7 +130,7 @@ def _reads(grid: control.Grid, experts: _Experts) -> _Reads | None:
 
 def _by_rows(op: Op, row: Value) -> bool:
     """Whether an op uses the span of rows in a way that a copy can do without it."""
-    if isinstance(op, memory.Load | memory.Store):
+    if isinstance(op, memory.Load | memory.Write):
         gathers = any(not isinstance(i.type, Span) and tile(i).rank for i in op.indices)
         rows = op.indices.count(row)
         return rows == 0 or (rows == 1 and not gathers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
 from tilec.ir.ops import control, memory, reduce, shape
+from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.remark import Remark
 from tilec.passes.numbered import countable, counts, multiplies
 from tilec.passes.parts import tile
@@ -45,6 +46,8 @@ def _hints(grid: control.Grid) -> dict[memory.Load, str]:
 def _operands(grid: control.Grid, made: dict[Value, Op]) -> list[memory.Load]:
     """The matrices that products read as they are loaded, turned or computed element by element."""
     wanted = [v for op in grid.body.walk() if isinstance(op, reduce.Dot) for v in (op.a, op.b)]
+    wanted += [v for op in grid.body.walk() if isinstance(op, SparseDot)
+               for v in (op.values, op.index, op.b)]  # fmt: skip
     found: list[memory.Load] = []
     while wanted:
         op = made.get(wanted.pop(0))

@@ -6,16 +6,19 @@ codes take part in it as whole numbers and the scale multiplies the accumulator 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 
 import numpy as np
 
 from tilec.ir.core import Block, Builder, Func, Op, Value, rebuild
-from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f16, f32, i8, i32
+from tilec.ir.dtype import Array, DType, bf16, e4m3, e5m2, f16, f32, i8, i32
 from tilec.ir.dynamic import Dynamic
+from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
-from tilec.ir.ops import arith, control, memory, reduce, shape
+from tilec.ir.ops import arith, control, memory, packed, reduce, shape
 from tilec.ir.ops.cast import Cast
+from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.remark import Remark
 from tilec.ir.scaled import ADDED, Scaled
 from tilec.ir.types import Memory, Shape, Span
@@ -24,12 +27,16 @@ from tilec.passes.bit_planes import Factor, digits
 from tilec.passes.parts import as_f32, tile
 from tilec.passes.pipeline import register
 from tilec.passes.rounded import Rounded
-from tilec.passes.scaled import Components, Decoded, Elements, spread
-from tilec.passes.whole import byte, centred, exact, values
+from tilec.passes.scaled import Components, Decoded, Elements, components, spread
+from tilec.passes.sparse_product import sparse_product
+from tilec.passes.whole import byte, centred, exact, taken, values
 
 
 @register("lower-formats")
-def lower_formats(func: Func, *, planes: int = 2, least: int = 128, two_steps: bool = True) -> Func:
+def lower_formats(
+    func: Func, *, planes: int = 2, least: int = 128, two_steps: bool = True, zeros: str = "sums",
+    terms: int = 1,
+) -> Func:  # fmt: skip
     """Replace each scaled parameter `w` by its components `w.codes`, `w.scale`, ..., decode loads.
 
     Before: tile sizes are chosen. After: every memory is dense. The value of an element is the
@@ -46,24 +53,37 @@ def lower_formats(func: Func, *, planes: int = 2, least: int = 128, two_steps: b
 
     With `two_steps`, bytes are made of codes and integer scales of groups where a step has several
     groups and every product has 8 bits (see two_step).
+
+    What zeros add are sums of the other operand along k, times theirs. `zeros=products` has these
+    as products with ones: for machines with threads, among which a sum takes many instructions.
+    Codes that are not exact beside f16 or bf16 are f32, or the sum of up to `terms` such floats,
+    each with a product of its own, if these leave at most 2^-21 of each.
     """
+    if zeros not in ZEROS:
+        raise TileError(f"lower-formats: zeros is {zeros!r}, expected {' or '.join(ZEROS)}")
     rounded = {p: Rounded(p, f) for p in func.params if isinstance(f := _format(p), Dynamic)}
-    parameters = {p: _components(p) for p in func.params if isinstance(_format(p), Scaled)}
+    parameters = {p: components(p) for p in func.params if isinstance(_format(p), Scaled)}
     parameters |= {p: r.components for p, r in rounded.items()}
     if not parameters:
         return func
-    lowering = _Lowering(parameters, _tiles(func), planes, least, two_steps)
+    lowering = _Lowering(parameters, _tiles(func), planes, least, two_steps, zeros, terms)
     body = rebuild(func.body, {}, lowering.change)
+    grids = [r.grid() for r in rounded.values()]
+    whole = Block(_params(func, rounded, parameters), (*grids, *body.ops), body.results)
+    return func.replaced(whole, *lowering.remarks)
+
+
+def _params(
+    func: Func, rounded: Mapping[Value, Rounded], parameters: Mapping[Value, Components]
+) -> tuple[Value, ...]:
+    """What stands for the parameters, and last the components of what a kernel rounds."""
     params: list[Value] = []
     for p in func.params:
         if p in rounded:
             params.append(rounded[p].dense)
         else:
             params += parameters[p].values() if p in parameters else [p]
-    params += [v for r in rounded.values() for v in r.components.values()]
-    grids = [r.grid() for r in rounded.values()]
-    whole = Block(tuple(params), (*grids, *body.ops), body.results)
-    return func.replaced(whole, *lowering.remarks)
+    return (*params, *(v for r in rounded.values() for v in r.components.values()))
 
 
 def _format(v: Value) -> Format | None:
@@ -76,14 +96,6 @@ def _scaled(v: Value) -> Scaled | None:
     if isinstance(format, Dynamic):
         return format.inner
     return format if isinstance(format, Scaled) else None
-
-
-def _components(p: Value) -> Components:
-    assert isinstance(p.type, Memory)
-    return {
-        c.name: Value(Memory(c.shape, Dense(c.dtype)), f"{p.hint}.{c.name}")
-        for c in p.type.format.components(p.type.shape)
-    }
 
 
 def _tiles(func: Func) -> dict[Value, int | None]:
@@ -104,9 +116,11 @@ class _Lowering(Elements):
     """The rewriting of one function; `change` is the rule for `rebuild`."""
 
     def __init__(self, parameters: dict[Value, Components], tiles: dict[Value, int | None],
-                 planes: int, least: int, two_steps: bool) -> None:  # fmt: skip
+                 planes: int, least: int, two_steps: bool, zeros: str,
+                 terms: int) -> None:  # fmt: skip
         super().__init__(parameters, tiles)
         self.planes, self.least, self.two_steps = planes, least, two_steps
+        self.zeros, self.terms = zeros, terms
         self.decoded: dict[Value, Decoded] = {}
         self.made: dict[Value, Op] = {}
         self.remarks: list[Remark] = []
@@ -125,6 +139,13 @@ class _Lowering(Elements):
             if hoisted is not None:
                 to[op.result] = hoisted
                 return True
+        if isinstance(op, SparseDot) and op.values in self.decoded:
+            load = self.decoded[op.values]
+            to[op.result] = sparse_product(self, op, load, b)
+            self._remark(op, f"{_what(load)}: codes as they are, the scale on the accumulator")
+            return True
+        if isinstance(op, packed.Groups):
+            self.grouped(op)
         self.made.update(dict.fromkeys(op.results, op))
         return False
 
@@ -140,8 +161,8 @@ class _Lowering(Elements):
         if problem:
             self._remark(op, f"{_what(load)} is decoded element by element", problem)
             return None
-        out, scale = self._by_bits(op, load, b) or self._by_codes(op, load, b)
-        return self._corrected(op, load, out, scale, b)
+        return (self._by_bits(op, load, b) or self._by_terms(op, load, b)
+                or self._by_codes(op, load, b))  # fmt: skip
 
     def _in_two_steps(self, op: reduce.Dot, load: Decoded, b: Builder) -> Value | None:
         """The product of bytes that codes and their groups' scales make, where a step of k has
@@ -165,8 +186,8 @@ class _Lowering(Elements):
                      "scale on the accumulator")  # fmt: skip
         return b(reduce.Dot(a, turned, op.acc, scale, row_scale))
 
-    def _by_bits(self, op: reduce.Dot, load: Decoded, b: Builder) -> tuple[Value, Value] | None:
-        """The product bit by bit, where both operands have few, and the scale of its columns."""
+    def _by_bits(self, op: reduce.Dot, load: Decoded, b: Builder) -> Value | None:
+        """The product bit by bit, where both operands have few."""
         x, w = self._whole(op.a), self._factor(load)
         if x is None or w is None:
             return None
@@ -177,16 +198,34 @@ class _Lowering(Elements):
         scale = self._along_axis(load, "scale", tile(op.acc).shape[1:], b)
         self._remark(op, f"{_what(load)}: ones of {p} x {q} bits of codes are counted, the scale "
                      "on the accumulator")  # fmt: skip
-        return bit_planes.onto(op.acc, total, scale, self._row_scale(op, b), b), scale
+        out = bit_planes.onto(op.acc, total, scale, self._row_scale(op, b), b)
+        return self._corrected(op, load, out, scale, b)
 
-    def _by_codes(self, op: reduce.Dot, load: Decoded, b: Builder) -> tuple[Value, Value]:
-        """The product with codes in a dtype that has them all, and the scale of its columns."""
+    def _by_terms(self, op: reduce.Dot, load: Decoded, b: Builder) -> Value | None:
+        """The products with the floats whose sum codes are, the scale on their sum."""
+        t, shape_ = tile(op.a).dtype, tile(op.acc).shape
+        count = _terms(values(load.format), t) if t in (f16, bf16) else 0
+        if not 1 < count <= self.terms or taken(load.format):
+            return None
+        total = b(shape.Full(shape_, 0.0, f32))
+        for i in range(count):
+            turned = b(shape.Transpose(b(packed.Term(load.codes, t, i)), (1, 0)))
+            total = b(reduce.Dot(op.a, turned, total))
+        scale = self._along_axis(load, "scale", shape_[1:], b)
+        self._remark(op, f"{_what(load)}: codes as the sum of {count} {t}, the scale on the "
+                     "accumulator")  # fmt: skip
+        scaled = b(arith.Mul(total, b(shape.Broadcast(scale, shape_))))
+        return self._corrected(op, load, b(arith.Add(op.acc, scaled)), scale, b)
+
+    def _by_codes(self, op: reduce.Dot, load: Decoded, b: Builder) -> Value:
+        """The product with codes in a dtype that has them all."""
         a, row_scale, dtype = self._beside(op, load.format, b)
         codes = centred(load.codes, load.format, dtype, b)
         scale = self._along_axis(load, "scale", tile(op.acc).shape[1:], b)
         turned = b(shape.Transpose(codes, (1, 0)))
         self._remark(op, f"{_what(load)}: codes in {dtype}, the scale on the accumulator")
-        return b(reduce.Dot(a, turned, op.acc, scale, row_scale)), scale
+        out = b(reduce.Dot(a, turned, op.acc, scale, row_scale))
+        return self._corrected(op, load, out, scale, b)
 
     def _step(self, k: Value) -> float:
         """How many k's a step has."""
@@ -281,7 +320,7 @@ class _Lowering(Elements):
             small = tile(op.a).dtype
             if not (tile(op.acc).dtype == f32 and small.is_integer and small.bits <= 8):
                 return f"an operand in which codes are exact, beside {small}"
-        if not all(isinstance(i.type, Span) for i in load.indices):
+        if not _of_one_matrix(load):
             return "spans as indices; gathered rows have scales of their own"
         if not self.steady(load.indices[-1], group):
             size = self.tiles.get(load.indices[-1])
@@ -306,18 +345,49 @@ class _Lowering(Elements):
         if load.format.zero not in ADDED:
             mid = b(shape.Full(t.shape[1:], load.format.mid, f32))
             offset = b(arith.Mul(b(arith.Sub(mid, offset)), scale))
-        total = b(reduce.Sum(as_f32(b, op.a), 1))
-        left = b(shape.Broadcast(b(shape.Reshape(total, (t.shape[0], 1))), t.shape))
+        left = self._sums(op.a, t.shape, b)
         return b(arith.Add(out, b(arith.Mul(left, b(shape.Broadcast(offset, t.shape))))))
+
+    def _sums(self, a: Value, out: Shape, b: Builder) -> Value:
+        """sum_k a[i, k] for every j."""
+        own = tile(a)
+        if self.zeros == "products" and own.dtype in (f16, bf16):
+            ones = b(shape.Full((own.shape[1], out[1]), 1.0, own.dtype))
+            return b(reduce.Dot(a, ones, b(shape.Full(out, 0.0, f32))))
+        total = b(reduce.Sum(as_f32(b, a), 1))
+        return b(shape.Broadcast(b(shape.Reshape(total, (out[0], 1))), out))
 
     def _remark(self, op: Op, message: str, missing: str = "") -> None:
         self.remarks.append(Remark("lower-formats", message, op.loc, missing))
+
+
+def _of_one_matrix(load: Decoded) -> bool:
+    """Whether a tile is rows and columns of one matrix; if a number says of which, whether one
+    outside the memory reads 0 by its codes or by the scale alone."""
+    *numbers, rows, columns = load.indices
+    if not (isinstance(rows.type, Span) and isinstance(columns.type, Span)):
+        return False
+    format = load.format
+    by_code = format.zero == "none" and format.codes.round(np.zeros(())) == 0 == format.centre
+    inner = format.numbers().values()
+    by_scale = format.block.rows is not None and all(isinstance(f, Dense) for f in inner)
+    if all(isinstance(i.type, Span) for i in numbers):
+        return True
+    return (by_code or by_scale) and not any(tile(i).rank for i in numbers)
 
 
 def _what(load: Decoded) -> str:
     return f"`{load.mem.hint}` ({load.format})"
 
 
+def _terms(values_: Array, t: DType) -> int:
+    """How many floats of a type the numbers are the sums of, but for little; 0 if too many."""
+    most = np.abs(values_) * REST
+    return next((n for n in range(1, 4) if (np.abs(packed.rest(values_, t, n)) <= most).all()), 0)
+
+
+REST = 2.0**-21  # what terms may leave of a number
+ZEROS = ("sums", "products")
 _EXACT = (bf16, e4m3, e5m2)  # beside these, codes are bf16: whole numbers up to 256 are exact
 
 

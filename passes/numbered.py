@@ -7,7 +7,8 @@ from math import prod
 from tilec.ir.core import Builder, Op, Value
 from tilec.ir.dtype import i32
 from tilec.ir.extent import ceil_div
-from tilec.ir.ops import arith, control, machine, reduce, shape
+from tilec.ir.ops import arith, control, memory, reduce, shape
+from tilec.ir.ops.sparse import SparseDot
 
 KNOWN = "dimensions that are numbers"
 
@@ -29,7 +30,9 @@ def countable(grid: control.Grid) -> bool:
 
 def multiplies(op: Op) -> bool:
     """Whether an op is a product, or has one inside."""
-    return isinstance(op, reduce.Dot) or any(multiplies(o) for b in op.blocks for o in b.ops)
+    return isinstance(op, reduce.Dot | SparseDot) or any(
+        multiplies(o) for b in op.blocks for o in b.ops
+    )
 
 
 def number(n: int, b: Builder) -> Value:
@@ -51,7 +54,7 @@ def at(grid: control.Grid, places: tuple[Value, ...], b: Builder) -> dict[Value,
     out: dict[Value, Value] = {}
     axes = zip(grid.body.params, places, grid.dims, grid.sizes, grid.tiles, strict=True)
     for p, here, dim, size, tile in axes:
-        out[p] = b(machine.Nth(here, int(str(dim)), int(str(size)), tile or 1))
+        out[p] = b(memory.Nth(here, int(str(dim)), int(str(size)), tile or 1))
     return out
 
 

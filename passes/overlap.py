@@ -12,6 +12,7 @@ from collections import Counter
 from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.ops import control, machine, shape
 from tilec.ir.ops.reduce import Dot
+from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.remark import Remark
 from tilec.passes.pipeline import register
 
@@ -76,6 +77,8 @@ class _Overlapping:
         """Why a product can't go on in the next step, or nothing."""
         dot = self.made.get(op.a)
         alone = all(self.uses[v] == 1 for v in (param, op.a, op.result))
+        if isinstance(dot, SparseDot):
+            return "operands that lie in rings; places of a sparse one are in registers"
         if not isinstance(dot, Dot) or dot.acc is not param or not alone:
             return "a sum that nothing else reads"
         rings = [self._ring(v) for v in (dot.a, dot.b)]

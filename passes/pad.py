@@ -2,7 +2,7 @@
 
 A machine with threads holds tiles whole. Until here a tile at the end of a dimension is clipped;
 from here on its size is a number, elements outside memory are read as 0 and not written, and
-reductions, products and stores leave out what is not of the dimension.
+reductions, products and writes leave out what is not of the dimension.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from tilec.ir.bits import from_raw
 from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.dtype import DType, i32
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Extent, Sym, linear, names, substitute
-from tilec.ir.ops import arith, control, machine, memory, reduce, shape
+from tilec.ir.extent import Extent, Sym, ceil_div, linear, names, substitute
+from tilec.ir.ops import arith, control, machine, memory, reduce, scan, shape
 from tilec.ir.ops.cast import Cast
+from tilec.ir.ops.packed import Groups
+from tilec.ir.ops.scaled import ScaledDot
+from tilec.ir.ops.sparse import Expand, SparseDot
 from tilec.ir.types import Memory, Span, Tile, Type
-from tilec.passes.parts import tile
+from tilec.passes.parts import index_of, tile
 from tilec.passes.pipeline import register
+from tilec.passes.sides import padded, sides
 
 
 @register("pad")
@@ -32,35 +36,9 @@ def pad(func: Func, *, least: int = 16, columns: int = 16) -> Func:
     Before: extents are numbers, tile sizes are chosen, formats are lowered. After: no size symbol
     is left in a type.
     """
-    if _padded(func):
+    if padded(func):
         return func
-    return func.replaced(_Padding(_sides(func, least, columns)).block(func.body, {}))
-
-
-def _padded(func: Func) -> bool:
-    """Whether the sizes of all spans are numbers of this pass's choice."""
-    sizes: list[Extent | None] = []
-    for op in func.walk():
-        match op:
-            case control.Grid():
-                sizes += op.sizes
-            case control.For() | memory.Whole():
-                sizes.append(op.size)
-            case _:
-                pass
-    return bool(sizes) and all(isinstance(s, int) for s in sizes)
-
-
-def _sides(func: Func, least: int, columns: int) -> dict[str, int]:
-    """The least size of the axes of products."""
-    found: dict[str, int] = {}
-    for op in func.walk():
-        if isinstance(op, reduce.Dot):
-            (rows, depth), (_, wide) = tile(op.a).shape, tile(op.b).shape
-            for d, size in ((rows, least), (depth, least), (wide, columns)):
-                if d != 1:
-                    found[str(d)] = max(size, found.get(str(d), 1))
-    return found
+    return func.replaced(_Padding(sides(func, least, columns)).block(func.body, {}))
 
 
 @dataclass(frozen=True)
@@ -224,17 +202,18 @@ class _Padding:
         match op:
             case control.Grid() | control.For():
                 self._loop(op, b)
-            case reduce.Dot():
+            case reduce.Dot() | ScaledDot() | SparseDot():
                 self._add(op, b, self._operands(op, b))
-            case reduce.Reduction():
+            case reduce.Reduction() | scan.Scan(reverse=True):
                 neutral = _neutral(op.name, tile(op.a).dtype)
                 self._add(op, b, {"a": self._without(op.a, op.axis, neutral, b)})
-            case memory.Store():
+            case memory.Write():
                 self._add(op, b, {"mask": self._mask(op, b)})
-            case memory.Whole():
-                self._add(op, b, {"size": self.size(op.dim)})
+            case memory.Whole() | memory.Nth():
+                known = op.dim if isinstance(op, memory.Whole) else op.size
+                self._add(op, b, {"size": self.size(known)})
             case shape.Size() if names(op.dim) & self.axes.keys():
-                raise TileError(f"pad: the extent {op.dim} of a tile is no number", op.loc)
+                self.to[op.result] = self.count(op.dim, b)
             case shape.Slice():
                 a, size = self.to[op.a], self.size(tile(op.result).shape[op.axis])
                 self.to[op.result] = self._shifted(a, op.start, op.axis, size, b)
@@ -251,6 +230,10 @@ class _Padding:
             changed["shape"] = tuple(map(self.size, op.attributes["shape"]))
         if isinstance(op, shape.Iota):
             changed["size"] = self.size(op.size)
+        if isinstance(op, Groups) and isinstance(op.size, Sym):
+            span = self.to[op.span].type
+            assert isinstance(span, Span)
+            changed["size"] = ceil_div(span.size, op.by)
         new = op.rebuilt(self.to, **changed)
         b.add(new)
         self.to.update(zip(op.results, new.results, strict=True))
@@ -274,13 +257,32 @@ class _Padding:
         numbers = tuple(s.size for s in spans if isinstance(s, Span))
         self._add(op, b, {"body": body, **({"sizes": numbers} if grid else {"size": numbers[0]})})
 
-    def _operands(self, op: reduce.Dot, b: Builder) -> dict[str, Any]:
-        """Operands without what does not count, where one of them would not be 0 there."""
-        sides = {"a": 1, "b": 0}
-        masked = [n for n, axis in sides.items() if not self._zero(getattr(op, n), axis)]
+    def _operands(self, op: reduce.Dot | ScaledDot | SparseDot, b: Builder) -> dict[str, Any]:
+        """Operands without what does not count, where one of them would not be 0 there.
+
+        Codes beside scales are taken as they lie.
+        """
+        if isinstance(op, SparseDot):
+            return self._beside_sparse(op, b)
+        along = {"a": 1, "b": 0}
+        masked = [n for n, axis in along.items() if not self._zero(getattr(op, n), axis)]
+        if isinstance(op, ScaledDot):
+            step = tile(op.a).shape[1]
+            if masked and not self.exact(step):
+                raise TileError(f"pad: a step of {step} of codes beside scales ends within a tile",
+                                op.loc, hint="a power of two")  # fmt: skip
+            return {}
         if not masked and _bare(op.a, self.made) and _bare(op.b, self.made):
             masked = ["b"]
-        return {n: self._without(getattr(op, n), sides[n], 0, b) for n in masked}
+        return {n: self._without(getattr(op, n), along[n], 0, b) for n in masked}
+
+    def _beside_sparse(self, op: SparseDot, b: Builder) -> dict[str, Any]:
+        """The dense operand without what does not count: in steps of whole fours."""
+        k = tile(op.b).shape[0]
+        if isinstance(k, Sym) and (step := self._axis(k.text).tile) % 4:
+            raise TileError(f"pad: a step of {step} columns of a 2:4 operand ends within four",
+                            op.loc)  # fmt: skip
+        return {} if self._zero(op.b, 0) else {"b": self._without(op.b, 0, 0, b)}
 
     def _without(self, v: Value, axis: int, neutral: float | int, b: Builder) -> Value:
         """A tile with a neutral number where an axis has elements that do not count."""
@@ -298,22 +300,24 @@ class _Padding:
             return self._zero(op.a, axis)
         if isinstance(op, shape.Transpose):
             return self._zero(op.a, op.order[axis])
-        return isinstance(op, memory.Load) and self._in_memory(_index_of(op, axis))
+        if isinstance(op, Expand):
+            return self._in_memory((op.rows, op.columns)[axis])
+        return isinstance(op, memory.Load) and self._in_memory(index_of(op, axis))
 
     def _in_memory(self, index: Value) -> bool:
         """Whether an index leaves out just what lies outside of the memory."""
-        if not isinstance(index.type, Span):
+        if not isinstance(index.type, Span) or isinstance(self.made.get(index), memory.Nth):
             return False
         size = index.type.size
         return isinstance(size, int) or self.axes[str(size)].in_memory
 
-    def _mask(self, op: memory.Store, b: Builder) -> Value | None:
-        """Which elements a store writes, where its indices alone do not say."""
+    def _mask(self, op: memory.Write, b: Builder) -> Value | None:
+        """Which elements are written, where its indices alone do not say."""
         value = tile(op.value)
         sizes = tile(self.to[op.value]).shape
         found = None if op.mask is None else self.to[op.mask]
         for axis, e in enumerate(value.shape):
-            if self.exact(e) or self._in_memory(_index_of(op, axis)):
+            if self.exact(e) or self._in_memory(index_of(op, axis)):
                 continue
             mask = self.among(e, axis, sizes, b)
             found = mask if found is None else b(arith.And(found, mask))
@@ -369,28 +373,14 @@ def _flat(shapes: list[tuple[Extent, ...]]) -> bool:
     return len({tuple(e for e in s if e != 1) for s in shapes}) > 1 and len(shapes) == 2
 
 
-def _index_of(op: memory.Load | memory.Store, axis: int) -> Value:
-    """The index that gives an axis of the tile."""
-    at = 0
-    joint = False
-    for v in op.indices:
-        rank = 1 if isinstance(v.type, Span) else tile(v).rank
-        if rank and not (joint and not isinstance(v.type, Span)):
-            if at <= axis < at + rank:
-                return v
-            at += rank
-        joint = joint or (rank > 0 and not isinstance(v.type, Span))
-    raise TileError(f"{op.name}: no index gives axis {axis}", op.loc)
-
-
 def _neutral(name: str, t: DType) -> float | int:
-    """What changes no result of a reduction."""
-    if name == "sum":
+    """What changes no result of a reduction or scan."""
+    if name.endswith("sum"):
         return 0
     if not t.is_float:
-        return int(t.high if name == "min" else t.low)
+        return int(t.high if name.endswith("min") else t.low)
     most = float("inf") if t.infinite else float(t.high)
-    return most if name == "min" else -most
+    return most if name.endswith("min") else -most
 
 
 def _power(n: int) -> int:

@@ -94,3 +94,17 @@ def tile(v: Value) -> Tile:
 def as_f32(b: Builder, v: Value) -> Value:
     """A tile in f32."""
     return v if tile(v).dtype == f32 else b(Cast(v, f32))
+
+
+def index_of(op: memory.Load | memory.Write, axis: int) -> Value:
+    """The index that gives an axis of the tile."""
+    at = 0
+    joint = False
+    for v in op.indices:
+        rank = 1 if isinstance(v.type, Span) else tile(v).rank
+        if rank and not (joint and not isinstance(v.type, Span)):
+            if at <= axis < at + rank:
+                return v
+            at += rank
+        joint = joint or (rank > 0 and not isinstance(v.type, Span))
+    raise TileError(f"{op.name}: no index gives axis {axis}", op.loc)

@@ -47,8 +47,9 @@ def _banded(grid: control.Grid, width: int) -> control.Grid:
     tiles, b = total(grid), Builder(loc=grid.loc)
     *_, rows, columns = counts(grid)
     p = Value(Span(tiles, 1), "tile")
-    *outer, row, column = apart(grid, b(shape.Start(p)), b)
-    here = b(arith.Add(b(arith.Mul(row, number(columns, b))), column))
+    here = b(shape.Start(p))
+    *outer, _, _ = apart(grid, here, b)
+    here = b(arith.Mod(here, number(rows * columns, b))) if outer else here
     size = number(rows * width, b)
     band, inside = b(arith.FloorDiv(here, size)), b(arith.Mod(here, size))
     first = b(arith.Mul(band, number(width, b)))

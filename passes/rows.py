@@ -109,7 +109,7 @@ class Copy:
 
     def _op(self, op: Op, b: Builder) -> None:
         b.loc = op.loc
-        if isinstance(op, memory.Load | memory.Store):
+        if isinstance(op, memory.Load | memory.Write):
             self._access(op, b)
             return
         if isinstance(op, shape.Coordinates | shape.Start) and (type(op), op.span) in self.known:
@@ -135,8 +135,8 @@ class Copy:
         return Block(tuple(self.to[p] for p in block.params), tuple(b.ops),
                      tuple(self.to.get(v, v) for v in block.results))  # fmt: skip
 
-    def _access(self, op: memory.Load | memory.Store, b: Builder) -> None:
-        """A load or store: of the part by its own rows, of other memory by what stands for it."""
+    def _access(self, op: memory.Load | memory.Write, b: Builder) -> None:
+        """A load or write: of the part by its own rows, of other memory by what stands for it."""
         new: Op = op
         if op.mem is not self.whole:
             new = op.rebuilt(self.to | self.index)

@@ -9,15 +9,25 @@ import numpy as np
 from tilec.ir.core import Builder, Value
 from tilec.ir.dtype import f32, i32, i64
 from tilec.ir.extent import divides
-from tilec.ir.format import Format
+from tilec.ir.format import Dense, Format
 from tilec.ir.granularity import Granularity
 from tilec.ir.ops import arith, memory, shape
 from tilec.ir.ops.cast import Cast
+from tilec.ir.ops.packed import Groups
 from tilec.ir.scaled import ADDED, Scaled
 from tilec.ir.types import Memory, Shape, Span, Tile
 from tilec.passes.parts import as_f32, tile
 
 Components = dict[str, Value]
+
+
+def components(p: Value) -> Components:
+    """A parameter for each component of the format of one."""
+    assert isinstance(p.type, Memory)
+    return {
+        c.name: Value(Memory(c.shape, Dense(c.dtype)), f"{p.hint}.{c.name}")
+        for c in p.type.format.components(p.type.shape)
+    }
 
 
 @dataclass(frozen=True)
@@ -139,6 +149,11 @@ class Elements:
         if block is None or (isinstance(dim, int) and dim <= block):
             return True
         return tile is not None and divides(tile, block)
+
+    def grouped(self, op: Groups) -> None:
+        """Note how far apart the groups of a span begin."""
+        step = self.tiles.get(op.span)
+        self.tiles[op.result] = None if step is None or step % op.by else step // op.by
 
     def _load(self, load: Decoded, mem: Value, indices: list[Along], b: Builder) -> Along:
         """A component at these indices, which are spread to their common axes where those of two

@@ -15,7 +15,8 @@ from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
 from tilec.ir.dtype import i32
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense
-from tilec.ir.ops import arith, control, machine, memory, reduce, shape
+from tilec.ir.ops import arith, control, machine, memory, packed, reduce, shape
+from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.remark import Remark
 from tilec.ir.types import Memory, Span
 from tilec.passes import bulk
@@ -60,6 +61,13 @@ class _Ring:
     load: memory.Load
     shared: Value
     axis: int  # of the memory, along which the loop goes
+    by: int  # k's of the loop for one of the memory
+
+    def at(self, span: Value, b: Builder) -> Value:
+        """The memory's coordinates for those of the loop."""
+        own = self.load.indices[self.axis].type
+        assert isinstance(own, Span)
+        return span if self.by == 1 else b(packed.Groups(span, self.by, own.size))
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class _Staging:
         around = None if self.around is None else [*self.around, op]
         if isinstance(op, control.Grid):
             around = []
-            self.written = {o.mem for o in op.body.walk() if isinstance(o, memory.Store)}
+            self.written = {o.mem for o in op.body.walk() if isinstance(o, memory.Write)}
         b.copy(op, self.to, lambda inner: self._inside(inner, around))
 
     def _inside(self, block: Block, around: list[Op] | None) -> Block:
@@ -119,10 +127,12 @@ class _Staging:
         """The loads of a loop's body that products read and that move with the loop."""
         made = {v: o for o in op.body.ops for v in o.results}
         wanted = [v for o in op.body.ops if isinstance(o, reduce.Dot) for v in (o.a, o.b)]
+        wanted += [v for o in op.body.ops if isinstance(o, SparseDot)
+                   for v in (o.values, o.index, o.b)]  # fmt: skip
         found: list[memory.Load] = []
         while wanted:
             o = made.get(wanted.pop())
-            if isinstance(o, memory.Load) and op.body.params[0] in o.indices and o not in found:
+            if isinstance(o, memory.Load) and _moving(o, op) and o not in found:
                 problem = _obstacle(o, op)
                 if o.mem in self.written:
                     problem = "memory that nothing writes meanwhile"
@@ -184,7 +194,7 @@ class _Staging:
         if first is None:
             return b(memory.Whole(span.dim, span.size, step * op.tile))
         dim, size = int(str(span.dim)), int(str(span.size))
-        return b(machine.Nth(bulk.nth(b, first, step), dim, size, op.tile))
+        return b(memory.Nth(bulk.nth(b, first, step), dim, size, op.tile))
 
     def _first(self, op: control.For) -> Value | None:
         return op.first and self.to.get(op.first, op.first)
@@ -220,16 +230,17 @@ class _Staging:
         sizes = tuple(int(str(d)) for d in tile(load.result).shape)
         assert isinstance(load.mem.type, Memory)
         shared = b(machine.Shared((self.stages, *sizes), load.mem.type.dtype, swizzle))
-        return _Ring(load, shared, load.indices.index(op.body.params[0]))
+        ((axis, by),) = _moving(load, op).items()
+        return _Ring(load, shared, axis, by)
 
     def _copy(self, rings: Sequence[_Ring], b: Builder, slot: Value, here: Value, ahead: int,
               full: Value | None = None) -> None:  # fmt: skip
         """Copy the tiles of the span `here` of the loop, moved by `ahead`."""
         for ring in rings:
-            indices = tuple(here if i == ring.axis else self.to.get(v, v)
+            indices = tuple(ring.at(here, b) if i == ring.axis else self.to.get(v, v)
                             for i, v in enumerate(ring.load.indices))  # fmt: skip
-            b.add(machine.Copy(ring.shared, slot, ring.load.mem, indices, ring.axis, ahead, full,
-                               ring.load.cache))  # fmt: skip
+            b.add(machine.Copy(ring.shared, slot, ring.load.mem, indices, ring.axis,
+                               ahead // ring.by, full, ring.load.cache))  # fmt: skip
 
     def _fill(self, loop: _Loop, step: int | None, ahead: int) -> bulk.Fill:
         """The copies of whole tiles for a step, or `ahead` of the one that the loop is at."""
@@ -306,13 +317,22 @@ def _obstacle(load: memory.Load, loop: control.For) -> str:
     t, sizes = load.mem.type, tile(load.result).shape
     if not all(isinstance(i.type, Span) for i in load.indices) or len(sizes) != len(t.shape):
         return "spans as indices"
-    if load.indices.count(loop.body.params[0]) != 1:
+    if len(_moving(load, loop)) != 1:
         return "one axis along which the loop goes"
     if not isinstance(t.format, Dense) or len(sizes) < 2:
         return "a matrix"
     if t.dtype.bits > 8 and t.dtype.bits & (t.dtype.bits - 1):
         return "elements of which whole ones fill 4 bytes"
     return _unknown(load, loop) or _uneven(load, loop)
+
+
+def _moving(load: memory.Load, loop: control.For) -> dict[int, int]:
+    """The axes of memory along which a loop goes: k's of the loop for one of the axis."""
+    k = loop.body.params[0]
+    found = {i: 1 for i, v in enumerate(load.indices) if v is k}
+    made = {o.result: o for o in loop.body.ops if isinstance(o, packed.Groups)}
+    groups = {i: made[v] for i, v in enumerate(load.indices) if v in made}
+    return found | {i: o.by for i, o in groups.items() if o.span is k and o.rows == 1}
 
 
 def _unknown(load: memory.Load, loop: control.For) -> str:
@@ -329,8 +349,8 @@ def _uneven(load: memory.Load, loop: control.For) -> str:
     """Why pieces can't begin where rows and tiles do, or nothing."""
     assert isinstance(load.mem.type, Memory)
     t, sizes = load.mem.type, tile(load.result).shape
-    moves = load.indices[-1] is loop.body.params[0]
-    for extent in (t.shape[-1], sizes[-1], *([loop.tile] if moves else [])):
+    by = _moving(load, loop).get(len(sizes) - 1)
+    for extent in (t.shape[-1], sizes[-1], *([(loop.tile or 0) // by] if by else [])):
         if int(str(extent)) * t.dtype.bits % (8 * WIDTHS[-1]):
             return f"rows and steps of a multiple of {WIDTHS[-1]} bytes"
     return ""

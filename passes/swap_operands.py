@@ -7,12 +7,14 @@ weights [N, K] are the better first operand, and they are read as they lie in me
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Set
 from typing import Any
 
 from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, substitute
 from tilec.ir.ops import control, memory, reduce, shape
+from tilec.ir.ops.scaled import ScaledDot
 from tilec.ir.remark import Remark
 from tilec.passes.parts import tile
 from tilec.passes.pipeline import register
@@ -20,6 +22,7 @@ from tilec.passes.pipeline import register
 TURN = (1, 0)
 WHEN = ("small", "decoded", "always")
 Loop = control.For | control.Count
+Product = reduce.Dot | ScaledDot
 
 
 @register("swap-operands")
@@ -35,7 +38,7 @@ def swap_operands(func: Func, *, when: str = "small") -> Func:
         raise TileError(f"swap-operands: when is {when!r}, expected {', '.join(WHEN)}")
     uses = _Uses(func)
     sizes = _sizes(func)
-    dots = [op for op in func.walk() if isinstance(op, reduce.Dot)]
+    dots = [op for op in func.walk() if isinstance(op, Product)]
     if when == "always":
         chosen = [op for op in dots if not uses.transposed(op.result)]
     else:
@@ -45,8 +48,14 @@ def swap_operands(func: Func, *, when: str = "small") -> Func:
             for op in dots
             if _small(op, sizes) or (decoded and uses.computed(op.b) > uses.computed(op.a))
         ]
-    body = _Swapping(uses.made, set(chosen)).block(func.body)
-    return func.replaced(body, *(_remark(op, sizes) for op in chosen))
+    done = swapped(func, set(chosen))
+    return done.replaced(done.body, *(_remark(op, sizes) for op in chosen))
+
+
+def swapped(func: Func, products: Set[Product]) -> Func:
+    """A function with some products computed transposed."""
+    made: dict[Value, Op] = {v: op for op in func.walk() for v in op.results}
+    return func.replaced(_Swapping(made, products).block(func.body))
 
 
 def _sizes(func: Func) -> dict[str, int]:
@@ -66,17 +75,17 @@ def _sizes(func: Func) -> dict[str, int]:
     return found
 
 
-def _sides(op: reduce.Dot, sizes: dict[str, int]) -> tuple[Extent, Extent]:
+def _sides(op: Product, sizes: dict[str, int]) -> tuple[Extent, Extent]:
     rows, columns = (substitute(e, sizes) for e in tile(op.acc).shape)
     return rows, columns
 
 
-def _small(op: reduce.Dot, sizes: dict[str, int]) -> bool:
+def _small(op: Product, sizes: dict[str, int]) -> bool:
     rows, columns = _sides(op, sizes)
     return isinstance(rows, int) and isinstance(columns, int) and rows < columns
 
 
-def _remark(op: reduce.Dot, sizes: dict[str, int]) -> Remark:
+def _remark(op: Product, sizes: dict[str, int]) -> Remark:
     rows, columns = _sides(op, sizes)
     message = f"the product of {rows} x {columns} is computed as {columns} x {rows}"
     return Remark("swap-operands", message, op.loc)
@@ -118,7 +127,7 @@ class _Uses:
             if v in self.ended:
                 return False
             for op in self.readers[v]:
-                if isinstance(op, reduce.Dot) and op.acc is v and v not in (op.a, op.b):
+                if isinstance(op, Product) and op.acc is v and v not in (op.a, op.b):
                     wanted.append(op.result)
                 elif not isinstance(op, Loop) and not _turns(op):
                     return False
@@ -133,7 +142,7 @@ def _turns(op: Op | None) -> bool:
 class _Swapping:
     """The rewriting of one function."""
 
-    def __init__(self, made: dict[Value, Op], chosen: set[reduce.Dot]) -> None:
+    def __init__(self, made: dict[Value, Op], chosen: Set[Product]) -> None:
         self.made, self.chosen = made, chosen
         self.to: dict[Value, Value] = {}
         self.turned: dict[Value, Value] = {}  # the transposes of values that are held so
@@ -149,11 +158,8 @@ class _Swapping:
         return Block(block.params, tuple(b.ops), tuple(self.to.get(v, v) for v in block.results))
 
     def _op(self, op: Op, b: Builder) -> None:
-        if isinstance(op, reduce.Dot) and op in self.chosen:
-            left, right = (self._transpose(v, b) for v in (op.b, op.a))
-            scales = (v and self.to.get(v, v) for v in (op.row_scale, op.scale))
-            acc = self.turned.get(op.acc) or self._transpose(op.acc, b)
-            self._held(op.result, b(reduce.Dot(left, right, acc, *scales)), b)
+        if isinstance(op, Product) and op in self.chosen:
+            self._held(op.result, b(self._product(op, b)), b)
             return
         if isinstance(op, Loop):
             self._loop(op, b)
@@ -163,6 +169,16 @@ class _Swapping:
             self._held(op.result, b(op.rebuilt(parts)), b)
             return
         b.copy(op, self.to, self.block)
+
+    def _product(self, op: Product, b: Builder) -> Op:
+        """The transposed product: each operand's scales go with it."""
+        left, right = (self._transpose(v, b) for v in (op.b, op.a))
+        acc = self.turned.get(op.acc) or self._transpose(op.acc, b)
+        if isinstance(op, ScaledDot):
+            scale, row_scale = (self.to.get(v, v) for v in (op.b_scale, op.a_scale))
+            return ScaledDot(left, scale, right, row_scale, acc)
+        scales = (v and self.to.get(v, v) for v in (op.row_scale, op.scale))
+        return reduce.Dot(left, right, acc, *scales)
 
     def _transpose(self, v: Value, b: Builder) -> Value:
         """The transpose of an old value."""
@@ -194,7 +210,7 @@ class _Swapping:
             if isinstance(op, Loop):
                 self.known[v] = self._swapped(op.body.results[op.results.index(v)])
             elif op is not None and Trait.ELEMENTWISE in op.traits:
-                self.known[v] = any(map(self._swapped, op.operands))
+                self.known[v] = any([self._swapped(x) for x in op.operands])  # all are asked
                 self.turning |= {op} if self.known[v] else set()
             else:
                 self.known[v] = op in self.chosen

@@ -10,12 +10,16 @@ from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.extent import Extent, Sym
 from tilec.ir.format import Dense, Format
 from tilec.ir.ops import control
-from tilec.ir.ops.memory import Load
+from tilec.ir.ops.memory import Load, Write
 from tilec.ir.ops.reduce import Dot
+from tilec.ir.ops.scaled import ScaledDot
 from tilec.ir.ops.shape import Transpose
+from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.types import Memory, Span, Tile
 from tilec.passes.depth import step
 from tilec.passes.pipeline import register
+
+SCALED = (128, 128, 128)  # sides of a product of codes with scales: those of tcgen05's
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,16 @@ def tile(
     """Choose every tile size that is left open; `sizes` (`m=16`) pins some.
 
     The defaults fit a processor with vectors: of a product, the first operand's rows stay in L2
-    and a panel of the second in L1; without one, temporaries stay in L1 and L2.
+    and a panel of the second in L1; without one, temporaries stay in L1 and L2. A loop along rows
+    that is in no product takes as much of a row at once as it may.
 
     Before: extents are numbers. A product's k step divides the group of a scaled operand, so that
     its scale is constant over a step. After: every Grid and For says its tiles.
     """
     limits = Limits(rows, columns, depth, budget, planes)
-    chooser = _Chooser(limits, _roles(func, limits), dict(sizes), threads)
+    products = _roles(func, limits)
+    roles = dict.fromkeys(_along_rows(func), budget) | products
+    chooser = _Chooser(limits, roles, frozenset(products), dict(sizes), threads)
     return func.replaced(chooser.block(func.body, {}))
 
 
@@ -57,19 +64,53 @@ def _roles(func: Func, limits: Limits) -> dict[str, int]:
     dims = {str(s): d for op in grids for s, d in zip(op.sizes, op.dims, strict=True)}
     sides = (limits.rows, limits.depth, limits.columns)
     for op in func.walk():
-        if isinstance(op, Dot):
+        if isinstance(op, SparseDot):
+            roles |= _of_sparse(op, sides, roles)
+            half = step(_format(made, op.values), _format(made, op.b), 0, limits.depth // 2, 0)
+            _narrow(steps, op.b, 2 * half)
+        if isinstance(op, Dot | ScaledDot):
             assert isinstance(op.a.type, Tile)
             assert isinstance(op.b.type, Tile)
             extents = (*op.a.type.shape, op.b.type.shape[1])
-            for extent, most in zip(extents, sides, strict=True):
+            for extent, most in zip(extents, SCALED if isinstance(op, ScaledDot) else sides,
+                                    strict=True):  # fmt: skip
                 if isinstance(extent, Sym):
                     roles[extent.text] = min(most, roles.get(extent.text, most))
-            rows, k = op.a.type.shape
+            if isinstance(op, ScaledDot):
+                continue
+            rows = op.a.type.shape[0]
             found = step(_format(made, op.a), _format(made, op.b),
                          dims.get(str(rows), rows), limits.depth, limits.planes)  # fmt: skip
-            if isinstance(k, Sym):
-                steps[k.text] = gcd(steps.get(k.text, 0), found)
+            _narrow(steps, op.b, found)
     return roles | {k: n for k, n in steps.items() if n != limits.depth}
+
+
+def _narrow(steps: dict[str, int], b: Value, found: int) -> None:
+    """Note that steps along the rows of a product's second operand divide a number."""
+    assert isinstance(b.type, Tile)
+    k = b.type.shape[0]
+    if isinstance(k, Sym):
+        steps[k.text] = gcd(steps.get(k.text, 0), found)
+
+
+def _of_sparse(op: SparseDot, sides: tuple[int, int, int], roles: dict[str, int]
+               ) -> dict[str, int]:  # fmt: skip
+    """The most of the sizes of a product of a sparse operand, whose rows are the weights' here."""
+    assert isinstance(op.b.type, Tile)
+    assert isinstance(op.values.type, Tile)
+    rows, depth, columns = sides
+    extents = (op.values.type.shape[0], *op.b.type.shape)
+    named = [(e.text, most) for e, most in zip(extents, (columns, depth, rows), strict=True)
+             if isinstance(e, Sym)]  # fmt: skip
+    return {name: min(most, roles.get(name, most)) for name, most in named}
+
+
+def _along_rows(func: Func) -> set[str]:
+    """The sizes of loops in which a tile is a run of elements of every tensor that has it."""
+    loops = {op.body.params[0]: str(op.size) for op in func.walk() if isinstance(op, control.For)}
+    runs = {op.indices[-1] for op in func.walk() if isinstance(op, Load | Write) and op.indices}
+    across = {v for op in func.walk() if isinstance(op, Load | Write) for v in op.indices[:-1]}
+    return {size for span, size in loops.items() if span in runs - across}
 
 
 def _format(made: dict[Value, Op], v: Value) -> Format:
@@ -87,6 +128,7 @@ def _format(made: dict[Value, Op], v: Value) -> Format:
 class _Chooser:
     limits: Limits
     roles: dict[str, int]
+    products: frozenset[str]
     sizes: dict[str, int]
     threads: int
 
@@ -100,8 +142,7 @@ class _Chooser:
             if isinstance(op, control.Grid):
                 changed["tiles"] = self.grid(op)
             if isinstance(op, control.For) and op.tile is None:
-                most = self.roles.get(str(op.size), self.limits.depth)
-                changed["tile"] = self.sizes.get(str(op.size)) or _clipped(op.dim, most)
+                changed["tile"] = self.step(op)
             new = b.add(op.rebuilt(to, **changed))
             to.update(zip(op.results, new.results, strict=True))
         return Block(block.params, tuple(b.ops), tuple(to[v] for v in block.results))
@@ -119,10 +160,18 @@ class _Chooser:
             chosen.insert(0, pinned)
         return self.spread(op, chosen)
 
+    def step(self, op: control.For) -> int:
+        """The tile of a loop."""
+        most = self.roles.get(str(op.size), self.limits.depth)
+        return op.tile or self.sizes.get(str(op.size)) or _clipped(op.dim, most)
+
     def whole(self, op: control.Grid) -> int:
-        """The largest extent that the body loads whole: a row of it counts against the budget."""
+        """The largest extent that the body loads whole, or in a loop without a product: a row of
+        it counts against the budget."""
         spans = [v.type for o in op.body.walk() for v in o.results if isinstance(v.type, Span)]
         sizes = [s.size if isinstance(s.size, int) else self.limits.budget for s in spans]
+        loops = [o for o in op.body.walk() if isinstance(o, control.For)]
+        sizes += [self.step(o) for o in loops if str(o.size) not in self.products]
         return max(sizes, default=1)
 
     def spread(self, op: control.Grid, out: list[int]) -> tuple[int, ...]:

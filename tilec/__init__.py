@@ -10,7 +10,7 @@ def scale(x: tc.Tensor["M", "N"], y: tc.Tensor["M", "N"]):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tilec.compile import Kernel, kernel
@@ -18,10 +18,13 @@ from tilec.ir.codes import CODES
 from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
 from tilec.ir.named import QUANTISED, named, scaled
+from tilec.ir.sparse import bitmap, block, channels, coo, csr, nm, vnm
 from tilec.lang.builtins import BUILTINS
-from tilec.lang.expressions import Builtin
+from tilec.lang.expressions import Builtin, Inline
 from tilec.lang.python import Tensor, inline_of
-from tilec.runtime.tensor import PackedTensor, dynamic, quantize
+from tilec.program import Program, program
+from tilec.runtime.sparse import grouped, hashed, paged, ragged, semi_structured, sparse
+from tilec.runtime.tensor import PackedTensor, dynamic, quantize, sparsify
 
 f64, f32, tf32, f16, bf16, e4m3, e5m2 = (
     BY_NAME[n] for n in ("f64", "f32", "tf32", "f16", "bf16", "e4m3", "e5m2")
@@ -39,14 +42,30 @@ __all__ = [
     "DType",
     "Kernel",
     "PackedTensor",
+    "Program",
     "Tensor",
     "TileError",
+    "bitmap",
+    "block",
+    "channels",
+    "coo",
+    "csr",
     "dynamic",
     "fn",
     "format",
+    "grouped",
+    "hashed",
     "kernel",
+    "nm",
+    "paged",
+    "program",
     "quantize",
+    "ragged",
     "scaled",
+    "semi_structured",
+    "sparse",
+    "sparsify",
+    "vnm",
 ]
 
 
@@ -57,10 +76,10 @@ def fn(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Function:
-    """A function of the language: it has a meaning inside a kernel only."""
+    """A function of the language: it has a meaning inside kernels and programs only."""
 
-    def __init__(self, name: str, doc: str | None) -> None:
-        self.__tilec__ = Builtin(name)
+    def __init__(self, name: str, doc: str | None, means: Builtin | Inline | None = None) -> None:
+        self.__tilec__ = means or Builtin(name)
         self.__name__, self.__doc__ = name, doc
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -68,6 +87,13 @@ class _Function:
             f"tc.{self.__name__} is called outside a kernel",
             hint="decorate the function with @tc.kernel",
         )
+
+
+def _library() -> Mapping[str, Inline]:
+    """The functions that are written in the language; reading them loads its parser."""
+    from tilec.lang.text import library
+
+    return library()
 
 
 def __getattr__(name: str) -> Any:
@@ -80,9 +106,11 @@ def __getattr__(name: str) -> Any:
         return _Function(name, BUILTINS[name].__doc__)
     if name in CODES:
         return CODES[name]
+    if not name.startswith("_") and name in _library():
+        return _Function(name, None, _library()[name])
     raise AttributeError(f"module 'tilec' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """The names of this module, for editors: the functions of the language too."""
-    return sorted({*globals(), *BUILTINS, *CODES, "tiles"})
+    return sorted({*globals(), *BUILTINS, *CODES, *_library(), "tiles"})

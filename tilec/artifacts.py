@@ -23,11 +23,12 @@ from tilec.ir.text import show
 from tilec.ir.types import Memory, Tile
 from tilec.lang.kernel import Definition, Parameter, TensorSpec
 from tilec.lang.text import load
-from tilec.passes import Step, parse_pipeline, run
 from tilec.runtime import jit
 from tilec.runtime.report import Report
 from tilec.runtime.tensor import PackedTensor, quantize
 from tilec.sass import Stats, disassembled, stats_of
+from tilec.triton import Schedule as TritonSchedule
+from tilec.triton import triton_source
 
 Artifact = str | bytes | tuple[Stats, ...]
 MACHINE = ("cubin", "sass", "stats")  # what every back end for NVIDIA's GPUs can show
@@ -125,51 +126,39 @@ def _host(cpu: str) -> Any:
     return _Host(jit.host_machine(cpu, TARGETS[cpu]), engine().pool)
 
 
-TRITON = (
-    "compose,decode-elements,tile{rows=64 columns=64 depth=%d budget=1024 planes=0},"
-    "lower-formats{planes=0},canonicalize,swap-operands{when=decoded},canonicalize,"
-    "interleave,canonicalize"
-)
-DEPTHS = {1: 256, 2: 128, 4: 128}  # by the bits of codes: their words are then 16 to 32 a step
-
-
-def triton_source(
-    definition: Definition,
-    dims: Mapping[str, int],
-    types: Mapping[str, Format | DType] | None = None,
-) -> KernelSource:
-    """Triton source of a kernel; dimensions without a number become arguments."""
-    from tilec.codegen.triton import emit
-
-    func = definition.ir(types)
-    steps = (Step("specialise", dict(dims)), *parse_pipeline(TRITON % _depth(func)))
-    return emit(run(steps, func))
-
-
-def _depth(func: Func) -> int:
-    """How many k's a step of a product has."""
-    memories = [p.type for p in func.params if isinstance(p.type, Memory)]
-    codes = [c.dtype for m in memories for c in m.format.components(m.shape)]
-    return max((DEPTHS[t.bits] for t in codes if t.is_integer and t.bits in DEPTHS), default=64)
-
-
 def triton_artifacts(
-    definition: Definition, dims: Mapping[str, int], emits: Sequence[str], target: str
-) -> dict[str, Artifact]:
-    """The stages asked for, of a kernel for a GPU that need not be there."""
-    from tilec.runtime.triton import STAGES, compile_for
+    definition: Definition, dims: Mapping[str, int], emits: Sequence[str], target: str,
+    schedule: TritonSchedule | None = None,
+) -> dict[str, Artifact]:  # fmt: skip
+    """The stages asked for, of a kernel for a GPU that need not be there.
 
-    source = triton_source(definition, dims)
+    Of several kernels a text has one behind the other; their cubins are `0.cubin`, `1.cubin`, ...
+    """
+    from tilec.runtime.triton import STAGES, compile_each
+
+    check_dims(definition, dims, some=True)
+    chosen = schedule or TritonSchedule()
+    chosen.check(target)
+    source = triton_source(definition, dims, schedule=chosen)
     made: dict[str, Artifact] = {"source": source.text, "remarks": remarks(source)}
     known = ("source", *STAGES, *MACHINE, "remarks")
     for e in emits:
         if e not in known:
             raise TileError(f"the triton back end emits {', '.join(known)}, not {e!r}")
     if not set(emits) <= made.keys():
-        build = compile_for(source, target)
-        made |= build.stages
-        made |= machine_artifacts(build.cubin, emits, build.shared)
-    return {e: made[e] for e in emits}
+        builds = compile_each(source, target)
+        made |= {s: "\n".join(build[s] for build in builds) for s in STAGES}
+        each = [machine_artifacts(b.cubin, emits, b.shared) for b in builds]
+        made |= each[0] if len(each) == 1 else _joined(each)
+    return {n: a for e in emits for n, a in made.items() if n.split(".")[-1] == e}
+
+
+def _joined(each: Sequence[Mapping[str, Artifact]]) -> dict[str, Artifact]:
+    """The artifacts of several kernels as those of one, but for cubins."""
+    made: dict[str, Artifact] = {f"{i}.cubin": found["cubin"] for i, found in enumerate(each)}
+    texts = [text for found in each if isinstance(text := found.get("sass"), str)]
+    stats = [s for found in each if isinstance(rows := found.get("stats"), tuple) for s in rows]
+    return made | ({"sass": "\n".join(texts)} if texts else {}) | {"stats": tuple(stats)}
 
 
 def cuda_artifacts(

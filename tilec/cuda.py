@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,7 @@ from tilec.passes import Step, parse_pipeline, run
 from tilec.runtime.cache import Cache, default_directory
 from tilec.runtime.report import Report
 from tilec.runtime.tensor_map import tensor_maps
+from tilec.schedule import checked, parsed
 from tilec.settings import settings
 
 
@@ -46,12 +47,13 @@ class Schedule:
     epilogue: str = "cost"  # how results are stored: by lay-out's cost, or shared: coalesce-stores
     instruction: str = "mma"  # lay-out: or wgmma, on sm_90a
     overlap: int = 0  # 1: products of wgmma end a step later
+    sparse: str = "native"  # native-sparse and expand-masks, or dense: neither
     tiles: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
-        for name, known in (("hints", ("none", "reuse")), ("epilogue", ("cost", "shared"))):
-            if (said := getattr(self, name)) not in known:
-                raise TileError(f"a schedule: {name} is {said!r}, expected {' or '.join(known)}")
+        checked("hints", self.hints, ("none", "reuse"))
+        checked("epilogue", self.epilogue, ("cost", "shared"))
+        checked("sparse", self.sparse, ("native", "dense"))
 
     def check(self, target: str) -> None:
         """Raises TileError for a choice that a target such as sm_80 has no instructions for."""
@@ -71,7 +73,10 @@ class Schedule:
         swapped = self.swap != "never"
         sizes = {"rows": 64, "columns": 64, "depth": 64, "budget": 4096, "planes": 0}
         steps = (
+            Step("fuse"),
             Step("compose"),
+            *([Step("native-sparse"), Step("expand-masks")] * (self.sparse == "native")),
+            Step("sparsify"),
             Step("decode-elements"),
             Step("tile", {**sizes, **self.tiles}),
             Step("lower-formats", {"planes": 0}),
@@ -112,21 +117,7 @@ def schedule_of(text: str) -> Schedule:
 
     Raises TileError for anything else.
     """
-    words = {f.name: f.type == "str" for f in fields(Schedule) if f.name != "tiles"}
-    found: dict[str, Any] = {}
-    tiles: dict[str, int] = {}
-    for word in filter(None, text.split(",")):
-        name, _, value = (part.strip() for part in word.partition("="))
-        if not name.isidentifier() or not (value.isdecimal() or (value and words.get(name))):
-            raise TileError(f"a schedule: {word!r} is not CHOICE=VALUE or TILE=NUMBER",
-                            hint=f"{', '.join(words)}, or a loop's variable")  # fmt: skip
-        if name in found or name in tiles:
-            raise TileError(f"a schedule: {name} is given twice")
-        if name in words:
-            found[name] = value if words[name] else int(value)
-        else:
-            tiles[name] = int(value)
-    return Schedule(**found, tiles=tiles)
+    return parsed(Schedule, text)
 
 
 @dataclass(frozen=True)

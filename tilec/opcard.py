@@ -15,15 +15,18 @@ from tilec.codegen.triton.control import handles as triton_handles
 from tilec.ir import ops
 from tilec.ir.core import Op
 from tilec.ir.errors import TileError
-from tilec.ir.ops import machine
-from tilec.ir.ops.packed import Groups, Part, Unpack
+from tilec.ir.ops import machine, memory
+from tilec.ir.ops.packed import Groups, Part, Term, Unpack
+from tilec.ir.ops.scaled import ScaledDot
+from tilec.ir.ops.sparse import Expand, SparseDot
 from tilec.ir.text import show
 from tilec.lang.text import parse
+from tilec.passes.gradient import handles as gradient_handles
 
 ROOT = Path(__file__).parents[1]
 OPS = ops  # importing the package registers every op
 SAMPLE = """kernel every(
-  x: f32[M, K], w: f32[N, K], i: i32[M], b: bool[M], y: f32[M, N], seed: u32
+  x: f32[M, K], w: f32[N, K], i: i32[M], b: bool[M], y: f32[M, N], t: f32[T], seed: u32
 ) {
   for m, n in tiles(M, N) {
     acc = zeros([m, n], f32)
@@ -38,12 +41,14 @@ SAMPLE = """kernel every(
     a = maximum(log(a), log2(a)) + minimum(sin(a), cos(a))
     a = floor(tanh(a)) + ceil(erf(a)) + rint(sqrt(a))
     j = (i[m] & 7 | first ^ 3) << 1 >> 2
-    j = floordiv(j, 3) % 5 + m.index + m.start
+    j = popcount(floordiv(j, 3) % 5) + m.index + m.start
     odd = (j != 2) == (~b[m])
     a = where(odd, a, where(j <= 2, mean, 0.0))
     bits = random_bits(seed, bitcast(arange(m), u32))
     turned = reshape(transpose(acc, [1, 0]), [n, m, 1])
-    longer = join([row[:, 0:1], row], axis=1)
+    run = cummax(cumsum(row, axis=1), axis=1) - cummin(row, axis=1, reverse=true)
+    longer = join([row[:, 0:1], run], axis=1)
+    t[j] += mean
     for r in range(0, 4) {
       a += mean
     }
@@ -70,6 +75,7 @@ class Card:
     ir: str  # the op there, as the IR shows it
     typed: str
     evaluated: str
+    gradient: str
     backends: dict[str, str]
     tests: list[str]
 
@@ -79,6 +85,7 @@ class Card:
         lines += [f"  {name}: {kind}" for name, kind in self.fields.items()]
         lines += ["", f"  written    {self.written}", f"  ir         {self.ir}"]
         lines += ["", f"  typed      {self.typed}", f"  evaluated  {self.evaluated}"]
+        lines += [f"  gradient   {self.gradient}"]
         lines += [f"  {name:10} {how}" for name, how in self.backends.items()]
         lines += [f"  tested     {path}" for path in self.tests]
         return "\n".join(lines)
@@ -102,7 +109,8 @@ def card(name: str) -> Card:
     return Card(
         name, inspect.cleandoc(cls.__doc__ or ""),
         {n: f"{kind} ({hints[n]})" for n, kind in kinds.items()}, *_example(name),
-        _place(cls, "infer"), _place(cls, "evaluate"), backends(cls), _tests(cls),
+        _place(cls, "infer"), _place(cls, "evaluate"), gradient_handles(cls), backends(cls),
+        _tests(cls),
     )  # fmt: skip
 
 
@@ -115,18 +123,37 @@ def backends(cls: type[Op]) -> dict[str, str]:
             "triton": "none: Triton lays tiles out itself",
             "cuda": cuda_handles(cls),
         }
-    if issubclass(cls, (Part, Groups, Unpack)):
+    if issubclass(cls, (Part, Groups, Term, Unpack)):
         return {
             "cpu": "none: codes lie in streams there",
             "triton": triton_handles(cls),
             "cuda": "none: codes lie in the order of fragments there",
+        }
+    if cls is ScaledDot:
+        return {
+            "cpu": "none: no instruction of processors multiplies by scales",
+            "triton": triton_handles(cls),
+            "cuda": "none: it has no instructions of sm_100 and sm_120 yet",
+        }
+    if cls is SparseDot:
+        return {
+            "cpu": "none: no instruction of processors takes what is stored of 2:4 operands",
+            "triton": "none: Triton has no product of 2:4 operands",
+            "cuda": cuda_handles(cls),
+        }
+    if cls is Expand:
+        return {
+            "cpu": cpu_handles(cls),
+            "triton": "none: elements are found by counting the bits before each",
+            "cuda": cuda_handles(cls),
         }
     return {name: handles(cls) for name, handles in found.items()}
 
 
 def made_by_passes(cls: type[Op]) -> bool:
     """Whether only passes make an op: no program says it."""
-    return cls.__module__ in ("tilec.ir.ops.machine", "tilec.ir.ops.packed")
+    family = cls.__module__.removeprefix("tilec.ir.ops.")
+    return family in ("machine", "packed", "scaled", "sparse") or cls is memory.Nth
 
 
 @cache

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tilec.codegen.cuda import dot, exchange, groups, memory, pointwise, reduce, ring, shared
+from tilec.codegen.cuda import (
+    dot,
+    exchange,
+    groups,
+    memory,
+    pointwise,
+    reduce,
+    ring,
+    scan,
+    shared,
+    sparse,
+)
 from tilec.codegen.cuda.orders import Orders
 from tilec.codegen.cuda.printer import Printer
 from tilec.codegen.cuda.tiles import Place, Values, tile
@@ -10,9 +21,11 @@ from tilec.ir.core import Block, Op, Trait, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, ceil_div
 from tilec.ir.laid import VIEWS, Layouts, by_element
-from tilec.ir.ops import control, machine, shape
+from tilec.ir.ops import control, machine, packed, shape
 from tilec.ir.ops import memory as mem
 from tilec.ir.ops import reduce as reductions
+from tilec.ir.ops import scan as scans
+from tilec.ir.ops.sparse import Expand, SparseDot
 from tilec.ir.types import Span
 
 FREE = (*VIEWS, shape.Start, shape.Size, mem.Whole, machine.InPlace)
@@ -21,27 +34,21 @@ SHIFTED = (shape.Slice, shape.Join)  # shifts from `pad` on
 SHORT = 32  # matrix instructions of a turn
 
 
+FAMILIES = {  # the first that an op is of
+    (mem.Load, mem.Write): "memory", reductions.Reduction: "reduce", scans.Scan: "scan",
+    reductions.Dot: "dot", (machine.Convert, machine.Shift, *SHIFTED): "exchange",
+    (machine.Shared, machine.Copy): "ring", (machine.InPlace, machine.Settle): "groups",
+    (machine.Barriers, *shared.SIGNALS): "bulk", shared.SHARED: "shared", FREE: "tiles",
+    (SparseDot, Expand): "sparse",
+}  # fmt: skip
+
+
 def handles(cls: type[Op]) -> str:
     """Where an op is printed, or the reason why it is not."""
     if Trait.ELEMENTWISE in cls.traits or cls is shape.RandomBits:
         return "codegen/cuda/pointwise.py"
-    if issubclass(cls, (mem.Load, mem.Store)):
-        return "codegen/cuda/memory.py"
-    if issubclass(cls, reductions.Reduction):
-        return "codegen/cuda/reduce.py"
-    if cls is reductions.Dot:
-        return "codegen/cuda/dot.py"
-    if cls in (machine.Convert, machine.Shift, *SHIFTED):
-        return "codegen/cuda/exchange.py"
-    if cls in (machine.Shared, machine.Copy):
-        return "codegen/cuda/ring.py"
-    if cls in (machine.InPlace, machine.Settle):
-        return "codegen/cuda/groups.py"
-    if cls in (machine.Barriers, *shared.SIGNALS):
-        return "codegen/cuda/bulk.py"
-    if cls in shared.SHARED:
-        return "codegen/cuda/shared.py"
-    return f"codegen/cuda/{'tiles' if issubclass(cls, FREE) else 'control'}.py"
+    found = (name for family, name in FAMILIES.items() if issubclass(cls, family))
+    return f"codegen/cuda/{next(found, 'control')}.py"
 
 
 class Walker:
@@ -76,13 +83,15 @@ class Walker:
         match op:
             case control.For() | control.Count() | control.While() | control.If():
                 self._region(op)
-            case mem.Store():
+            case mem.Write():
                 self.p.at(op)
-                memory.store(self.values, op)
+                memory.write(self.values, op)
             case mem.Whole():
                 self._whole(op)
-            case machine.Nth():
+            case mem.Nth():
                 self._nth(op)
+            case packed.Groups():
+                self.values.spans[op.result] = self.values.spans[op.span].grouped(op.by)
             case machine.Alone():
                 self.alone(op)
             case _ if isinstance(op, shared.SHARED):
@@ -107,26 +116,35 @@ class Walker:
             return  # written where it is read
         self.p.at(op)
         match op:
-            case mem.Load():
+            case mem.Load() | Expand():
                 self._load(op)
             case machine.Convert():
                 self._convert(op)
             case machine.Shift():
                 exchange.shift(self.values, op, self.values.declare(v, "moved"))
-            case reductions.Dot():
-                dot.emit(self.values, op, self._total(op))
+            case reductions.Dot() | SparseDot():
+                self._product(op)
             case machine.Settle():
                 self.values.names[v] = self.values.names[op.a]
                 groups.settle(self.values, self.values.names[v], op.pending)
             case reductions.Reduction():
                 name = self.values.declare(v, _hint(op))
                 reduce.emit(self.values, op, name)
+            case scans.Scan():
+                scan.emit(self.values, op, self.values.declare(v, _hint(op)))
             case _ if by_element(op):
                 self._elementwise(op)
             case _:
                 raise TileError(f"cuda: no code for {op.name}")
 
-    def _total(self, op: reductions.Dot) -> str:
+    def _product(self, op: reductions.Dot | SparseDot) -> None:
+        name = self._total(op)
+        if isinstance(op, SparseDot):
+            sparse.emit(self.values, op, name)
+        else:
+            dot.emit(self.values, op, name)
+
+    def _total(self, op: reductions.Dot | SparseDot) -> str:
         """Registers for a product: of one that goes on, those of what it is added to, if it can
         have them."""
         if op.acc not in self.values.own or not groups.taken(op, self.values.made):
@@ -134,13 +152,16 @@ class Walker:
         name = self.values.names[op.result] = self.values.names[op.acc]
         return name
 
-    def _load(self, op: mem.Load) -> None:
+    def _load(self, op: mem.Load | Expand) -> None:
         """A load; one that is converted at once is read in the layout in which it is wanted."""
-        v = op.result
+        v, wanted = op.result, self.direct.get(op.result)
+        if isinstance(op, Expand):
+            self.values.layouts[v] = wanted.layout if wanted else self.values.layouts[v]
+            sparse.expand(self.values, op, self.values.declare(v, "expanded"))
+            return
         if not tile(v).shape:
             memory.load(self.values, op, None)
             return
-        wanted = self.direct.get(v)
         tiles = any(not isinstance(i.type, Span) and tile(i).shape for i in op.indices)
         if wanted is not None and not tiles:  # tiles as indices are held as the load is
             self.values.layouts[v] = wanted.layout
@@ -202,7 +223,7 @@ class Walker:
         exact = isinstance(t.dim, int) and start + int(str(t.size)) <= t.dim
         self.values.spans[op.result] = Place(str(start), start or 1 << 20, exact)
 
-    def _nth(self, op: machine.Nth) -> None:
+    def _nth(self, op: mem.Nth) -> None:
         name = self.p.fresh("start")
         self.p.line(f"const u32 {name} = u32({self.values.scalar(op.number)}) * {op.tile};")
         self.values.tiled(op.result, name, op.tile)
@@ -304,8 +325,10 @@ class Walker:
         whose numbers are known then."""
         rings = [self.values.rings.get(o.mem) for o in op.body.ops if isinstance(o, mem.Load)]
         slots = {r.slots for r in rings if isinstance(r, ring.Ring | ring.FragmentRing)}
-        products = [o for o in op.body.ops if isinstance(o, reductions.Dot)]
-        work = [dot.instructions(self.values, o) for o in products]
+        work = [dot.instructions(self.values, o) for o in op.body.ops
+                if isinstance(o, reductions.Dot)]  # fmt: skip
+        work += [sparse.instructions(self.values, o) for o in op.body.ops
+                 if isinstance(o, SparseDot)]  # fmt: skip
         return slots.pop() if len(slots) == 1 and 0 < sum(work) <= SHORT and all(work) else 1
 
     def _count(self, op: control.Count) -> None:

@@ -12,6 +12,7 @@ from tilec.ir.laid import restricted, sizes_of
 from tilec.ir.layout.atoms import Atom, atoms
 from tilec.ir.layout.register import RegisterLayout, local
 from tilec.ir.ops.reduce import Dot
+from tilec.ir.ops.sparse import SparseDot
 
 QUARTERS = 4 * 32  # bits of the registers that one ldmatrix fills
 SHORT = 256  # fewer products of bytes have a sum of 23 bits
@@ -28,7 +29,7 @@ def emit(values: Values, op: Dot, name: str) -> None:
     atom = _atom(values, op)
     into = name
     if _scaling(op):
-        into, t = _sums(values, op)
+        into, t = sums(values, op.acc, _whole(op))
         start = "COUNTED" if _short(op) and atom is not None else pointwise.literal(0, t)
         p.line(f"fill({into}, [&](u32) {{ return {start}; }});")
     if atom is not None:
@@ -44,7 +45,7 @@ def _grouped(values: Values, op: Dot, name: str) -> None:
     if not _scaling(op):
         groups.emit(values, op, name, fresh=False)
         return
-    into, _ = _sums(values, op)
+    into, _ = sums(values, op.acc, _whole(op))
     groups.emit(values, op, into, fresh=True)
     groups.settle(values, into, 0)
     _scaled(values, op, into, name, "f32_of_short" if _short(op) else "f32")
@@ -54,11 +55,11 @@ def _scaling(op: Dot) -> bool:
     return op.scale is not None or op.row_scale is not None
 
 
-def _sums(values: Values, op: Dot) -> tuple[str, DType]:
+def sums(values: Values, acc: Value, whole: bool) -> tuple[str, DType]:
     """Registers for what scales multiply."""
-    t = i32 if _whole(op) else f32
+    t = i32 if whole else f32
     into = values.p.fresh("sum")
-    values.p.line(f"Share<{pointwise.cpp_type(t)}, {values.layouts[op.acc].locals}> {into};")
+    values.p.line(f"Share<{pointwise.cpp_type(t)}, {values.layouts[acc].locals}> {into};")
     return into, t
 
 
@@ -71,11 +72,16 @@ def _short(op: Dot) -> bool:
     return _whole(op) and tile(op.a).dtype.bits == 8 and sizes_of(tile(op.a))[1] < SHORT
 
 
-def _scaled(values: Values, op: Dot, sums: str, name: str, converted: str) -> None:
-    """name += sums * scales, the last product and the sum rounded once; sums are `converted`."""
-    layout = values.layouts[op.acc]
-    term, scales = f"{converted}({sums}[i])", list[str]()
-    for scale, axis in ((op.scale, 1), (op.row_scale, 0)):
+def _scaled(values: Values, op: Dot, total: str, name: str, converted: str) -> None:
+    """name += total * scales; the total is `converted`."""
+    by_scales(values, op, {1: op.scale, 0: op.row_scale}, f"{converted}({total}[i])", name)
+
+
+def by_scales(values: Values, op: Dot | SparseDot, given: dict[int, Value | None], term: str,
+              name: str) -> None:  # fmt: skip
+    """name += term * scales along axes, the last product and the sum rounded once."""
+    layout, scales = values.layouts[op.acc], list[str]()
+    for axis, scale in given.items():
         if scale is not None:
             i = narrowed(layout.local_digits, (axis,), "i")
             scales.append(values.item(scale, restricted(layout, (axis,)), i))
@@ -107,8 +113,10 @@ def _atom(values: Values, op: Dot) -> Atom | None:
     return None
 
 
-def in_quarters(values: Values, op: Dot) -> bool:
+def in_quarters(values: Values, op: Dot | SparseDot) -> bool:
     """Whether a product takes its first operand by instructions, four registers at a time."""
+    if isinstance(op, SparseDot):
+        return True
     atom = _of_warps(values, op)
     return atom is not None and atom.a.locals * tile(op.a).dtype.bits == QUARTERS
 

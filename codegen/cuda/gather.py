@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tilec.codegen.cuda.words import Const, Expr, Word, masked, turned
+from tilec.ir.words import Const, Expr, Word, masked, turned
 
 SIGN = 15  # the place of a 16-bit float's sign
 

@@ -18,9 +18,11 @@ from tilec.ir.laid import Layouts, sizes_of
 from tilec.ir.layout.atoms import Atom, atoms
 from tilec.ir.layout.register import RegisterLayout, local
 from tilec.ir.ops.reduce import Dot
+from tilec.ir.ops.sparse import SparseDot
 
 GROUP, STEP = 128, 32  # threads of a warp group; bytes along k of one instruction
 Made = Mapping[Value, Op]
+Product = Dot | SparseDot
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,10 @@ class Grid:
     high: int
     wide: int
     deep: int
+    shared: int = 1  # of `deep`, that have a word of places in common
 
 
-def taken(op: Dot, made: Made) -> bool:
+def taken(op: Product, made: Made) -> bool:
     """Whether warp groups do a product: they read its second operand in place."""
     return place(op.b, made) is not None
 
@@ -42,23 +45,30 @@ def taken(op: Dot, made: Made) -> bool:
 def shapes(func: Func, layouts: Layouts) -> list[Wgmma]:
     """The shapes of wgmma that a function takes."""
     made = {v: op for op in func.walk() for v in op.results}
-    return [_shape(op, layouts, made) for op in func.walk()
-            if isinstance(op, Dot) and taken(op, made)]  # fmt: skip
+    return [shape for op in func.walk() if isinstance(op, Product) and taken(op, made)
+            for shape in _shapes(op, layouts, made)]  # fmt: skip
 
 
-def _shape(op: Dot, layouts: Layouts, made: Made) -> Wgmma:
-    a, b = (pointwise.cpp_type(tile(v).dtype) for v in (op.a, op.b))
-    left, right = place(op.a, made), place(op.b, made)
-    total = "s32" if tile(op.a).dtype.is_integer else "f32"
-    return Wgmma(_grid(op, layouts).atom.n, a, b, total, left is None,
-                 left is not None and left.turned, right is not None and not right.turned
-                 )  # fmt: skip
+def _shapes(op: Product, layouts: Layouts, made: Made) -> list[Wgmma]:
+    """The shape of a product; of a sparse one one for each selector."""
+    first, grid = _first(op), _grid(op, layouts)
+    a, b = (pointwise.cpp_type(tile(v).dtype) for v in (first, op.b))
+    left, right = place(first, made), place(op.b, made)
+    total = "s32" if tile(first).dtype.is_integer else "f32"
+    selectors = range(grid.shared) if isinstance(op, SparseDot) else [None]
+    return [Wgmma(grid.atom.n, a, b, total, left is None, left is not None and left.turned,
+                  right is not None and not right.turned, s) for s in selectors]  # fmt: skip
 
 
-def _grid(op: Dot, layouts: Layouts) -> Grid:
+def _first(op: Product) -> Value:
+    return op.values if isinstance(op, SparseDot) else op.a
+
+
+def _grid(op: Product, layouts: Layouts) -> Grid:
     """The widest instruction whose fragments the accumulator is made of."""
-    c, t, k = layouts[op.acc], tile(op.a).dtype, sizes_of(tile(op.a))[1]
-    fits = [x for x in atoms().values() if x.instruction == "wgmma" and x.a_type == str(t)]
+    c, t, k = layouts[op.acc], tile(_first(op)).dtype, sizes_of(tile(op.b))[0]
+    kind = "wgmma.sp" if isinstance(op, SparseDot) else "wgmma"
+    fits = [x for x in atoms().values() if x.instruction == kind and x.a_type == str(t)]
     for atom in sorted(fits, key=lambda x: -x.n):
         try:
             outer = c / atom.c
@@ -66,14 +76,22 @@ def _grid(op: Dot, layouts: Layouts) -> Grid:
             continue
         high = next((d.size for d in outer.local_digits if d.axis == 0), 1)
         if outer.local_digits == local(high, outer.locals // high).local_digits:
-            return Grid(atom, outer, high, outer.locals // high, k // atom.k)
+            wide, deep = outer.locals // high, k // atom.k
+            return Grid(atom, outer, high, wide, deep, _shared(op, layouts, atom, high * deep))
     raise TileError(f"cuda: {c} is no accumulator of wgmma")
+
+
+def _shared(op: Product, layouts: Layouts, atom: Atom, steps: int) -> int:
+    """How many steps of a product share a word of places."""
+    if not isinstance(op, SparseDot) or atom.metadata is None:
+        return 1
+    return steps * atom.metadata.locals // layouts[op.index].locals
 
 
 def emit(values: Values, op: Dot, into: str, fresh: bool) -> None:
     """Begin a product into registers, which are added to unless they are `fresh`."""
     p, grid = values.p, _grid(op, values.layouts)
-    shape, count = _shape(op, values.layouts, values.made), grid.atom.c.locals
+    (shape,), count = _shapes(op, values.layouts, values.made), grid.atom.c.locals
     late = _late(values, op.a)
     if shape.a_in_registers:
         first = f"part<4>({values.names[op.a]}, (m * {grid.deep} + k) * 4)"
@@ -97,6 +115,36 @@ def emit(values: Values, op: Dot, into: str, fresh: bool) -> None:
     p.line(f"{shape.name}({sums}, {first}, {second}, {'k > 0' if fresh else 'true'});")
     for _ in range(3):
         p.close()
+    p.line("wgmma_commit();")
+
+
+def emit_sparse(values: Values, op: SparseDot, into: str, places: str, fresh: bool) -> None:
+    """The same with a sparse first operand, whose places are word `word` of `places`."""
+    p, grid = values.p, _grid(op, values.layouts)
+    shapes, count = _shapes(op, values.layouts, values.made), grid.atom.c.locals
+    if shapes[0].a_in_registers:
+        first = f"part<4>({values.names[op.values]}, (m * {grid.deep} + k) * 4)"
+        p.line(f"wgmma_keep({values.names[op.values]}.words);")
+    else:
+        first = _descriptor(values, op.values, grid, 0)
+    second = _descriptor(values, op.b, grid, 1)
+    if not fresh:
+        p.line(f"wgmma_keep({into}.words);")
+    p.line("wgmma_fence();")
+    p.unrolled("m", grid.high)
+    p.unrolled("j", grid.deep // grid.shared)
+    p.line(f"const u32 word = m * {grid.deep // grid.shared} + j;")
+    for selector, shape in enumerate(shapes):
+        p.line(f"{{ const u32 k = j * {grid.shared} + {selector};")
+        p.depth += 1
+        p.unrolled("n", grid.wide)
+        sums = f"part<{count}>({into}, (m * {grid.wide} + n) * {count})"
+        p.line(f"{shape.name}({sums}, {first}, {second}, {places}, {'k > 0' if fresh else 'true'});"
+               )  # fmt: skip
+        p.close()
+        p.close()
+    p.close()
+    p.close()
     p.line("wgmma_commit();")
 
 
@@ -144,7 +192,7 @@ def _descriptor(values: Values, v: Value, grid: Grid, axis: int) -> str:
     p, i, each = values.p, "mn"[axis], (64, grid.atom.n)[axis]  # rows of a fragment
     if found.turned == (axis == 1):  # rows along k
         down, leading = each * ring.pitch, LINE
-        deep = f"k * {STEP}"
+        deep = f"k * {STEP * (1 + (axis == 1 and grid.atom.sparse))}"
         if ring.row > ring.swizzle:
             deep = f"({deep} / {ring.swizzle} * {ring.panel} + {deep} % {ring.swizzle})"
     else:

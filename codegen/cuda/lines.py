@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def unpinned(text: str) -> str:
+    """A source that says nothing of the files that it is from."""
+    kept = (line for line in text.splitlines() if not line.lstrip().startswith("#line"))
+    return "\n".join([*kept, ""])
+
+
 def pinned(text: str) -> str:
     """A source of which each line is at the place that the last `#line` before it says.
 

@@ -8,13 +8,19 @@ from tilec.codegen.cuda import pointwise
 from tilec.codegen.cuda.printer import narrowed, plus, times
 from tilec.codegen.cuda.tiles import Values, dims, extents, memory_type, storage, tile
 from tilec.ir.core import Value
+from tilec.ir.dtype import DType, bf16, f16, f32, f64, i32, i64, u32
 from tilec.ir.errors import TileError
 from tilec.ir.fragments import Fragments
 from tilec.ir.laid import coalesced, restricted
 from tilec.ir.layout.register import RegisterLayout
 from tilec.ir.layout.runs import Row, run
-from tilec.ir.ops.memory import Load, Store
+from tilec.ir.ops.memory import Accumulate, Load, Write
 from tilec.ir.types import Span
+
+SUMS: dict[DType, tuple[str, str]] = {  # where instructions add, and what makes the number there
+    f32: ("f32", ""), f64: ("f64", ""), i32: ("s32", ""), u32: ("u32", ""), i64: ("u64", "u64"),
+    f16: ("f16", "f16_from_f32"), bf16: ("bf16", "bf16_from_f32"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,12 @@ def _load_fragments(values: Values, op: Load, name: str, order: Fragments) -> No
         p.line(f"load<{count * each}>({name}, {at * each}, {there}, {column} < {groups});")
 
 
-def store(values: Values, op: Store) -> None:
-    """Print a store by the first of the threads that hold an element."""
+def write(values: Values, op: Write) -> None:
+    """Print a store or a sum in memory, by the first of the threads that hold an element."""
     p, t = values.p, tile(op.value)
     layout = values.layouts.get(op.value)
     if layout is None and t.shape:
-        raise TileError("cuda: a tile that is stored is not held", op.loc)
+        raise TileError("cuda: a tile that is written is not held", op.loc)
     bits = storage(t.dtype)
     if bits % 8:
         raise TileError(f"cuda: elements of {t.dtype} share bytes, so they are only read", op.loc,
@@ -89,6 +95,36 @@ def store(values: Values, op: Store) -> None:
         found = _Access(found.row, found.column, found.inside, 1)
     inside = " && ".join(x for x in terms if x) or "true"
     place = _address(values, op.mem, found, pitch, bits)
+    if isinstance(op, Accumulate):
+        _added(values, op, layout.locals, place, inside)
+    else:
+        _stored(values, op, layout.locals, found.vector, place, inside)
+
+
+def _added(values: Values, op: Accumulate, count: int, place: str, inside: str) -> None:
+    """Each element by an instruction, or by exchanges where there is none for its dtype."""
+    p, t = values.p, tile(op.value)
+    if t.dtype.bits < 16:
+        raise TileError(f"cuda: no code for sums of {t.dtype} in memory", op.loc,
+                        hint="no atomic access is of one byte: add in i32 or f32")  # fmt: skip
+    kind = pointwise.cpp_type(t.dtype)
+    item = values.item(op.value, values.layouts[op.value], "i") if t.shape else (
+        values.scalar(op.value))  # fmt: skip
+    if t.dtype in SUMS:
+        to, number = SUMS[t.dtype]
+        text = f"reduce_add(({to}*)({place}), {number}({item}))"
+    else:
+        text = f"exchange_add<{kind}>((u{t.dtype.bits}*)({place}), {item})"
+    if t.shape:
+        p.unrolled("i", count)
+    p.line(f"if ({inside}) {text};")
+    if t.shape:
+        p.close()
+
+
+def _stored(values: Values, op: Write, count: int, vector: int, place: str, inside: str) -> None:
+    """Neighbours together."""
+    p, t = values.p, tile(op.value)
     kind = pointwise.cpp_type(t.dtype)
     if not t.shape:
         single = p.fresh("single")
@@ -96,8 +132,8 @@ def store(values: Values, op: Store) -> None:
         p.line(f"{single}.set(0, {values.scalar(op.value)});")
         p.line(f"store<1>({place}, {single}, 0, {inside});")
         return
-    p.unrolled("i", layout.locals, found.vector)
-    p.line(f"store<{found.vector}>({place}, {values.names[op.value]}, i, {inside});")
+    p.unrolled("i", count, vector)
+    p.line(f"store<{vector}>({place}, {values.names[op.value]}, i, {inside});")
     p.close()
 
 

@@ -15,15 +15,17 @@ from tilec.codegen.cuda.recipes import Codes, Recipe, recipe
 from tilec.ir.bits import from_raw
 from tilec.ir.core import Block, Func, Op, Trait, Value
 from tilec.ir.dtype import Array, DType, bf16, e4m3, e5m2, f16, f32, i8, u8
-from tilec.ir.fragments import Fragments, plain
-from tilec.ir.ops import arith, control, machine, memory, shape
+from tilec.ir.fragments import Fragments, Places, plain
+from tilec.ir.ops import arith, control, machine, memory, packed, shape
 from tilec.ir.ops.cast import Cast
 from tilec.ir.ops.reduce import Dot
+from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.types import Memory, Span, Tile
 
 DECODED = (f16, bf16, i8, u8, e4m3, e5m2)
 WIDEST = 8  # bits of a code
 WHOLE = (8, 16, 32)  # bits of numbers that are put in order
+Product = Dot | SparseDot
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Orders:
     decoded: dict[Op, Decoding] = field(default_factory=dict[Op, Decoding])
     within: set[Op] = field(default_factory=set[Op])  # those before the last one of a decoding
     factors: dict[Op, float] = field(default_factory=dict[Op, float])  # left to scales of products
-    fragments: dict[Op, Dot] = field(default_factory=dict[Op, Dot])  # what loads alone are for
+    fragments: dict[Op, Product] = field(default_factory=dict[Op, Product])  # what loads are for
     names: dict[Recipe, str] = field(default_factory=dict[Recipe, str])
 
     def prelude(self) -> Iterator[str]:
@@ -99,7 +101,7 @@ def orders(func: Func) -> Orders:
     readers.at |= {o: (func.body, i) for i, o in enumerate(func.body.ops)}
     for op in func.walk():
         readers.made.update(dict.fromkeys(op.results, op))
-        readers.steps |= _steps(op)
+        readers.steps |= _steps(op, readers.steps)
         for v in op.operands:
             readers.users.setdefault(v, []).append(op)
         readers.ends.update(v for b in op.blocks for v in b.results)
@@ -114,17 +116,20 @@ def orders(func: Func) -> Orders:
     return found
 
 
-def _steps(op: Op) -> dict[Value, int | None]:
+def _steps(op: Op, known: dict[Value, int | None]) -> dict[Value, int | None]:
     """How far apart the spans of an op begin."""
     match op:
         case control.Grid():
             return dict(zip(op.body.params, op.tiles, strict=True))
         case control.For():
             return {op.body.params[0]: op.tile}
-        case machine.Nth():
+        case memory.Nth():
             return {op.result: op.tile}
         case memory.Whole():
             return {op.result: gcd(op.start or 0, op.size if isinstance(op.size, int) else 0)}
+        case packed.Groups():
+            step = known.get(op.span) or 0
+            return {op.result: step // op.by if step % op.by == 0 else None}
         case _:
             return {}
 
@@ -134,17 +139,16 @@ def _order(found: Orders, load: memory.Load, readers: _Readers) -> None:
     if not isinstance(convert, machine.Convert) or not isinstance(load.result.type, Tile):
         return
     reader = readers.only(convert.result)
-    if isinstance(reader, Dot) and reader.a is convert.result:
+    if isinstance(reader, Product) and _first(reader) is convert.result:
         if readers.undisturbed(load, reader):
             found.fragments[load] = reader
         return
-    ring, t = readers.users[load.mem], load.result.type.dtype
-    sources = {op.mem for op in ring if isinstance(op, machine.Copy)}
-    source = next(iter(sources))
-    alone = len(sources) == 1 and all(op in ring for op in readers.users[source])
-    alone = alone and _component(source) and _whole_tiles(ring, readers)
-    reads = sum(isinstance(op, memory.Load | machine.InPlace) for op in ring)
-    if not alone or reads > 1 or t.bits > WIDEST:
+    source, t = _source(load, readers), load.result.type.dtype
+    if source is None or t.bits > WIDEST:
+        return
+    if isinstance(reader, SparseDot) and reader.index is convert.result:
+        places = Places(t, convert.layout, plain(t.bits))
+        found.of |= {load.mem: places, source: places}
         return
     chain = _chain(convert, readers)
     while chain and not (_dtype(chain[-1]) in DECODED and _dtype(chain[-1]) != t):
@@ -164,6 +168,22 @@ def _order(found: Orders, load: memory.Load, readers: _Readers) -> None:
     found.within.update(chain[:-1])
     if dot is not None:
         found.factors[dot] = found.factors.get(dot, 1.0) * how.factor
+
+
+def _first(product: Product) -> Value:
+    """The first operand of a product."""
+    return product.values if isinstance(product, SparseDot) else product.a
+
+
+def _source(load: memory.Load, readers: _Readers) -> Value | None:
+    """The memory whose tiles are all that a ring has and one load reads, if that may order them."""
+    ring = readers.users[load.mem]
+    sources = {op.mem for op in ring if isinstance(op, machine.Copy)}
+    source = next(iter(sources))
+    alone = len(sources) == 1 and all(op in ring for op in readers.users[source])
+    alone = alone and _component(source) and _whole_tiles(ring, readers)
+    reads = sum(isinstance(op, memory.Load | machine.InPlace) for op in ring)
+    return source if alone and reads == 1 else None
 
 
 def _whole_tiles(ring: list[Op], readers: _Readers) -> bool:
@@ -208,17 +228,17 @@ def _codes(t: DType, chain: list[Op], readers: _Readers) -> Codes:
     return Codes(t.bits, tuple(map(float, values)), t.exponent, t.mantissa)
 
 
-def _product(op: Op, readers: _Readers) -> Dot | None:
+def _product(op: Op, readers: _Readers) -> Product | None:
     """The product that alone reads a value, as it is or transposed."""
     reader = readers.only(op.result)
     while isinstance(reader, shape.Transpose | machine.Convert):
         reader = readers.only(reader.result)
-    return reader if isinstance(reader, Dot) else None
+    return reader if isinstance(reader, Product) else None
 
 
-def _folds(dot: Dot, readers: _Readers) -> bool:
+def _folds(dot: Product, readers: _Readers) -> bool:
     """Whether the scale of a product can have any factor of a recipe: it is a small number."""
-    scale = dot.row_scale if dot.scale is None else dot.scale
+    scale = dot.scale if isinstance(dot, Dot) and dot.scale is not None else dot.row_scale
     op = None if scale is None else readers.made.get(scale)
     while isinstance(op, machine.Convert):
         op = readers.made.get(op.a)

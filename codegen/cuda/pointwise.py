@@ -129,6 +129,8 @@ def emit(op: Op, args: list[str]) -> str:
             return f"({args[0]} ? {args[1]} : {args[2]})"
         case arith.Not():
             return f"{'!' if t == boolean else '~'}{args[0]}"
+        case arith.Popcount():
+            return f"{cpp_type(t)}(popc({args[0]}))"
         case arith.Neg() if t.is_float:
             return f"(-({args[0]}))" if args[0].startswith("-") else f"(-{args[0]})"
         case arith.Binary() | arith.Unary() | arith.Fma():

@@ -13,12 +13,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from tilec.codegen.cuda import words
 from tilec.codegen.cuda.gather import Gathered, floats, gathered, wholes
-from tilec.codegen.cuda.words import Const, Expr, Word, call, halves, masked, turned, twice
+from tilec.ir import words
 from tilec.ir.bits import raw
 from tilec.ir.dtype import Array, DType, bf16, f16, i8
 from tilec.ir.fragments import Arrangement, plain
+from tilec.ir.words import Const, Expr, Word, call, halves, masked, turned, twice
 
 BYTES = 0x01010101  # one in each byte
 SIGN_BITS = 0x80808080

@@ -26,6 +26,11 @@ class Place:
     multiple: int
     exact: bool  # whether all its coordinates are in the dimension
 
+    def grouped(self, by: int) -> Place:
+        """The groups of so many of its coordinates."""
+        start = self.start if self.start == "0" else f"({self.start}) / {by}"
+        return Place(start, max(self.multiple // by, 1), self.exact and self.multiple % by == 0)
+
 
 @dataclass
 class Values:

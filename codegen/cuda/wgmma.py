@@ -18,7 +18,8 @@ _HALVES = ("f16", "bf16")
 @dataclass(frozen=True)
 class Wgmma:
     """One shape: 64 x `n`, elements of A and B, the accumulators' type; A from registers or shared
-    memory, and which operands are MN-major. (PTX ISA, wgmma.mma_async.)"""
+    memory, and which operands are MN-major; whether A is sparse. (PTX ISA, wgmma.mma_async and
+    wgmma.mma_async.sp.)"""
 
     n: int
     a: str
@@ -27,6 +28,7 @@ class Wgmma:
     a_in_registers: bool = False
     a_mn: bool = False
     b_mn: bool = False
+    selector: int | None = None  # of a sparse A: which lanes have the places
 
     def __post_init__(self) -> None:
         if self.n % 8 or not 8 <= self.n <= 256:
@@ -39,8 +41,15 @@ class Wgmma:
             raise TileError(f"wgmma of {self.a} adds up in {self._sums}, not {self.sum}")
         if (self.a_mn or self.b_mn) and self.a not in _HALVES:
             raise TileError(f"wgmma of {self.a}: only elements of 16 bits may be MN-major")
+        if self.sparse and (self.a == "b1" or self.a_mn):
+            raise TileError(f"wgmma: a sparse A is K-major and has no elements of {self.a}")
         if self.a_in_registers and self.a_mn:
             raise TileError("wgmma: registers are neither K-major nor MN-major")
+
+    @property
+    def sparse(self) -> bool:
+        """Whether of A two of every four columns are stored."""
+        return self.selector is not None
 
     @property
     def _sums(self) -> tuple[str, ...]:
@@ -59,7 +68,11 @@ class Wgmma:
         a = ", ".join(f"%{i}" for i in range(count, inputs))
         tail = "".join(f", {flag}" for flag in self._flags())
         b1 = ".and.popc" if self.a == "b1" else ""
-        name = f"m64n{self.n}k{DEPTHS[self.a]}.{self.sum}.{self.a}.{self.b}{b1}"
+        depth = DEPTHS[self.a] * (2 if self.sparse else 1)
+        name = f"m64n{self.n}k{depth}.{self.sum}.{self.a}.{self.b}{b1}"
+        places = f", %{inputs + 1}, {self.selector}" if self.sparse else ""
+        predicate = inputs + (2 if self.sparse else 1)
+        kind = ".sp" if self.sparse else ""
         d = ", ".join(f"%{i}" for i in range(count))
         a = f"{{{a}}}" if self.a_in_registers else a
         a_inputs = [f'"r"(a[{i}])' for i in range(4)] if self.a_in_registers else ['"l"(a)']
@@ -68,13 +81,17 @@ class Wgmma:
         return "\n".join(
             [
                 f"template <> __device__ __forceinline__ void {self.name}(",
-                f"    {c_type} (&d)[{count}], {self._a_parameter()}, u64 b, bool accumulate) {{",
-                f'  asm volatile("{{\\n.reg .pred p;\\nsetp.ne.u32 p, %{inputs + 1}, 0;\\n"',
-                f'               "wgmma.mma_async.sync.aligned.{name} "',
-                *_wrapped(f"{{{d}}}, {a}, %{inputs}, p{tail};"),
+                f"    {c_type} (&d)[{count}], {self._a_parameter()}, u64 b{self._metadata()}"
+                "bool accumulate) {",
+                f'  asm volatile("{{\\n.reg .pred p;\\nsetp.ne.u32 p, %{predicate}, 0;\\n"',
+                f'               "wgmma.mma_async{kind}.sync.aligned.{name} "',
+                *_wrapped(f"{{{d}}}, {a}, %{inputs}{places}, p{tail};"),
                 '               "\\n}"',
                 *_listed("               : ", outputs),
-                *_listed("               : ", [*a_inputs, '"l"(b)', '"r"((u32)accumulate)']),
+                *_listed(
+                    "               : ",
+                    [*a_inputs, '"l"(b)', *self._given(), '"r"((u32)accumulate)'],
+                ),
                 "  );",
                 "}",
             ]
@@ -84,8 +101,16 @@ class Wgmma:
     def name(self) -> str:
         """The function of this shape."""
         majors = [self.b_mn] if self.a_in_registers else [self.a_mn, self.b_mn]
-        flags = "".join(f", {str(flag).lower()}" for flag in majors)
+        if self.sparse:
+            return f"wgmma_sp<{self.n}, {self.a}, {self.b}, {self.selector}, {_said(self.b_mn)}>"
+        flags = "".join(f", {_said(flag)}" for flag in majors)
         return f"wgmma<{self.n}, {self.a}, {self.b}{flags}>"
+
+    def _metadata(self) -> str:
+        return ", u32 metadata, " if self.sparse else ", "
+
+    def _given(self) -> list[str]:
+        return ['"r"(metadata)'] if self.sparse else []
 
     def _a_parameter(self) -> str:
         return "const u32 (&a)[4]" if self.a_in_registers else "u64 a"
@@ -98,6 +123,10 @@ class Wgmma:
             return [1, 1]
         majors = [self.b_mn] if self.a_in_registers else [self.a_mn, self.b_mn]
         return [1, 1, *(int(flag) for flag in majors)]
+
+
+def _said(flag: bool) -> str:
+    return str(flag).lower()
 
 
 def device_wgmma(shapes: Iterable[Wgmma]) -> str:

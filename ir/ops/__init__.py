@@ -1,5 +1,18 @@
 """Every op, by family. Importing this package fills `Op.registry`."""
 
-from tilec.ir.ops import arith, cast, control, machine, memory, packed, reduce, shape
+from tilec.ir.ops import (
+    arith,
+    cast,
+    control,
+    machine,
+    memory,
+    packed,
+    reduce,
+    scaled,
+    scan,
+    shape,
+    sparse,
+)
 
-__all__ = ["arith", "cast", "control", "machine", "memory", "packed", "reduce", "shape"]
+__all__ = ["arith", "cast", "control", "machine", "memory", "packed", "reduce", "scaled", "scan",
+           "shape", "sparse"]  # fmt: skip

@@ -59,31 +59,6 @@ class Shift(Op, name="shift"):
         return np.take(a, np.clip(places, 0, a.shape[self.axis] - 1), self.axis)
 
 
-class Nth(Op, name="nth"):
-    """out = the coordinates of one of the tiles of a dimension, by its number"""
-
-    number: Value
-    dim: int
-    size: int
-    tile: int
-
-    def infer(self) -> Type:
-        t = self.number.type
-        if not isinstance(t, Tile) or t.shape or not t.dtype.is_integer:
-            raise TileError(f"nth: expected a number, not {t}")
-        if not 1 <= self.tile <= self.size:
-            raise TileError(f"nth: {self.size} coordinates, expected at least the {self.tile} "
-                            "of a tile")  # fmt: skip
-        return Span(self.dim, self.size)
-
-    def evaluate(self, number: Array) -> range:
-        start = int(number) * self.tile
-        if not 0 <= start < self.dim:
-            raise TileError(f"nth: {self.dim} coordinates have no tile {int(number)} "
-                            f"of {self.tile}")  # fmt: skip
-        return range(start, start + self.size)
-
-
 class Shared(Op, name="shared", traits=Trait.READS):
     """out = memory of a block of threads, full of anything
 

@@ -1,4 +1,4 @@
-"""Reductions along one axis, and the matrix product."""
+"""Reductions along one axis, and the matrix product, also of batches."""
 
 from __future__ import annotations
 
@@ -65,6 +65,8 @@ class Argmax(Reduction, name="argmax"):
 class Dot(Op, name="dot"):
     """out[i, j] = acc[i, j] + row_scale[i] * scale[j] * sum_k a[i, k] * b[k, j], rounded once
 
+    Operands of more than two axes are batches: one such product for each index of the leading axes,
+    without scales, and only outside of grids, where a program has whole tensors (`verify`).
     The result has acc's dtype, which the scales have too; a scale that is absent is 1. The operands
     may differ in dtype. Whole numbers of at most 8 bits are summed in i32 whatever acc is: beside
     scales it may be f32. A back end accumulates in an order of its own: it stays within
@@ -80,19 +82,20 @@ class Dot(Op, name="dot"):
 
     def infer(self) -> Type:
         a, b, acc = (tile("dot", v) for v in (self.a, self.b, self.acc))
-        if a.rank != 2 or b.rank != 2:
+        if a.rank < 2 or a.shape[:-2] != b.shape[:-2] or a.rank != b.rank:
             raise TileError(f"dot: expected two matrices, not {a} and {b}")
-        if a.shape[1] != b.shape[0]:
+        if a.shape[-1] != b.shape[-2]:
             raise TileError(
                 f"dot: the columns of {a} are not the rows of {b}",
-                hint="transpose the second operand with .T" if a.shape[1] == b.shape[1] else "",
+                hint="transpose the second operand with .T" if a.shape[-1] == b.shape[-1] else "",
             )
-        if acc.shape != (a.shape[0], b.shape[1]):
-            raise TileError(
-                f"dot: the accumulator {acc} is not {Tile((a.shape[0], b.shape[1]), acc.dtype)}"
-            )
+        whole = Tile((*a.shape[:-1], b.shape[-1]), acc.dtype)
+        if acc.shape != whole.shape:
+            raise TileError(f"dot: the accumulator {acc} is not {whole}")
         expected = accumulator(a.dtype, b.dtype)
         beside = self.scale is not None or self.row_scale is not None
+        if beside and a.rank > 2:
+            raise TileError(f"dot: batches such as {a} have no scales")
         scaled = beside and whole_bytes(a.dtype, b.dtype) and acc.dtype == f32
         if acc.dtype != expected and not scaled:
             raise TileError(f"dot: {a.dtype} and {b.dtype} accumulate in "

@@ -6,25 +6,22 @@ those that products and loops bring come first; what is loaded is coalesced.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from tilec.ir.core import Block, Builder, Func, Op, Value
-from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
-from tilec.ir.laid import VIEWS, Laying, by_element, coalesced, restricted, seen, sizes_of
+from tilec.ir.laid import VIEWS, by_element, coalesced, restricted, seen, sizes_of
 from tilec.ir.layout.register import RegisterLayout
-from tilec.ir.ops import control, machine, memory, reduce, shape
-from tilec.ir.ops.cast import Cast
-from tilec.ir.remark import Remark
+from tilec.ir.ops import control, machine, memory, reduce, scan, shape
+from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.types import Span, Tile
 from tilec.passes.layout import cost
-from tilec.passes.layout.products import common, tiling, turned
+from tilec.passes.layout.multiply import Multiplying
+from tilec.passes.layout.products import turned
 from tilec.passes.layout.reads import Axes, read, reduced, uses
 from tilec.passes.layout.rings import SWIZZLES, widest
 from tilec.passes.layout.stores import row_of
 from tilec.passes.layout.survey import survey
-from tilec.passes.layout.warpgroups import TURN, Lying, plan
 from tilec.passes.parts import tile
 from tilec.passes.pipeline import register
 
@@ -53,27 +50,17 @@ def lay_out(func: Func, *, threads: int = 128, instruction: str = "mma", swizzle
     return laid.replaced(laid.body, *survey(laid, threads).remarks)
 
 
-class _Chooser:
+class _Chooser(Multiplying):
     """The rewriting of one function; `laying` knows the layouts of what has been written."""
 
     def __init__(self, threads: int, instruction: str, swizzle: int) -> None:
-        self.threads = threads
-        self.instruction = instruction
+        super().__init__(threads, instruction)
         self.swizzle = swizzle
-        self.laying = Laying(threads)
-        self.to: dict[Value, Value] = {}
         self.converted: list[dict[tuple[Value, RegisterLayout], Value]] = []
-        self.remarks: list[Remark] = []
-        self.uses: Counter[Value] = Counter()
         self.axes: Axes = {}  # along which loads are reduced
         self.read: set[Value] = set()  # by ops that do not convert it
-        self.once: set[Value] = set()  # new values that are read in one place
 
     # -- what a value is wanted as --
-
-    def layout(self, v: Value) -> RegisterLayout | None:
-        """The layout that a new value has, if it is held."""
-        return self.laying.of.get(v)
 
     def held(self, v: Value, b: Builder) -> Value:
         """The value in some layout."""
@@ -153,21 +140,6 @@ class _Chooser:
         self.converted.pop()
         return Block(block.params, tuple(b.ops), tuple(self._new(v) for v in block.results))
 
-    def _new(self, v: Value) -> Value:
-        return self.to.get(v, v)
-
-    def _add(self, op: Op, b: Builder) -> Op:
-        b.add(op)
-        self.laying.op(op)
-        return op
-
-    def _copied(self, op: Op, b: Builder, /, **changed: Any) -> None:
-        self._became(op, self._add(op.rebuilt(self.to, **changed), b))
-
-    def _became(self, op: Op, new: Op) -> None:
-        self.to.update(zip(op.results, new.results, strict=True))
-        self.once |= {n for o, n in zip(op.results, new.results, strict=True) if self.uses[o] == 1}
-
     def _op(self, op: Op, b: Builder) -> None:
         match op:
             case control.For() | control.Count() | control.While():
@@ -176,12 +148,12 @@ class _Chooser:
                 self._if(op, b)
             case control.Grid() | machine.Alone():
                 self._copied(op, b, body=self.block(op.body))
-            case memory.Load() | memory.Store():
+            case memory.Load() | memory.Write():
                 self._access(op, b)
                 self._reduced(op, b)
-            case reduce.Dot():
-                self._dot(op, b)
-            case reduce.Reduction() | machine.Shift():
+            case reduce.Dot() | SparseDot():
+                self._product(op, b)
+            case reduce.Reduction() | scan.Scan() | machine.Shift():
                 self._copied(op, b, a=self.held(self._new(op.a), b))
             case machine.Convert() if self.layout(self._new(op.a)) is None:
                 self.to[op.result] = self.wanted(self._new(op.a), op.layout, b, True)
@@ -251,9 +223,9 @@ class _Chooser:
             isinstance(x.type, Tile) and self._shows(x) for x in op.operands
         )  # fmt: skip
 
-    def _access(self, op: memory.Load | memory.Store, b: Builder) -> None:
+    def _access(self, op: memory.Load | memory.Write, b: Builder) -> None:
         """Index tiles and masks as the threads that hold the elements need them."""
-        if isinstance(op, memory.Store):
+        if isinstance(op, memory.Write):
             value = self._stored(op, self.held(self._new(op.value), b), b)
             layout, t = self.layout(value), tile(value)
         else:
@@ -270,79 +242,18 @@ class _Chooser:
                 axis += len(joint)
             indices.append(self.wanted(i, restricted(layout, joint), b))
         changed: dict[str, Any] = {"indices": tuple(indices)}
-        if isinstance(op, memory.Store):
+        if isinstance(op, memory.Write):
             changed["value"] = value
             if op.mask is not None and layout is not None:
                 changed["mask"] = self.wanted(self._new(op.mask), layout, b)
         self._copied(op, b, **changed)
 
-    def _stored(self, op: memory.Store, v: Value, b: Builder) -> Value:
+    def _stored(self, op: memory.Write, v: Value, b: Builder) -> Value:
         """What is stored, in the layout in which that costs least."""
         layout, row = self.layout(v), row_of(op)
         if layout is None or row is None:
             return v
         return self.wanted(v, cost.stored(layout, row.bits, row), b, True)
-
-    def _dot(self, op: reduce.Dot, b: Builder) -> None:
-        if self.instruction == "wgmma" and self._grouped(op, b):
-            return
-        a, w, acc = (self._new(v) for v in (op.a, op.b, op.acc))
-        ta, tb = tile(a), tile(w)
-        t = common(ta.dtype, tb.dtype)
-        (m, k), (_, n) = sizes_of(ta), sizes_of(tb)
-        found = None if t is None else tiling((m, n, k), t, self.threads)
-        if found is None or t is None:
-            kinds = f"{ta.dtype} and {tb.dtype}, {m} x {n} x {k}"
-            self.remarks.append(Remark("lay-out", f"a product of {kinds} has no matrix instruction",
-                                       op.loc, "operands in f16, bf16, fp8 or i8"))  # fmt: skip
-            a, w, acc = (self.held(v, b) for v in (a, w, acc))
-            layout = self.layout(acc)
-        else:
-            a, w = (self._typed(self.wanted(v, x, b, True), t, b)
-                    for v, x in ((a, found.a), (w, found.b)))  # fmt: skip
-            acc, layout = self.wanted(acc, found.c, b, True), found.c
-        assert layout is not None
-        self._copied(op, b, a=a, b=w, acc=acc, **self._scales(op, layout, b))
-
-    def _scales(self, op: reduce.Dot, layout: RegisterLayout, b: Builder) -> dict[str, Value]:
-        """The scales of a product as its accumulator's layout needs them."""
-        scales = (("scale", op.scale, 1), ("row_scale", op.row_scale, 0))
-        return {name: self.wanted(self._new(v), restricted(layout, (axis,)), b)
-                for name, v, axis in scales if v is not None}  # fmt: skip
-
-    def _grouped(self, op: reduce.Dot, b: Builder) -> bool:
-        """Write a product of warp groups; False, with a remark, where they can't do it."""
-        a, w, acc = (self._new(v) for v in (op.a, op.b, op.acc))
-        found = plan(a, w, self.laying.made, self.threads)
-        if isinstance(found, str):
-            self.remarks.append(Remark("lay-out", "a product is not wgmma's", op.loc, found))
-            return False
-        if found.a is not None:
-            a = self._in_place(found.a, b)
-        else:
-            a = self.wanted(self._cast(found.source, found.dtype, b), found.tiling.a, b, True)
-        w, layout = self._in_place(found.b, b), found.tiling.c
-        acc, scales = self.wanted(acc, layout, b, True), self._scales(op, layout, b)
-        new = self._add(op.rebuilt(self.to, a=a, b=w, acc=acc, **scales), b)
-        self._became(op, new if scales else self._add(machine.Settle(new.result), b))
-        return True
-
-    def _in_place(self, found: Lying, b: Builder) -> Value:
-        v = self._add(machine.InPlace(found.ring.result, found.slot), b).result
-        return self._add(shape.Transpose(v, TURN), b).result if found.turned else v
-
-    def _typed(self, v: Value, t: DType, b: Builder) -> Value:
-        if {tile(v).dtype.bits, t.bits} == {8} and t.is_integer:
-            return v
-        return self._cast(v, t, b)
-
-    def _cast(self, v: Value, t: DType, b: Builder) -> Value:
-        if tile(v).dtype == t:
-            return v
-        new = self._add(Cast(v, t), b).result
-        if v in self.once:
-            self.once.add(new)
-        return new
 
     # -- regions --
 

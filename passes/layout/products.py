@@ -8,10 +8,12 @@ from tilec.ir.core import Value
 from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f16, i8, u8
 from tilec.ir.laid import Laying, by_element
 from tilec.ir.layout.atoms import Atom, atoms
+from tilec.ir.layout.digits import Digit
 from tilec.ir.layout.register import RegisterLayout, local, replicated, spatial
 from tilec.ir.ops.control import Count, For
 from tilec.ir.ops.reduce import Dot
 from tilec.ir.ops.shape import Transpose
+from tilec.ir.ops.sparse import SparseDot
 
 WARP = 32
 
@@ -27,6 +29,7 @@ class Tiling:
     a: RegisterLayout
     b: RegisterLayout
     c: RegisterLayout
+    metadata: RegisterLayout | None = None  # of a sparse first operand
 
 
 def common(a: DType, b: DType) -> DType | None:
@@ -44,8 +47,18 @@ def common(a: DType, b: DType) -> DType | None:
 
 def tiling(sizes: tuple[int, int, int], t: DType, threads: int) -> Tiling | None:
     """The tiling of an m x n x k product, or None where no instruction fits."""
+    return _tiling("mma", sizes, t, threads)
+
+
+def sparse_tiling(sizes: tuple[int, int, int], t: DType, threads: int) -> Tiling | None:
+    """The same where of the first operand two of every four columns are stored."""
+    return _tiling("mma.sp", sizes, t, threads)
+
+
+def _tiling(instruction: str, sizes: tuple[int, int, int], t: DType, threads: int
+            ) -> Tiling | None:  # fmt: skip
     m, n, k = sizes
-    fits = [x for x in atoms().values() if x.instruction == "mma" and x.m == 16 and not x.sparse
+    fits = [x for x in atoms().values() if x.instruction == instruction and x.m == 16
             and x.a_type == str(t) and m % x.m == n % x.n == k % x.k == 0]  # fmt: skip
     if not fits or threads % WARP:
         return None
@@ -54,12 +67,30 @@ def tiling(sizes: tuple[int, int, int], t: DType, threads: int) -> Tiling | None
     rows, columns = _shared(warps, m // atom.m, n // atom.n)
     copies = replicated(warps // (rows * columns))
     high, wide, deep = m // atom.m // rows, n // atom.n // columns, k // atom.k
+    left = copies * spatial(rows, 1) * replicated(columns)
     return Tiling(
         atom,
-        copies * spatial(rows, 1) * replicated(columns) * local(high, deep) * atom.a,
+        left * local(high, deep) * atom.a,
         copies * replicated(rows) * spatial(1, columns) * local(deep, wide) * _b(atom),
         copies * spatial(rows, columns) * local(high, wide) * atom.c,
+        left * local(high, 1) * metadata(atom, deep) if atom.sparse else None,
     )
+
+
+def metadata(atom: Atom, deep: int) -> RegisterLayout:
+    """The places of so many steps of a sparse operand. Those of elements of 16 bits take half of
+    the lanes, of which a selector says: two steps share a word."""
+    found = atom.metadata
+    assert found is not None
+    shared = found.copies > 1 and deep % 2 == 0
+    return local(1, deep // 2) * paired(found) if shared else local(1, deep) * found
+
+
+def paired(found: RegisterLayout) -> RegisterLayout:
+    """A layout of metadata whose copies hold what is for the next step."""
+    rows, columns = found.shape
+    across = tuple(Digit(d.size, 1, columns) if d.axis is None else d for d in found.thread_digits)
+    return RegisterLayout((rows, columns * found.copies), across, found.local_digits)
 
 
 def turned(v: Value, laying: Laying) -> RegisterLayout | None:
@@ -77,7 +108,7 @@ def _multiplied(v: Value, laying: Laying) -> bool:
     op = laying.made.get(v)
     if op is not None and by_element(op):
         return any(_multiplied(x, laying) for x in op.operands)
-    return isinstance(op, Dot | For | Count)
+    return isinstance(op, Dot | SparseDot | For | Count)
 
 
 def _shared(warps: int, high: int, wide: int) -> tuple[int, int]:

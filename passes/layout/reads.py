@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from tilec.ir.core import Func, Op, Trait, Value
-from tilec.ir.ops import machine, memory, reduce
+from tilec.ir.ops import machine, memory, reduce, scan
+from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.types import Span, Tile
 
 Axes = dict[Value, tuple[int, ...]]
@@ -30,7 +31,7 @@ def read(func: Func) -> set[Value]:
 
 def reduced(func: Func) -> Axes:
     """For each tile that is loaded by spans, the axes along which ops on elements lead it to
-    reductions; none for one that a product reads too, or that is converted already."""
+    reductions or scans; none for one that a product reads too, or that is converted already."""
     users: dict[Value, list[Op]] = {}
     for op in func.walk():
         for v in dict.fromkeys(op.operands):
@@ -49,11 +50,11 @@ def _axes(v: Value, users: dict[Value, list[Op]], seen: set[Value]) -> list[int]
     axes: list[int] = []
     for op in users.get(v, ()):
         match op:
-            case reduce.Dot() | machine.Convert():
+            case reduce.Dot() | SparseDot() | machine.Convert():
                 return None
             case reduce.Argmax():
                 pass  # by way of shared memory, whatever the layout
-            case reduce.Reduction():
+            case reduce.Reduction() | scan.Scan():
                 axes.append(op.axis)
             case _ if Trait.ELEMENTWISE in op.traits and _alike(op.result, v):
                 if op.result not in seen:

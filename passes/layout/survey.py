@@ -10,7 +10,8 @@ from tilec.ir.core import Func, Op, Value
 from tilec.ir.dtype import DType
 from tilec.ir.laid import layouts
 from tilec.ir.layout.runs import LINE, Row, run
-from tilec.ir.ops import control, machine, memory, reduce
+from tilec.ir.ops import control, machine, memory, packed, reduce, scan
+from tilec.ir.ops.sparse import Expand
 from tilec.ir.remark import Remark
 from tilec.ir.types import Memory, Span, Tile
 from tilec.passes.layout import cost
@@ -80,11 +81,15 @@ class _Surveyor:
                     self._tiled(p, dim, t)
             case control.For():
                 self._tiled(op.body.params[0], op.dim, op.tile)
-            case machine.Nth():
+            case memory.Nth():
                 self._tiled(op.result, op.dim, op.tile)
             case memory.Whole():
                 (size, dim), start = _span(op.result), op.start or 0
                 self.places[op.result] = _Place(start or size or 1, 0 < start + size <= dim)
+            case packed.Groups():
+                of = self.places[op.span]
+                exact = of.exact and of.multiple % op.by == 0
+                self.places[op.result] = _Place(max(of.multiple // op.by, 1), exact)
             case _:
                 pass
 
@@ -103,7 +108,7 @@ class _Surveyor:
                 self._access(op, op.value, "written")
             case machine.Copy():
                 self._copy(op)
-            case reduce.Reduction() if op.a in self.layouts:
+            case reduce.Reduction() | scan.Scan() if op.a in self.layouts:
                 self.found.clocks += cost.reduction(self.layouts[op.a], op.axis)
             case _:
                 pass
@@ -190,8 +195,9 @@ def _span(v: Value) -> tuple[int, int]:
 
 def _by_spans(op: Op | None) -> bool:
     """Whether an op is a load that no tile of indices spreads over the threads."""
-    return isinstance(op, memory.Load) and not any(
-        isinstance(i.type, Tile) and i.type.shape for i in op.indices
+    return isinstance(op, Expand) or (
+        isinstance(op, memory.Load)
+        and not any(isinstance(i.type, Tile) and i.type.shape for i in op.indices)
     )
 
 

@@ -17,6 +17,7 @@ from tilec.ir.layout.register import RegisterLayout, local, replicated, spatial
 from tilec.ir.ops import arith, machine, memory, shape
 from tilec.ir.ops.cast import Cast
 from tilec.ir.types import Tile
+from tilec.passes.layout.products import metadata
 from tilec.passes.parts import tile
 
 GROUP, ROWS = 128, 64  # threads of a warp group, and rows of its instruction
@@ -32,6 +33,7 @@ class GroupTiling:
     atom: Atom
     a: RegisterLayout
     c: RegisterLayout
+    metadata: RegisterLayout | None = None  # of a sparse A
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,10 @@ class Plan:
     b: Lying
 
 
-def plan(a: Value, b: Value, made: Made, threads: int) -> Plan | str:
-    """How warp groups multiply a by b, or what is missing for it."""
-    (m, k), (_, n) = (sizes_of(tile(v)) for v in (a, b))
+def plan(a: Value, b: Value, made: Made, threads: int, instruction: str = "wgmma") -> Plan | str:
+    """How warp groups multiply a by b, or what is missing for it; by `wgmma.sp` a is what is stored
+    of a sparse operand."""
+    (m, _), (k, n) = (sizes_of(tile(v)) for v in (a, b))
     right = lying(b, made)
     if right is None:
         return "a second operand that lies in a ring of shared memory as it is"
@@ -66,7 +69,7 @@ def plan(a: Value, b: Value, made: Made, threads: int) -> Plan | str:
     dtype = beside(a, right.ring.dtype, made)
     if dtype is None:
         return f"a first operand that is exact beside {right.ring.dtype}; it is {tile(a).dtype}"
-    found = group_tiling((m, n, k), dtype, right.ring.dtype, threads)
+    found = group_tiling((m, n, k), dtype, right.ring.dtype, threads, instruction)
     if found is None:
         return f"{ROWS} rows and 8 columns for each {GROUP} threads, and 32 bytes along k"
     if not readable(right, right.turned, found.atom.n):
@@ -78,8 +81,8 @@ def plan(a: Value, b: Value, made: Made, threads: int) -> Plan | str:
     return Plan(found, source if tile(source).dtype == dtype else a, dtype, left, right)
 
 
-def group_tiling(sizes: tuple[int, int, int], a: DType, b: DType, threads: int
-                 ) -> GroupTiling | None:  # fmt: skip
+def group_tiling(sizes: tuple[int, int, int], a: DType, b: DType, threads: int,
+                 instruction: str = "wgmma") -> GroupTiling | None:  # fmt: skip
     """The tiling of an m x n x k product: groups along m first, then along n. None where no
     instruction fits."""
     m, n, k = sizes
@@ -89,21 +92,23 @@ def group_tiling(sizes: tuple[int, int, int], a: DType, b: DType, threads: int
     rows = gcd(groups, high)
     columns = groups // rows
     wide = n // columns
-    fits = [x for x in _instructions() if x.a_type == str(a) and str(b) in x.b_types
+    fits = [x for x in _instructions(instruction) if x.a_type == str(a) and str(b) in x.b_types
             and n % (columns * x.n) == k % x.k == 0]  # fmt: skip
     if not fits:
         return None
     atom = max(fits, key=lambda x: x.n)
+    left, deep = spatial(rows, 1) * replicated(columns), k // atom.k
     return GroupTiling(
         atom,
-        spatial(rows, 1) * replicated(columns) * local(high // rows, k // atom.k) * atom.a,
+        left * local(high // rows, deep) * atom.a,
         spatial(rows, columns) * local(high // rows, wide // atom.n) * atom.c,
+        left * local(high // rows, 1) * metadata(atom, deep) if atom.sparse else None,
     )
 
 
 @cache
-def _instructions() -> tuple[Atom, ...]:
-    return tuple(x for x in atoms().values() if x.instruction == "wgmma")
+def _instructions(instruction: str) -> tuple[Atom, ...]:
+    return tuple(x for x in atoms().values() if x.instruction == instruction)
 
 
 def lying(v: Value, made: Made) -> Lying | None:

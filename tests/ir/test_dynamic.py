@@ -31,6 +31,21 @@ def test_error_is_that_of_rounding():
     assert 0.98 < ratio < 1.02
 
 
+def test_powers_of_two_are_rounded_up():
+    """448 is e4m3's greatest: a block's greatest element is a code of more than half of it."""
+    x = np.zeros((8, 32), np.float32)
+    x[:, 3] = most = [448, 449, 1, 0.875, 3.4e38, 1e-45, 0, np.inf]
+    rounded = named("dynamic<mxfp8, f32>").rounded(x)  # type: ignore[attr-defined]
+    scale = rounded["scale"][:, 0]
+    want = np.exp2([0.0, 1.0, -8.0, -9.0, 120.0, -126.0, -126.0])
+    np.testing.assert_array_equal(scale[:-1], want)
+    assert np.isnan(scale[-1])
+    codes = rounded["codes"][:, 3]
+    np.testing.assert_array_equal(codes[[0, 2, 3, 5, 6]], [448, 256, 448, 0, 0])
+    assert (codes[[0, 1, 2, 3, 4]] > 224 - 1).all()
+    np.testing.assert_allclose((codes * scale)[:5], most[:5], rtol=2**-4)
+
+
 def test_text_reads_back():
     for text in (
         "dynamic<int8<channel, scale=f32>, bf16>",
@@ -47,7 +62,7 @@ def test_text_reads_back():
         ("dynamic<int8<zero=int>>", "signed codes without a zero"),
         ("dynamic<int8<tensor>>", "a scale for a row"),
         ("dynamic<int8<rows=4, group=4>>", "a scale for a row"),
-        ("dynamic<int8<group=32, scale=e8m0>>", "a scale in f32, f16 or bf16"),
+        ("dynamic<int8<group=32, scale=e2m1>>", "a scale in f32, f16, bf16 or e8m0"),
         ("dynamic<f16>", "expected a scaled format"),
         ("dynamic<int8, i8>", "has floats, not i8"),
         ("dynamic<int8, f16, f16>", "expected dynamic<FORMAT, f32>"),

@@ -9,7 +9,7 @@ import pytest
 from sass.kernels import PIPELINE, RESOURCES, WEIGHTED, built, listed, weighted
 
 from tilec.ir.errors import TileError
-from tilec.ir.source import KernelSource, Param
+from tilec.ir.source import KernelSource, Launch, Param
 from tilec.runtime.triton import compile_for
 from tilec.sass.listing import parse
 from tilec.sass.machine import A100, H100
@@ -125,8 +125,10 @@ def test_a_gemm_of_triton(
 ):  # fmt: skip
     pytest.importorskip("triton")
     params = tuple(Param(n, "f16", (), "tensor", i) for i, n in enumerate("xwy"))
-    source = KernelSource("triton", GEMM, "gemm_kernel", params)
-    made = compile_for(source, target, {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": step})
+    launches = (Launch("gemm_kernel", 1, 128, 0),)
+    source = KernelSource("triton", GEMM, "gemm_kernel", params, launches=launches)
+    made = compile_for(source, target, {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": step},
+                       even=("M", "N", "K"))  # fmt: skip
     (stats,) = stats_of(made.cubin, dynamic_shared=made.shared)
     assert stats.loop is not None
     assert stats.loop.of("mma") == multiplications

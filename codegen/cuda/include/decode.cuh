@@ -43,6 +43,13 @@ constexpr s32 COUNTED = 0x4b400000;
 TILEC_DEVICE f32 f32_of_counted(s32 x) { return sub_f32(f32_of_bits(u32(x)), 12582912.0f); }
 TILEC_DEVICE f32 f32_of_short(s32 x) { return f32_of_counted(s32(u32(COUNTED) + u32(x))); }
 
+// Places of pairs in a word, four bits each: zeros, which are no pair, as 0 and 1.
+TILEC_DEVICE u32 rising(u32 x) {
+  u32 any = x | x >> 1;
+  any |= any >> 2;
+  return x | (~any & 0x11111111u) << 2;
+}
+
 // Words of a thread from a shared address.
 template <u32 count> TILEC_DEVICE void take_words(u32* to, u32 address TILEC_CALLED) {
   const auto piece = load_shared<Piece<4 * count>>(address TILEC_CALLER);

@@ -123,6 +123,18 @@ TILEC_DEVICE void store(void* to, const Share<T, N>& from, u32 i, bool inside TI
   if (inside) store_global((PieceOf<V, T>*)to, piece<V>(from, i) TILEC_CALLER);
 }
 
+// A number added to an element of T in global memory by exchanges that fail where another thread
+// was faster. `seen` is a guess at first: an exchange says what there is.
+template <class T, class Word>
+TILEC_DEVICE void exchange_add(Word* p, typename Number<T>::Carrier x TILEC_CALLED) {
+  Word seen = 0, old;
+  do {
+    old = seen;
+    const Word sum = Word(Number<T>::raw(Number<T>::value(old) + x));
+    seen = atomic_compare_exchange(p, old, sum TILEC_CALLER);
+  } while (seen != old);
+}
+
 // One element that starts at any bit of a row in memory.
 template <class T, u32 N>
 TILEC_DEVICE void load_bits(Share<T, N>& to, u32 i, const u8* row, u32 bit, bool inside TILEC_CALLED) {
@@ -134,6 +146,34 @@ TILEC_DEVICE void load_bits(Share<T, N>& to, u32 i, const u8* row, u32 bit, bool
     raw = raw >> (bit % 8) & ((1u << bits) - 1);
   }
   to.put(i, raw);
+}
+
+// V elements from element i on: at each one of a word of a mask from bit low + above on the next of
+// the values from item `first` on, of which `start` come before the word, else 0. `low` is what the
+// thread adds to the bit.
+template <u32 V, class T, u32 N, class Count, class Item>
+TILEC_DEVICE void expand(Share<T, N>& to, u32 i, const u32* mask, const Count* start,
+                         const void* values, Item first, u32 low, u32 above,
+                         bool inside TILEC_CALLED) {
+  const PieceOf<1, T>* from = (const PieceOf<1, T>*)values;
+  u32 ones = 0;
+  if (inside) {
+    const u32 word = load_global<Cache::read_only>(mask TILEC_CALLER), mine = word >> low;
+    u32 before = load_global<Cache::read_only>(start TILEC_CALLER);
+    before += popc(word & ((1u << low) - 1));
+    from += first + before + popc(mine & ((1u << above) - 1));
+    ones = mine >> above;
+  }
+#pragma unroll
+  for (u32 j = 0; j < V; j += 2) {
+    const u32 two = ones >> j & (V == 1 ? 1 : 3);
+    u32 one = 0, other = 0;
+    if (two) one = load_global<Cache::read_only>(from TILEC_CALLER).word[0];
+    if (two == 3) other = load_global<Cache::read_only>(from + 1 TILEC_CALLER).word[0];
+    to.put(i + j, two == 2 ? 0 : one);
+    if constexpr (V > 1) to.put(i + j + 1, two == 2 ? one : other);
+    from += popc(two);
+  }
 }
 
 // V elements from element i on to a shared address, and from it.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conformance import BYTES, values
+from cases import BYTES, values
 from cuda_elementwise import NARROW, SOME_CODES, TILE, Made, check, kernel, stored
 
 from tilec.ir.codes import CODES

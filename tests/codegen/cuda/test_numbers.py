@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance import values
+from cases import values
 
 from tilec.codegen.cuda.headers import device_headers
 from tilec.codegen.cuda.pointwise import cpp_type, prelude

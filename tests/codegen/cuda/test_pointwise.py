@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cases import BYTES, ULPS, values
 from closeness import close
-from conformance import BYTES, ULPS, values
 from cuda_elementwise import NARROW, SOME_CODES, TILE, Made, check, kernel, laid_out
 
 from tilec.codegen.cuda.headers import device_headers

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tilec.codegen.cuda import words
 from tilec.codegen.cuda.gather import tiling
 from tilec.codegen.cuda.recipes import Codes, Recipe, recipe
+from tilec.codegen.cuda.words import lines
 from tilec.cuda import emulator
+from tilec.ir import words
 from tilec.ir.bits import from_raw
 from tilec.ir.codes import CODES, element
 from tilec.ir.dtype import BY_NAME, DType, bf16, e4m3, f16, i8, u8
@@ -46,7 +47,7 @@ static __attribute__((noinline)) void recipe_{n}(u32*& given, u32*& out) {{
   for (u32 u = 0; u < {UNITS}; u++) {{
     u32 from[{how.arrangement.words}], to[{len(how.registers)}];
     for (u32 i = 0; i < {how.arrangement.words}; i++) from[i] = load_global(given++);
-    {" ".join(words.lines(how.registers))}
+    {" ".join(lines(how.registers))}
     for (u32 i = 0; i < {len(how.registers)}; i++) store_global(out++, to[i]);
   }}
 }}

@@ -21,6 +21,10 @@ SHAPES = [
     Wgmma(24, "s8", "u8", "s32", a_in_registers=True),
     Wgmma(240, "u8", "u8", "s32"),
     Wgmma(64, "b1", "b1", "s32"),
+    Wgmma(128, "f16", "f16", selector=1),
+    Wgmma(24, "bf16", "bf16", a_in_registers=True, b_mn=True, selector=0),
+    Wgmma(16, "e4m3", "e5m2", selector=0),
+    Wgmma(32, "s8", "u8", "s32", selector=0),
 ]
 KERNEL = """
 TILEC_KERNEL(128) k{i}({sum}* y, u64 x) {{
@@ -28,7 +32,7 @@ TILEC_KERNEL(128) k{i}({sum}* y, u64 x) {{
   for (int i = 0; i < {registers}; i++) d[i] = y[i];
   {a}
   wgmma_fence();
-  wgmma<{n}, {types}>(d, a, x, x != 0);
+  {function}<{n}, {types}>(d, a, x, {places}x != 0);
   wgmma_commit();
   wgmma_wait<0>();
   wgmma_keep(d);
@@ -41,18 +45,22 @@ def kernel(i: int, w: Wgmma) -> str:
     """One that multiplies by this shape."""
     registers = w.n // (4 if w.sum == "f16" else 2)
     majors = [w.b_mn] if w.a_in_registers else [w.a_mn, w.b_mn]
-    types = ", ".join([w.a, w.b, *(str(mn).lower() for mn in majors)])
+    flags = [str(mn).lower() for mn in ([w.b_mn] if w.sparse else majors)]
+    types = ", ".join([w.a, w.b, *([str(w.selector)] if w.sparse else []), *flags])
     a = "u32 a[4] = {1, 2, 3, (u32)x};" if w.a_in_registers else "u64 a = x;"
     sum_type = "u32" if w.sum == "f16" else w.sum
-    return KERNEL.format(i=i, sum=sum_type, registers=registers, a=a, n=w.n, types=types)
+    return KERNEL.format(i=i, sum=sum_type, registers=registers, a=a, n=w.n, types=types,
+                         function="wgmma_sp" if w.sparse else "wgmma",
+                         places="(u32)x, " if w.sparse else "")  # fmt: skip
 
 
 def test_what_is_printed_is_assembled() -> None:
     text = f'#include "tilec.cuh"\n{device_wgmma([*SHAPES, SHAPES[0]])}using namespace tilec;\n'
     text += "".join(kernel(i, w) for i, w in enumerate(SHAPES))
     made = compile_cuda(text, "sm_90a", headers=device_headers())
-    found = re.findall(r"wgmma\.mma_async\.sync\.aligned\.m64n(\d+)k\d+\.(\w+)\.(\w+)\.", made.ptx)
-    assert sorted(found) == sorted((str(w.n), w.sum, w.a) for w in SHAPES)
+    pattern = r"wgmma\.mma_async(\.sp)?\.sync\.aligned\.m64n(\d+)k\d+\.(\w+)\.(\w+)\."
+    found = re.findall(pattern, made.ptx)
+    assert sorted(found) == sorted((".sp" * w.sparse, str(w.n), w.sum, w.a) for w in SHAPES)
     assert made.notes == ()
 
 
@@ -68,6 +76,8 @@ def test_what_is_printed_is_assembled() -> None:
         ((64, "s8", "s8"), "adds up in .*s32.*, not f32"),
         ((64, "e4m3", "e4m3", "f32", False, False, True), "only elements of 16 bits"),
         ((64, "f16", "f16", "f32", True, True), "registers are neither"),
+        ((64, "f16", "f16", "f32", False, True, False, 0), "a sparse A is K-major"),
+        ((64, "b1", "b1", "s32", False, False, False, 0), "no elements of b1"),
     ],
 )
 def test_what_does_not_exist_is_refused(arguments: tuple[object, ...], message: str) -> None:

@@ -11,6 +11,8 @@ template <Order order = Order::relaxed> TILEC_DEVICE f32 atomic_add(f32* p, f32 
 template <Order order = Order::relaxed> TILEC_DEVICE u32 atomic_exchange(u32* p, u32 value);
 template <Order order = Order::relaxed>
 TILEC_DEVICE u32 atomic_compare_exchange(u32* p, u32 expected, u32 value);
+template <Order order = Order::relaxed>
+TILEC_DEVICE u16 atomic_compare_exchange(u16* p, u16 expected, u16 value);
 
 #define TILEC_ATOM(order, name, T, reg, ptx) \
   template <> __device__ __forceinline__ T name<Order::order>(T* p, T value) { \
@@ -30,6 +32,13 @@ TILEC_DEVICE u32 atomic_compare_exchange(u32* p, u32 expected, u32 value);
     asm volatile("atom." #order ".gpu.global.cas.b32 %0, [%1], %2, %3;" \
                  : "=r"(d) : "l"(p), "r"(expected), "r"(value) : "memory"); \
     return d; \
+  } \
+  template <> __device__ __forceinline__ u16 \
+  atomic_compare_exchange<Order::order>(u16* p, u16 expected, u16 value) { \
+    u16 d; \
+    asm volatile("atom." #order ".gpu.global.cas.b16 %0, [%1], %2, %3;" \
+                 : "=h"(d) : "l"(p), "h"(expected), "h"(value) : "memory"); \
+    return d; \
   }
 TILEC_ATOMS(relaxed)
 TILEC_ATOMS(acquire)
@@ -42,23 +51,47 @@ TILEC_ATOMS(acq_rel)
 template <Order order = Order::relaxed> TILEC_DEVICE void reduce_add(u32* p, u32 value);
 template <Order order = Order::relaxed> TILEC_DEVICE void reduce_add(s32* p, s32 value);
 template <Order order = Order::relaxed> TILEC_DEVICE void reduce_add(f32* p, f32 value);
+template <Order order = Order::relaxed> TILEC_DEVICE void reduce_add(u64* p, u64 value);
+template <Order order = Order::relaxed> TILEC_DEVICE void reduce_add(double* p, double value);
 
-#define TILEC_RED(order, T, reg) \
+#define TILEC_RED(order, T, reg, ptx) \
   template <> __device__ __forceinline__ void reduce_add<Order::order>(T* p, T value) { \
-    asm volatile("red." #order ".gpu.global.add." #T " [%0], %1;" \
+    asm volatile("red." #order ".gpu.global.add." ptx " [%0], %1;" \
                  ::"l"(p), reg(value) : "memory"); \
   }
-TILEC_RED(relaxed, u32, "r")
-TILEC_RED(relaxed, s32, "r")
-TILEC_RED(relaxed, f32, "f")
-TILEC_RED(release, u32, "r")
-TILEC_RED(release, s32, "r")
-TILEC_RED(release, f32, "f")
+#define TILEC_REDS(order) \
+  TILEC_RED(order, u32, "r", "u32") \
+  TILEC_RED(order, s32, "r", "s32") \
+  TILEC_RED(order, f32, "f", "f32") \
+  TILEC_RED(order, u64, "l", "u64") \
+  TILEC_RED(order, double, "d", "f64")
+TILEC_REDS(relaxed)
+TILEC_REDS(release)
+#undef TILEC_REDS
 #undef TILEC_RED
 
 // Two f16 at once: red.global.add.noftz.f16x2.
 TILEC_DEVICE void reduce_add_f16x2(u32* p, u32 value) {
   asm volatile("red.relaxed.gpu.global.add.noftz.f16x2 [%0], %1;" ::"l"(p), "r"(value) : "memory");
+}
+
+// One f16, and one bf16: red.global.add.noftz.f16 and, from sm_90 on, .bf16.
+TILEC_DEVICE void reduce_add(f16* p, f16 value) {
+  asm volatile("red.relaxed.gpu.global.add.noftz.f16 [%0], %1;"
+               ::"l"(p), "h"(value.bits) : "memory");
+}
+TILEC_DEVICE void reduce_add(bf16* p, bf16 value) {
+#if TILEC_SINCE(900)
+  asm volatile("red.relaxed.gpu.global.add.noftz.bf16 [%0], %1;"
+               ::"l"(p), "h"(value.bits) : "memory");
+#else
+  u16 seen = 0, old;  // a guess: the first exchange says what there is
+  do {
+    old = seen;
+    const u16 sum = bf16_from_f32(f32_from_bf16({old}) + f32_from_bf16(value)).bits;
+    seen = atomic_compare_exchange((u16*)p, old, sum);
+  } while (seen != old);
+#endif
 }
 
 // *p, and all that was released before it was written: ld.acquire.

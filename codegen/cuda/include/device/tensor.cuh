@@ -137,6 +137,9 @@ TILEC_MMA_SP(32, f16, f16, f32, "f", 1)
 TILEC_MMA_SP(32, bf16, bf16, f32, "f", 0)
 TILEC_MMA_SP(32, bf16, bf16, f32, "f", 1)
 TILEC_MMA_SP(64, s8, s8, s32, "r", 0)
+TILEC_MMA_SP(64, s8, u8, s32, "r", 0)
+TILEC_MMA_SP(64, u8, s8, s32, "r", 0)
+TILEC_MMA_SP(64, u8, u8, s32, "r", 0)
 #undef TILEC_MMA_NAME
 #undef TILEC_MMA_LONG
 #undef TILEC_MMA_SHORT
@@ -153,6 +156,14 @@ template <u32 n, class A, class B, bool a_mn = false, bool b_mn = false, class D
 TILEC_DEVICE void wgmma(D (&d)[registers], u64 a, u64 b, bool accumulate);
 template <u32 n, class A, class B, bool b_mn = false, class D, u32 registers>
 TILEC_DEVICE void wgmma(D (&d)[registers], const u32 (&a)[4], u64 b, bool accumulate);
+
+// The same with half of each four of a's columns stored, and k 64 bytes of b's elements; metadata as
+// in mma_sp for each warp's rows: wgmma.mma_async.sp. An a in shared memory is K-major.
+template <u32 n, class A, class B, u32 selector, bool b_mn = false, class D, u32 registers>
+TILEC_DEVICE void wgmma_sp(D (&d)[registers], u64 a, u64 b, u32 metadata, bool accumulate);
+template <u32 n, class A, class B, u32 selector, bool b_mn = false, class D, u32 registers>
+TILEC_DEVICE void wgmma_sp(D (&d)[registers], const u32 (&a)[4], u64 b, u32 metadata,
+                           bool accumulate);
 
 // Before the first wgmma, and between other accesses to its registers and it: wgmma.fence.
 TILEC_DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }

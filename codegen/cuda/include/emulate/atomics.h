@@ -3,36 +3,50 @@
 
 namespace tilec {
 
-template <Order order = Order::relaxed>
-TILEC_DEVICE u32 atomic_add(u32* p, u32 value, Site site = Site::here()) {
-  return emulated::atomic(emulated::Change::add_u32, p, value, 0, order, site);
-}
-template <Order order = Order::relaxed>
-TILEC_DEVICE s32 atomic_add(s32* p, s32 value, Site site = Site::here()) {
-  return (s32)emulated::atomic(emulated::Change::add_u32, p, (u32)value, 0, order, site);
-}
-template <Order order = Order::relaxed>
-TILEC_DEVICE f32 atomic_add(f32* p, f32 value, Site site = Site::here()) {
-  return f32_of_bits(
-      emulated::atomic(emulated::Change::add_f32, p, bits_of_f32(value), 0, order, site));
-}
-template <Order order = Order::relaxed>
-TILEC_DEVICE u32 atomic_exchange(u32* p, u32 value, Site site = Site::here()) {
-  return emulated::atomic(emulated::Change::exchange, p, value, 0, order, site);
-}
-template <Order order = Order::relaxed>
-TILEC_DEVICE u32 atomic_compare_exchange(u32* p, u32 expected, u32 value,
-                                         Site site = Site::here()) {
-  return emulated::atomic(emulated::Change::compare_exchange, p, value, expected, order, site);
+// What was at p, whose T is the bits of a Word, before a change.
+template <class Word, class T>
+TILEC_DEVICE T changed(emulated::Change change, T* p, T value, T expected, Order order,
+                       emulated::Site site) {
+  union { T number; Word bits; } to = {value}, was = {expected}, old;
+  old.bits = (Word)emulated::atomic(change, p, to.bits, was.bits, sizeof(Word), order, site);
+  return old.number;
 }
 
-template <Order order = Order::relaxed, class T>
-TILEC_DEVICE void reduce_add(T* p, T value, Site site = Site::here()) {
-  static_assert(order == Order::relaxed || order == Order::release, "red: relaxed or release");
-  atomic_add<order>(p, value, site);
-}
+#define TILEC_ATOM(name, change, T, Word) \
+  template <Order order = Order::relaxed> \
+  TILEC_DEVICE T name(T* p, T value, Site site = Site::here()) { \
+    return changed<Word>(emulated::Change::change, p, value, T(), order, site); \
+  }
+#define TILEC_SWAP(T) \
+  template <Order order = Order::relaxed> \
+  TILEC_DEVICE T atomic_compare_exchange(T* p, T expected, T value, Site site = Site::here()) { \
+    return changed<T>(emulated::Change::compare_exchange, p, value, expected, order, site); \
+  }
+#define TILEC_RED(change, T, Word) \
+  template <Order order = Order::relaxed> \
+  TILEC_DEVICE void reduce_add(T* p, T value, Site site = Site::here()) { \
+    static_assert(order == Order::relaxed || order == Order::release, "red: relaxed or release"); \
+    changed<Word>(emulated::Change::change, p, value, T(), order, site); \
+  }
+TILEC_ATOM(atomic_add, add_u32, u32, u32)
+TILEC_ATOM(atomic_add, add_u32, s32, u32)
+TILEC_ATOM(atomic_add, add_f32, f32, u32)
+TILEC_ATOM(atomic_exchange, exchange, u32, u32)
+TILEC_SWAP(u32)
+TILEC_SWAP(u16)
+TILEC_RED(add_u32, u32, u32)
+TILEC_RED(add_u32, s32, u32)
+TILEC_RED(add_f32, f32, u32)
+TILEC_RED(add_u64, u64, u64)
+TILEC_RED(add_f64, double, u64)
+TILEC_RED(add_f16, f16, u16)
+TILEC_RED(add_bf16, bf16, u16)
+#undef TILEC_ATOM
+#undef TILEC_SWAP
+#undef TILEC_RED
+
 TILEC_DEVICE void reduce_add_f16x2(u32* p, u32 value, Site site = Site::here()) {
-  emulated::atomic(emulated::Change::add_f16x2, p, value, 0, Order::relaxed, site);
+  emulated::atomic(emulated::Change::add_f16x2, p, value, 0, 4, Order::relaxed, site);
 }
 
 TILEC_DEVICE u32 load_acquire(const u32* p, Site site = Site::here()) {

@@ -57,8 +57,10 @@ void load_global(void* to, const void* from, u32 bytes, Site site);
 void store_global(void* to, const void* from, u32 bytes, Site site);
 
 // atomics: what was there before, of which `change` makes what is there then
-enum class Change { add_u32, add_f32, add_f16x2, exchange, compare_exchange };
-u32 atomic(Change change, void* at, u32 value, u32 expected, Order order, Site site);
+enum class Change {
+  add_u32, add_u64, add_f32, add_f64, add_f16, add_bf16, add_f16x2, exchange, compare_exchange
+};
+u64 atomic(Change change, void* at, u64 value, u64 expected, u32 bytes, Order order, Site site);
 u32 load_acquire(const u32* at, Site site);
 void store_release(u32* at, u32 value, Site site);
 void fence(bool device, Site site);
@@ -99,11 +101,14 @@ struct WarpgroupProduct {
   Sum sum;
   u32 n, registers;
   bool a_mn, b_mn, accumulate;
+  bool sparse = false;
+  u32 selector = 0;
 };
 void load_matrix(u32* d, u32 count, bool transposed, u32 address, Site site);
 void store_matrix(u32 address, const u32* a, u32 count, bool transposed, Site site);
 void mma(const Product& shape, void* d, const u32* a, const u32* b, u32 metadata, Site site);
-void wgmma(const WarpgroupProduct& shape, void* d, const u32* a_registers, u64 a, u64 b, Site site);
+void wgmma(const WarpgroupProduct& shape, void* d, const u32* a_registers, u64 a, u64 b,
+           u32 metadata, Site site);
 void wgmma_fence(Site site);
 void wgmma_commit(Site site);
 void wgmma_wait(u32 pending, Site site);

@@ -43,9 +43,10 @@ constexpr bool fits(const Product& p) {
 
 template <class A, class B, class D>
 constexpr WarpgroupProduct warpgroup_product(u32 n, u32 registers, bool a_mn, bool b_mn,
-                                             bool accumulate) {
+                                             bool accumulate, bool sparse = false,
+                                             u32 selector = 0) {
   return {ElementOf<A>::value, ElementOf<B>::value, SumOf<D>::value, n, registers,
-          a_mn, b_mn, accumulate};
+          a_mn, b_mn, accumulate, sparse, selector};
 }
 template <class D> constexpr bool fits(u32 n, u32 registers) {
   bool known = n % 8 == 0 && n <= 256 && (SumOf<D>::value != Sum::s32 || n <= 32 || n % 16 == 0);
@@ -92,14 +93,28 @@ TILEC_DEVICE void wgmma(D (&d)[registers], u64 a, u64 b, bool accumulate,
                         Site site = Site::here()) {
   static_assert(emulated::fits<D>(n, registers), "wgmma: n columns need other registers");
   emulated::wgmma(emulated::warpgroup_product<A, B, D>(n, registers, a_mn, b_mn, accumulate), d,
-                  nullptr, a, b, site);
+                  nullptr, a, b, 0, site);
 }
 template <u32 n, class A, class B, bool b_mn = false, class D, u32 registers>
 TILEC_DEVICE void wgmma(D (&d)[registers], const u32 (&a)[4], u64 b, bool accumulate,
                         Site site = Site::here()) {
   static_assert(emulated::fits<D>(n, registers), "wgmma: n columns need other registers");
   emulated::wgmma(emulated::warpgroup_product<A, B, D>(n, registers, false, b_mn, accumulate), d,
-                  a, 0, b, site);
+                  a, 0, b, 0, site);
+}
+template <u32 n, class A, class B, u32 selector, bool b_mn = false, class D, u32 registers>
+TILEC_DEVICE void wgmma_sp(D (&d)[registers], u64 a, u64 b, u32 metadata, bool accumulate,
+                           Site site = Site::here()) {
+  static_assert(emulated::fits<D>(n, registers), "wgmma_sp: n columns need other registers");
+  emulated::wgmma(emulated::warpgroup_product<A, B, D>(n, registers, false, b_mn, accumulate, true,
+                                                       selector), d, nullptr, a, b, metadata, site);
+}
+template <u32 n, class A, class B, u32 selector, bool b_mn = false, class D, u32 registers>
+TILEC_DEVICE void wgmma_sp(D (&d)[registers], const u32 (&a)[4], u64 b, u32 metadata,
+                           bool accumulate, Site site = Site::here()) {
+  static_assert(emulated::fits<D>(n, registers), "wgmma_sp: n columns need other registers");
+  emulated::wgmma(emulated::warpgroup_product<A, B, D>(n, registers, false, b_mn, accumulate, true,
+                                                       selector), d, a, 0, b, metadata, site);
 }
 TILEC_DEVICE void wgmma_fence(Site site = Site::here()) { emulated::wgmma_fence(site); }
 TILEC_DEVICE void wgmma_commit(Site site = Site::here()) { emulated::wgmma_commit(site); }

@@ -154,8 +154,12 @@ def test_atomics_need_no_order_and_lose_nothing() -> None:
         "reduce_add((f32*)y + 3, 0.5f); reduce_add_f16x2(y + 4, 0x38003c00);"
         "u32 old = atomic_exchange(y + 8 + t % 32, t);"
         "if (old != 0xffffffff) atomic_compare_exchange(y + 5, 0xffffffff, 9);"
+        "reduce_add((f16*)y + 12, f16_from_f32(0.5f)); reduce_add((u64*)y + 20, ~0ull);"
+        "reduce_add((bf16*)y + 14, bf16_from_f32(1.0f)); reduce_add((double*)y + 21, 0.25);"
+        "if (atomic_compare_exchange((u16*)y + 15, (u16)0, (u16)(t + 1)))"
+        "  atomic_compare_exchange((u16*)y + 15, (u16)0, (u16)0);"
     )
-    text = "if (t < 8) store_global(y + t, 0u); barrier();" + body
+    text = "if (t < 8 || t / 4 == 10) store_global(y + t, 0u); barrier();" + body
     report, x, y = run(text, grid=(1,), seed=4)
     assert report.findings == ()
     assert [y[0], y[1]] == [x[::2].sum(), x[1::2].sum()]
@@ -163,6 +167,10 @@ def test_atomics_need_no_order_and_lose_nothing() -> None:
     assert y.view("f4")[3] == 64
     assert list(y.view("f2")[8:10]) == [128, 64]
     assert y[5] == 0
+    assert list(y[40:44]) == [0xFFFFFFFF - 127, 0xFFFFFFFF, 0, 0x40400000]  # -128, and 32.0
+    assert y.view("f2")[12] == 64
+    assert y.view("u2")[14] == 0x4300  # 128 as bf16
+    assert 1 <= y.view("u2")[15] <= 128
     assert {int(v) % 32 for v in y[8:40]} == set(range(32))
 
 

@@ -34,11 +34,22 @@ inline void subscribe(Thread& thread, const SharedForeigners& news) {
   if (own != news->end()) raise(thread.clock.known, own->second.known);
 }
 
-inline u32 changed(Change change, u32 old, u32 value, u32 expected) {
+inline u64 sum_f64(u64 a, u64 b) {
+  union { u64 bits; double number; } x = {a}, y = {b};
+  x.number += y.number;
+  return x.bits;
+}
+
+inline u64 changed(Change change, u64 old, u64 value, u64 expected) {
   switch (change) {
-    case Change::add_u32: return old + value;
-    case Change::add_f32: return bits_of_f32(f32_of_bits(old) + f32_of_bits(value));
-    case Change::add_f16x2: return add_f16x2(old, value);
+    case Change::add_u32: return u32(old + value);
+    case Change::add_u64: return old + value;
+    case Change::add_f32: return bits_of_f32(f32_of_bits(u32(old)) + f32_of_bits(u32(value)));
+    case Change::add_f64: return sum_f64(old, value);
+    case Change::add_f16: return u16(add_f16x2(u32(old), u32(value)));
+    case Change::add_bf16:
+      return bf16_from_f32(f32_from_bf16({u16(old)}) + f32_from_bf16({u16(value)})).bits;
+    case Change::add_f16x2: return add_f16x2(u32(old), u32(value));
     case Change::exchange: return value;
     case Change::compare_exchange: return old == expected ? value : old;
   }
@@ -57,20 +68,21 @@ inline void release_at(Thread& self, const void* at, Order order) {
   else if (self.fenced) machine->released[at] = merged(news_at(at), self.fenced);
 }
 
-u32 atomic(Change change, void* at, u32 value, u32 expected, Order order, Site site) {
+u64 atomic(Change change, void* at, u64 value, u64 expected, u32 bytes, Order order, Site site) {
   bool looks = change == Change::exchange || change == Change::compare_exchange;
   looks ? spin("atomic", site) : yield("atomic", site);  // a sum waits for nothing
-  Buffer* buffer = locate_global(at, 4, 4, true, "atomic access", site);
-  if (!buffer) return ~0u;
+  Buffer* buffer = locate_global(at, bytes, bytes, true, "atomic access", site);
+  if (!buffer) return ~0ull;
   Thread& self = *machine->current;
-  u32 old;
-  memcpy(&old, at, 4);
-  u32 now = changed(change, old, value, expected);
+  u64 old = 0;
+  memcpy(&old, at, bytes);
+  u64 now = changed(change, old, value, expected);
   acquire_at(self, at, order);
-  note_global_write(self, *buffer, (u8*)at, (const u8*)&now, 4, true, "atomic access", site);
+  note_global_write(self, *buffer, (u8*)at, (const u8*)&now, bytes, true, "atomic access",
+                    site);
   release_at(self, at, order);
-  count_global("atomic", *buffer, at, 4, site);
-  memcpy(at, &now, 4);
+  count_global("atomic", *buffer, at, bytes, site);
+  memcpy(at, &now, bytes);
   if (now != old) progress();
   return old;
 }

@@ -78,24 +78,26 @@ static void gather_columns(const u32* registers, u32 count, Element element, u32
 
 // Which lane holds the indices of a group of four columns of a row, and from which bit on: fields
 // of 4 bits. (PTX ISA, sparse mma, metadata.)
-static u32 indices_of(const Product& p, void** of, u32 row, u32 group) {
-  bool bytes = bits_of(p.a) == 8;
-  u32 lane = row % 8 * 4 + (bytes ? row / 8 + 2 * (group / 8) : 2 * p.selector + group / 4);
+static u32 indices_of(Element a, u32 selector, const u32* words, u32 row, u32 group) {
+  bool bytes = bits_of(a) == 8;
+  u32 lane = row % 8 * 4 + (bytes ? row / 8 + 2 * (group / 8) : 2 * selector + group / 4);
   u32 shift = bytes ? group % 8 * 4 : row / 8 * 16 + group % 4 * 4;
-  return ((MmaLane*)of[lane])->metadata >> shift & 15;
+  return words[lane] >> shift & 15;
 }
 
-// Half the columns of A to all of them.
-static void spread(const Product& p, void** of, const double* half, double* to, Site site) {
+// Half the columns of 16 rows to all k of them, by the words of a warp's lanes.
+static void spread(Element a, u32 selector, u32 k, const u32* words, const double* half, double* to,
+                   Site site) {
+  std::fill(to, to + 16 * k, 0.0);
   for (u32 row = 0; row < 16; row++)
-    for (u32 group = 0; group < p.k / 4; group++) {
-      u32 field = indices_of(p, of, row, group), first = field & 3, second = field >> 2;
+    for (u32 group = 0; group < k / 4; group++) {
+      u32 field = indices_of(a, selector, words, row, group), first = field & 3, second = field >> 2;
       if (first >= second)
         stop({"metadata", site, {}, -1, -1, -1, "", {},
-              format("mma_sp: indices %u, %u of row %u, columns %u to %u do not ascend", first,
+              format("sparse: indices %u, %u of row %u, columns %u to %u do not ascend", first,
                      second, row, group * 4, group * 4 + 3)});
-      to[row * p.k + group * 4 + first] = half[row * (p.k / 2) + group * 2];
-      to[row * p.k + group * 4 + second] = half[row * (p.k / 2) + group * 2 + 1];
+      to[row * k + group * 4 + first] = half[row * (k / 2) + group * 2];
+      to[row * k + group * 4 + second] = half[row * (k / 2) + group * 2 + 1];
     }
 }
 
@@ -110,8 +112,9 @@ static void multiply_fragments(const Product& p, void** of, Site site) {
       d[(lane / 4 + 8 * (i >> 1)) * 8 + lane % 4 * 2 + (i & 1)] = accumulated(p.sum, m.d, i);
   }
   if (p.sparse) {
-    std::fill(a, a + 16 * p.k, 0.0);
-    spread(p, of, stored, a, site);
+    u32 words[WARP];
+    for (u32 lane = 0; lane < WARP; lane++) words[lane] = ((MmaLane*)of[lane])->metadata;
+    spread(p.a, p.selector, p.k, words, stored, a, site);
   }
   multiply(a, b, d, 16, 8, p.k);
   for (u32 lane = 0; lane < WARP; lane++)

@@ -106,6 +106,7 @@ struct Flight {                               // a wgmma that was not waited for
   std::vector<const u32*> a_registers;        // by thread; empty where a is in shared memory
   std::vector<u32> a_values;
   std::vector<u32*> d;
+  std::vector<u32> metadata;                  // by thread, of a sparse a
   Site site;
 };
 

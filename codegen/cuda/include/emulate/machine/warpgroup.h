@@ -16,14 +16,17 @@ static void warpgroup_meet(const char* what, void* mine, Site site, Work work) {
 }
 
 // Call see(i, address) for the runs of 16 bytes that a descriptor names. A line is a row if it is
-// K-major, with two runs, and one of 16 k if MN-major, with a run for each 8 rows. (PTX ISA, wgmma,
-// shared memory layout; CUTLASS, make_gmma_desc.)
-template <class See> static void for_runs(u64 descriptor, bool mn, u32 rows, See see) {
+// K-major, with two runs, and one of 16 k if MN-major, with a run for each 8 rows; of what a sparse
+// A is multiplied by there is twice as much along k (`steps`). (PTX ISA, wgmma, shared memory
+// layout; CUTLASS, make_gmma_desc.)
+template <class See>
+static void for_runs(u64 descriptor, bool mn, u32 rows, u32 steps, See see) {
   u32 start = (u32)(descriptor & 0x3fff) << 4, leading = (u32)(descriptor >> 16 & 0x3fff) << 4;
   u32 stride = (u32)(descriptor >> 32 & 0x3fff) << 4;
   constexpr u32 widths[] = {16, 128, 64, 32};
   Swizzle swizzle = (Swizzle)(descriptor >> 62);
-  u32 width = widths[(u32)swizzle], lines = mn ? 16 : rows, runs = mn ? rows / 8 : 2;
+  u32 width = widths[(u32)swizzle], lines = mn ? 16 * steps : rows;
+  u32 runs = mn ? rows / 8 : 2 * steps;
   // Without a swizzle the two distances change places in MN-major matrices.
   if (mn && swizzle == Swizzle::none) std::swap(leading, stride);
   for (u32 i = 0; i < lines; i++) {
@@ -46,9 +49,9 @@ static void check_start(u64 descriptor, Site site) {
 }
 
 // The operand as rows x k doubles. Runs outside shared memory were found when it was issued.
-static void read_operand(u64 descriptor, bool mn, u32 rows, Element element, double* to) {
-  u32 each = 128 / bits_of(element), k = 256 / bits_of(element);
-  for_runs(descriptor, mn, rows, [&](u32 i, u32 address) {
+static void read_operand(u64 descriptor, bool mn, u32 rows, u32 steps, Element element, double* to) {
+  u32 each = 128 / bits_of(element), k = steps * 256 / bits_of(element), runs = 2 * steps;
+  for_runs(descriptor, mn, rows, steps, [&](u32 i, u32 address) {
     u32 words[4];
     double values[128];
     memset(words, 0xff, 16);
@@ -56,8 +59,8 @@ static void read_operand(u64 descriptor, bool mn, u32 rows, Element element, dou
       memcpy(words, &block().shared[address - BASE], 16);
     for (u32 w = 0; w < 4; w++) decode(element, words[w], &values[w * each / 4]);
     for (u32 v = 0; v < each; v++)
-      to[mn ? (i % (rows / 8) * 8 + v) * k + i / (rows / 8) : i / 2 * k + i % 2 * each + v] =
-          values[v];
+      to[mn ? (i % (rows / 8) * 8 + v) * k + i / (rows / 8)
+            : i / runs * k + i % runs * each + v] = values[v];
   });
 }
 
@@ -75,19 +78,19 @@ static Clock common_clock() {
   return common;
 }
 
-// Call see(descriptor, MN-major, rows) for the operands in shared memory.
+// Call see(descriptor, MN-major, rows, steps) for the operands in shared memory.
 template <class See> static void for_operands(const Flight& flight, See see) {
-  if (flight.a_registers.empty()) see(flight.a, flight.shape.a_mn, 64u);
-  see(flight.b, flight.shape.b_mn, flight.shape.n);
+  if (flight.a_registers.empty()) see(flight.a, flight.shape.a_mn, 64u, 1u);
+  see(flight.b, flight.shape.b_mn, flight.shape.n, 1u + flight.shape.sparse);
 }
 
 static void begin_operands(const Flight& flight) {
   if (!CHECKED) return;
   Clock common = common_clock();
   Party party = {common, first_of_warpgroup(), flight.site, "wgmma"};
-  for_operands(flight, [&](u64 descriptor, bool mn, u32 rows) {
+  for_operands(flight, [&](u64 descriptor, bool mn, u32 rows, u32 steps) {
     check_start(descriptor, flight.site);
-    for_runs(descriptor, mn, rows, [&](u32, u32 address) {
+    for_runs(descriptor, mn, rows, steps, [&](u32, u32 address) {
       u32 offset;
       if (locate_shared(address, 16, 16, "wgmma", flight.site, offset))
         begin_reading(offset, 16, party);
@@ -103,8 +106,8 @@ static void end_operands(const Flight& flight) {
   for (u32 t = 0; t < WARPGROUP; t++)
     raise(block().threads[first_of_warpgroup() + t].clock.known, agent, event.clock);
   Party party = party_of(*machine->current, flight.site, "wgmma");
-  for_operands(flight, [&](u64 descriptor, bool mn, u32 rows) {
-    for_runs(descriptor, mn, rows, [&](u32, u32 address) {
+  for_operands(flight, [&](u64 descriptor, bool mn, u32 rows, u32 steps) {
+    for_runs(descriptor, mn, rows, steps, [&](u32, u32 address) {
       if (address >= BASE && address - BASE + 16 <= block().shared.size())
         end_reading(address - BASE, 16, event, party);
     });

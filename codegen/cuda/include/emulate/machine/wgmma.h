@@ -3,7 +3,7 @@
 
 namespace tilec::emulated {
 
-struct WgmmaLane { u32* d; const u32* a_registers; u64 a, b; bool accumulate; };
+struct WgmmaLane { u32* d; const u32* a_registers; u64 a, b; u32 metadata; bool accumulate; };
 
 static void register_finding(const char* kind, Site site, Site other, u32 thread,
                              const char* message) {
@@ -69,11 +69,12 @@ static void issue(const WarpgroupProduct& shape, void** of, Site site) {
   Warpgroup& group = warpgroup();
   if (!group.fenced)
     register_finding("wgmma-fence", site, {}, 0, "no wgmma_fence() before the first wgmma");
-  Flight flight = {shape, first.a, first.b, {}, {}, {}, site};
+  Flight flight = {shape, first.a, first.b, {}, {}, {}, {}, site};
   for (u32 t = 0; t < WARPGROUP; t++) {
     const WgmmaLane& lane = *(WgmmaLane*)of[t];
     take(group, lane.d, shape.registers, t, site);
     flight.d.push_back(lane.d);
+    flight.metadata.push_back(lane.metadata);
     if (!lane.a_registers) continue;
     if (CHECKED) check_fence(group, lane.a_registers, 4, t, site);
     flight.a_registers.push_back(lane.a_registers);
@@ -84,10 +85,10 @@ static void issue(const WarpgroupProduct& shape, void** of, Site site) {
 }
 
 void wgmma(const WarpgroupProduct& shape, void* d, const u32* a_registers, u64 a, u64 b,
-           Site site) {
-  WgmmaLane mine = {(u32*)d, a_registers, a, b, shape.accumulate};
+           u32 metadata, Site site) {
+  WgmmaLane mine = {(u32*)d, a_registers, a, b, metadata, shape.accumulate};
   warpgroup_meet("wgmma", &mine, site, [&](void** of) {
-    count("wgmma", site);
+    count(shape.sparse ? "wgmma_sp" : "wgmma", site);
     issue(shape, of, site);
   });
 }
@@ -97,27 +98,38 @@ static u32 row_of(u32 thread, u32 i) {
 }
 static u32 column_of(u32 thread, u32 i) { return (i >> 2) * 8 + thread % 4 * 2 + (i & 1); }
 
-static void read_a(const Flight& flight, double* a) {
+static void read_stored(const Flight& flight, double* a) {
   const WarpgroupProduct& shape = flight.shape;
-  if (flight.a_registers.empty()) return read_operand(flight.a, shape.a_mn, 64, shape.a, a);
+  if (flight.a_registers.empty()) return read_operand(flight.a, shape.a_mn, 64, 1, shape.a, a);
   u32 k = 256 / bits_of(shape.a);
   for (u32 t = 0; t < WARPGROUP; t++)
     gather_rows(&flight.a_values[t * 4], 4, shape.a, t % WARP, k, a + t / WARP * 16 * k);
+}
+
+static void read_a(const Flight& flight, u32 k, double* a) {
+  static double stored[64 * 256];
+  const WarpgroupProduct& shape = flight.shape;
+  if (!shape.sparse) return read_stored(flight, a);
+  read_stored(flight, stored);
+  for (u32 warp = 0; warp < 4; warp++)
+    spread(shape.a, shape.selector, k, &flight.metadata[warp * WARP], stored + warp * 8 * k,
+           a + warp * 16 * k, flight.site);
 }
 
 static void calculate(const Flight& flight) {
   static double a[64 * 256], b[256 * 256], d[64 * 256];
   const WarpgroupProduct& shape = flight.shape;
   auto& held = warpgroup().held;
-  read_a(flight, a);
-  read_operand(flight.b, shape.b_mn, shape.n, shape.b, b);
+  u32 steps = 1 + shape.sparse, k = steps * 256 / bits_of(shape.a);
+  read_a(flight, k, a);
+  read_operand(flight.b, shape.b_mn, shape.n, steps, shape.b, b);
   for (u32 t = 0; t < WARPGROUP; t++) {
     const u32* values = held[flight.d[t]].values.data();
     for (u32 i = 0; i < shape.n / 2; i++)
       d[row_of(t, i) * shape.n + column_of(t, i)] =
           shape.accumulate ? accumulated(shape.sum, values, i) : 0;
   }
-  multiply(a, b, d, 64, shape.n, 256 / bits_of(shape.a));
+  multiply(a, b, d, 64, shape.n, k);
   for (u32 t = 0; t < WARPGROUP; t++) {
     u32* values = held[flight.d[t]].values.data();
     for (u32 i = 0; i < shape.n / 2; i++)

@@ -1,0 +1,304 @@
+"""Ops on whole tensors become kernels: grids, with loops for reductions and products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Extent, Sym, mentioned, names
+from tilec.ir.format import Dense
+from tilec.ir.ops import control, memory
+from tilec.ir.remark import Remark
+from tilec.ir.types import Memory, Span, Tile, symbols
+from tilec.passes.fuse_elements import Index, Indices, Node, indices_of
+from tilec.passes.fuse_loops import Loops
+from tilec.passes.fuse_masks import skipped
+from tilec.passes.fuse_nodes import Nodes
+from tilec.passes.fuse_order import Order, forwarded
+from tilec.passes.fuse_partition import Cut, Group, Root, Source, cut, grouped, roots_of, size_of
+from tilec.passes.fuse_tiles import Scope
+from tilec.passes.pipeline import register
+
+ROUNDS = 64  # of values that are kept
+
+
+@register("fuse")
+def fuse(func: Func) -> Func:
+    """Write grids for the ops that stand outside of any, as few as may be.
+
+    A result is computed where it is stored. Its reductions and products are loops, those over one
+    dimension one loop where that is possible (passes.cascade), and what is before and behind them
+    is computed there. Values lie in memory of the function's own where they would be computed
+    again, or reductions have to end first. Sums are in another order than in the program. A
+    function that stores nothing outside of grids is left as it is, and one with ops there that are
+    not computed by tiles too, with a remark. Before: anything; tile sizes are left open.
+    """
+    if not any(isinstance(op, memory.Write) for op in func.body.ops):
+        return func
+    try:
+        return _Fusion(func).run()
+    except TileError as e:
+        return func.replaced(func.body, Remark("fuse", "ops outside of grids stay as they are",
+                                               e.loc, str(e)))  # fmt: skip
+
+
+@dataclass
+class _Fusion:
+    """The rewriting of one function."""
+
+    func: Func
+    own: list[Value] = field(default_factory=list[Value])
+    remarks: list[Remark] = field(default_factory=list[Remark])
+
+    def __post_init__(self) -> None:
+        ops = self.func.body.ops
+        users: dict[Value, list[Op]] = {}
+        for op in ops:
+            for v in _read(op):
+                users.setdefault(v, []).append(op)
+        self.source = Source({v: op for op in ops for v in op.results}, users, forwarded(ops))
+        self.taken = {n for p in self.func.params for e in symbols(p.type) for n in names(e)}
+        for op in self.func.walk():
+            self.taken |= mentioned(tuple(op.attributes.values()))
+
+    def run(self) -> Func:
+        """The function with grids."""
+        ops: list[Op] = []
+        part: list[Op] = []
+        _checked(self.func.body.ops)
+        needed = {v for op in self.func.body.ops if op.blocks for v in _read(op)}
+        for op in self.func.body.ops:
+            if op.blocks:
+                ops += [*self.kernels(part), op]
+                part = []
+                continue
+            if needed.intersection(op.results):
+                ops += _chain(op, self.source, ops)
+            part.append(op)
+        ops += self.kernels(part)
+        body = Block((*self.func.params, *self.own), tuple(ops))
+        return self.func.replaced(body, *self.remarks)
+
+    def kernels(self, part: Sequence[Op]) -> list[Op]:
+        """The grids for the stores among ops."""
+        stores = [op for op in part if isinstance(op, memory.Store)]
+        if not stores:
+            return []
+        roots, kept = roots_of(stores), dict[Value, Value]()
+        for _ in range(ROUNDS):
+            groups = grouped(roots, kept, self.source)
+            found = next((c for g in groups if (c := cut(g, self.source))), None)
+            found = found or _shared(groups)
+            if found is None:
+                Order(self.func.body.ops, part[0]).check(groups)
+                return [self.kernel(g) for g in groups]
+            if found.value in kept:
+                raise TileError(found.reason)
+            stored = next((r for r in roots if r.value is found.value and _all(r, self.source)),
+                          None)  # fmt: skip
+            new = stored or Root(found.value, self.kept(found, stores[0]))
+            kept[found.value] = new.mem
+            roots = _placed(new, [r for r in roots if r is not new], self.source)
+        raise TileError(f"more than {ROUNDS} values would have to be kept")
+
+    def kept(self, found: Cut, store: memory.Store) -> Value:
+        """Memory of the function's own for a value."""
+        t = found.value.type
+        assert isinstance(t, Tile)
+        taken = {p.hint for p in (*self.func.params, *self.own)}
+        owner = store.mem.hint.partition(".")[0]
+        hint = next(n for i in range(len(taken) + 1) if (n := f"{owner}.kept{i}") not in taken)
+        self.own.append(Value(Memory(t.shape, Dense(t.dtype)), hint))
+        op = self.source.made[found.value]
+        self.remarks.append(Remark("fuse", f"a {t} lies in memory as {hint}{_bytes(found.value)}",
+                                   op.loc, found.reason))  # fmt: skip
+        return self.own[-1]
+
+    # -- one kernel --
+
+    def fresh(self, hint: str) -> Sym:
+        """A size symbol that nothing else has."""
+        i = 0
+        name = hint
+        while name in self.taken:
+            i += 1
+            name = f"{hint}_{i}"
+        self.taken.add(name)
+        return Sym(name)
+
+    def kernel(self, group: Group) -> control.Grid:
+        """The grid of a group."""
+        nodes, axes = group.nodes, group.grid
+        sizes = {i: self.fresh(i.hint) for i in (*axes, *group.inner)}
+        dims: tuple[Extent, ...] = tuple(i.dim for i in axes) or (1,)
+        symbols_ = tuple(sizes[i] for i in axes) or (self.fresh("one"),)
+        spans = [Value(Span(d, s), str(s)) for d, s in zip(dims, symbols_, strict=True)]
+        scope = Scope(Builder(loc=_loc(group.roots)), dict(zip(axes, spans, strict=False)))
+        loops = Loops(nodes, [scope], dict(sizes), fresh=self.fresh, skipped=skipped)
+        targets = [self.target(r, v, at, nodes) for r, v, at in
+                   zip(group.roots, group.values, group.places, strict=True)]  # fmt: skip
+        loops.prepare([n for t in targets for n in t.nodes])
+        for t in targets:
+            _inner(loops, group, t, [i for i in group.inner if i in t.axes])
+        tiles = tuple(1 if i in nodes.single else None for i in axes) or (1,)
+        body = Block(tuple(spans), tuple(scope.builder.ops))
+        self.told(group, loops)
+        return control.Grid(dims, symbols_, tiles, body).placed(_loc(group.roots))
+
+    def target(self, root: Root, value: Node, idx: Indices, nodes: Nodes) -> _Target:
+        """Where a root is stored."""
+        left = list(idx)
+        if root.indices is None:
+            found = tuple(nodes.coordinate(None) if i is None else i for i in left)
+            return _Target(root.mem, value, found)
+        places: list[Index | Node] = []
+        gathered: Indices | None = None
+        for v in root.indices:
+            if isinstance(v.type, Span):
+                places.append(nodes.place(v, left.pop(0), root.op or self.source.made[v]))
+                continue
+            assert isinstance(v.type, Tile)
+            if gathered is None and v.type.rank:
+                gathered, left = tuple(left[: v.type.rank]), left[v.type.rank :]
+            places.append(nodes.at(v, gathered or () if v.type.rank else ()))
+        return _Target(root.mem, value, tuple(places))
+
+    def told(self, group: Group, loops: Loops) -> None:
+        """The remark of a kernel."""
+        names_ = ", ".join(f"`{r.mem.hint}`" for r in group.roots)
+        saved = _saved(group, self.source)
+        text = f"{names_}: one kernel with {loops.loops} loops" + (
+            f"; {saved} bytes of values that no memory holds" if saved else "")  # fmt: skip
+        missing = "; ".join(dict.fromkeys(why for _, why in loops.reasons))
+        self.remarks.append(Remark("fuse", text, _loc(group.roots), missing))
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A value, and where it is stored."""
+
+    mem: Value
+    value: Node
+    places: tuple[Index | Node, ...]
+
+    @property
+    def axes(self) -> set[Index]:
+        """The indices of the places."""
+        return {a for p in self.places for a in indices_of(p)}
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [self.value, *(p for p in self.places if isinstance(p, Node))]
+
+
+def _inner(loops: Loops, group: Group, t: _Target, left: Sequence[Index]) -> None:
+    """A store, in loops over the axes of it that the grid does not run over."""
+    if not left:
+        loops.prepare(t.nodes)
+        _store(loops, t)
+        return
+    index, outer = left[0], loops.scopes
+    size, b = loops.sizes[index], outer[-1].builder
+    if any(isinstance(op, control.For) and op.size == size for op in b.ops):
+        raise TileError("several results in loops over one dimension")
+    span = Value(Span(index.dim, size), str(size))
+    loops.scopes = [*outer, Scope(Builder(loc=b.loc), {index: span})]
+    _inner(loops, group, t, left[1:])
+    body = Block((span,), tuple(loops.scopes[-1].builder.ops))
+    loops.scopes = outer
+    tile = 1 if index in group.nodes.single else None
+    b.add(control.For(index.dim, size, tile, (), body))
+
+
+def _store(loops: Loops, t: _Target) -> None:
+    b = loops.scopes[-1].builder
+    gathered = [p for p in t.places if isinstance(p, Node)]
+    shared = loops.shown(list(dict.fromkeys(a for p in gathered for a in p.axes)))
+    places = tuple(loops.place(p, shared, b) for p in t.places)
+    axes: list[Index] = []
+    for p in t.places:
+        mine = [p] if isinstance(p, Index) else shared if loops.shown(p.axes) else []
+        axes += [a for a in loops.shown(mine) if a not in axes]
+    b.add(memory.Store(t.mem, places, loops.spread(t.value, axes, b)))
+
+
+def _loc(roots: Sequence[Root]):
+    return next((r.op.loc for r in roots if r.op is not None), None)
+
+
+def _read(op: Op) -> list[Value]:
+    """The values that an op and those inside it read."""
+    return [*op.operands, *(v for b in op.blocks for o in b.walk() for v in o.operands)]
+
+
+def _chain(op: Op, source: Source, before: Sequence[Op]) -> list[Op]:
+    """The ops that make what a grid reads, which stay where they are."""
+    out: list[Op] = []
+    for v in op.operands:
+        if v in source.made and source.made[v] not in before:
+            out += [o for o in _chain(source.made[v], source, before) if o not in out]
+    return [*out, op] if op not in before else out
+
+
+def _checked(ops: Sequence[Op]) -> None:
+    """Raise TileError for what has no place outside of a grid here."""
+    for op in ops:
+        if op.blocks and not isinstance(op, control.Grid):
+            raise TileError(f"a `{op.name}` outside of a grid runs in order", op.loc)
+        if isinstance(op, memory.Write) and not isinstance(op, memory.Store):
+            raise TileError(f"{op.name}: the order in which it adds is its own", op.loc)
+        if isinstance(op, memory.Store) and op.mask is not None:
+            raise TileError("store: only some elements are written", op.loc)
+
+
+def _all(root: Root, source: Source) -> bool:
+    """Whether a root is stored as it is: all of a memory."""
+    made = [source.made.get(i) for i in root.indices or ()]
+    return all(isinstance(op, memory.Whole) and op.size is None and not op.start for op in made)
+
+
+def _placed(new: Root, roots: Sequence[Root], source: Source) -> list[Root]:
+    """The roots with one more, before those that read it."""
+    uses = _above(new.value, source)
+    at = next((i for i, r in enumerate(roots) if r.value in uses), len(roots))
+    return [*roots[:at], new, *roots[at:]]
+
+
+def _above(v: Value, source: Source) -> set[Value]:
+    """The values that are made of another."""
+    found, left = set[Value](), [v]
+    while left:
+        for op in source.users.get(left.pop(), ()):
+            new = [r for r in op.results if r not in found]
+            found.update(new)
+            left += new
+    return found
+
+
+def _shared(groups: Sequence[Group]) -> Cut | None:
+    """A product that two kernels would compute."""
+    seen: dict[Op, Group] = {}
+    for g in groups:
+        for v in g.values:
+            for n in v.walk():
+                if n.bound is None or n.op is None or Trait.READS in n.of.traits:
+                    continue
+                if n.of.name == "dot" and seen.setdefault(n.op, g) is not g:
+                    return Cut(n.op.result, "several kernels read it")
+    return None
+
+
+def _bytes(v: Value) -> str:
+    size = size_of(v)
+    return "" if size is None else f", {size} bytes"
+
+
+def _saved(group: Group, source: Source) -> int:
+    """The bytes of values that a kernel computes and does not store, written and read once."""
+    stored = {r.value for r in group.roots}
+    ops = {n.op for v in group.values for n in v.walk() if n.op is not None and not
+           isinstance(n.op, memory.Load)}  # fmt: skip
+    sizes = [size_of(op.result) for op in ops if op.result not in stored]
+    return 2 * sum(n for n in sizes if n is not None)

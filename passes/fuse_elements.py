@@ -1,0 +1,78 @@
+"""Elements of whole tensors by their indices, which have names instead of places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tilec.ir.core import Op, Value
+from tilec.ir.dtype import DType
+from tilec.ir.extent import Extent
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """A coordinate along a dimension of `dim` elements: one of the result's, or of a reduction."""
+
+    dim: Extent
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.hint}:{self.dim}"
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A value at indices: those of `axes`. `of` is the class of the op that gives it.
+
+    A load's `indices` are an Index or a Node a dimension; `bound` is what a reduction runs over.
+    """
+
+    of: type[Op]
+    args: tuple[Node, ...]
+    axes: tuple[Index, ...]
+    dtype: DType
+    attributes: tuple[tuple[str, Any], ...] = ()
+    mem: Value | None = None
+    indices: tuple[Index | Node, ...] = ()
+    bound: Index | None = None
+    op: Op | None = None  # where it comes from
+    leaf: Value | None = None  # of scalars that are given
+
+    @property
+    def free(self) -> frozenset[Index]:
+        """The indices that it depends on."""
+        return frozenset(self.axes)
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all that it is made of, each once, operands first."""
+        seen: set[Node] = set()
+        yield from _walk(self, seen)
+
+    def below(self) -> tuple[Node, ...]:
+        """The nodes that it is made of directly."""
+        return (*self.args, *(i for i in self.indices if isinstance(i, Node)))
+
+
+def _walk(node: Node, seen: set[Node]) -> Iterator[Node]:
+    if node in seen:
+        return
+    seen.add(node)
+    for n in node.below():
+        yield from _walk(n, seen)
+    yield node
+
+
+Indices = tuple[Index | Node | None, ...]  # a Node: a computed place; None: the only one
+
+
+def merged(nodes: Iterable[Node]) -> tuple[Index, ...]:
+    """The axes of nodes together, in the order of those with the most."""
+    ordered = sorted(nodes, key=lambda n: -len(n.axes))
+    return tuple(dict.fromkeys(a for n in ordered for a in n.axes))
+
+
+def indices_of(index: Index | Node) -> tuple[Index, ...]:
+    """The indices that a place depends on."""
+    return (index,) if isinstance(index, Index) else index.axes

@@ -1,0 +1,212 @@
+"""Reductions become loops: those over one index that may run together are one loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tilec.ir.core import Block, Builder, Value
+from tilec.ir.dtype import DType, f32, i32
+from tilec.ir.extent import Extent, Sym
+from tilec.ir.ops import arith, control, reduce, shape
+from tilec.ir.types import Span, Tile
+from tilec.passes.cascade import Cascade, Plan, reductions, replaced, safe, wider
+from tilec.passes.fuse_elements import Index, Node
+from tilec.passes.fuse_tiles import Axes, Scope, Tiles
+
+COMBINE = {reduce.Sum: arith.Add, reduce.Max: arith.Maximum, reduce.Min: arith.Minimum}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The part of a loop that is not skipped: where it stops, the tile that it begins with."""
+
+    stop: Value | None = None
+    first: Value | None = None
+    tile: int | None = None
+
+
+@dataclass
+class Cluster:
+    """Reductions over one index that one loop computes."""
+
+    bound: Index
+    plans: list[Plan] = field(default_factory=list[Plan])
+
+    @property
+    def nodes(self) -> frozenset[Node]:
+        return frozenset(p.node for p in self.plans)
+
+
+Skipped = Callable[["Loops", Cluster, Builder], Bounds]
+Fresh = Callable[[str], Sym]
+
+
+def whole(loops: Loops, cluster: Cluster, b: Builder) -> Bounds:
+    """A loop that skips nothing."""
+    del loops, cluster, b
+    return Bounds()
+
+
+@dataclass
+class Loops(Tiles):
+    """Writes nodes, and loops for their reductions. `reasons` is why some are in a loop of their
+    own."""
+
+    fresh: Fresh = Sym
+    skipped: Skipped = whole
+    reasons: list[tuple[Node, str]] = field(default_factory=list[tuple[Node, str]])
+    loops: int = 0
+
+    def prepare(self, targets: Sequence[Node]) -> None:
+        """Compute every reduction that `targets` need and that can run now."""
+        for depth, cluster in self.clusters(self.pending(targets)):
+            open_ = self.scopes
+            self.scopes = open_[: depth + 1]
+            self.loop(cluster)
+            self.scopes = open_
+
+    def can_run(self, nodes: Iterable[Node]) -> bool:
+        """Whether everything that nodes need is known."""
+        return all(all(map(self.bound, n.axes)) and not self.pending([n]) for n in nodes)
+
+    def clusters(self, pending: Sequence[Node]) -> list[tuple[int, Cluster]]:
+        """Reductions by the loops that compute them, in order."""
+        out: list[tuple[int, Cluster]] = []
+        for n in pending:
+            assert n.bound is not None
+            depth, inner = self.depth(n), set(reductions(n)) - {n}
+            at = max((i for i, (_, c) in enumerate(out) if inner & c.nodes), default=-1)
+            fits = [i for i, (d, c) in enumerate(out) if c.bound is n.bound and d == depth]
+            plan: Plan | str | None = None
+            for i in (i for i in fits if i >= at):
+                plan = Cascade(self.nodes, n.bound, out[i][1].nodes).plan(n)
+                if isinstance(plan, Plan):
+                    out[i][1].plans.append(plan)
+                    break
+                self.reasons.append((n, plan))
+            if not isinstance(plan, Plan):
+                out.append((depth, Cluster(n.bound, [Plan(n, n.args)])))
+        return out
+
+    def loop(self, cluster: Cluster) -> None:
+        """The loop of a cluster, and its results."""
+        outer, index, b = self.scopes[-1], cluster.bound, self.scopes[-1].builder
+        size = self.sizes.setdefault(index, self.fresh("k"))
+        b.loc = next((p.node.op.loc for p in cluster.plans if p.node.op), b.loc)
+        init = tuple(self.start(p, b) for p in cluster.plans)
+        limits = self.skipped(self, cluster, b)
+        span = Value(Span(index.dim, size), str(size))
+        carried = tuple(Value(v.type) for v in init)
+        inner = Scope(Builder(loc=b.loc), {index: span})
+        self.scopes = [*self.scopes, inner]
+        results = self.step(cluster, carried, inner)
+        self.scopes = self.scopes[:-1]
+        body = Block((span, *carried), tuple(inner.builder.ops), results)
+        tile = 1 if index in self.nodes.single else limits.tile
+        loop = control.For(index.dim, size, tile, init, body, limits.stop, limits.first)
+        done = b.add(loop).results
+        self.loops += 1
+        del self.sizes[index]
+        finals: dict[Node, Node] = {}
+        for p, v in zip(cluster.plans, done, strict=True):
+            sums = self.leaf(p.node, v, outer)
+            finals[p.node] = self.scaled(p, sums, finals)
+            outer.values[p.node] = self.stretched(
+                self.value(finals[p.node]), self.shown(finals[p.node].axes),
+                self.shown(p.node.axes), b)  # fmt: skip
+
+    def step(self, cluster: Cluster, carried: Sequence[Value], scope: Scope) -> tuple[Value, ...]:
+        """The body of a loop: what is carried on."""
+        old: dict[Node, Node] = {}
+        new: dict[Node, Node] = {}
+        raw: dict[Node, Node] = {}
+        results: list[Value] = []
+        for p, v in zip(cluster.plans, carried, strict=True):
+            before = self.leaf(p.node, v, scope)
+            operands = [replaced(x, new, self.nodes, {}) for x in p.operands]
+            raw[p.node] = before
+            found = self.about_mean(p, before, operands[0], raw, new, scope) if p.mean else (
+                self.added(p, before, operands, old, new, scope))  # fmt: skip
+            results.append(found)
+            old[p.node] = self.scaled(p, before, old)
+            after = self.leaf(p.node, found, scope)
+            new[p.node] = self.scaled(p, after, new)
+        return tuple(results)
+
+    def added(self, p: Plan, before: Node, operands: Sequence[Node], old: dict[Node, Node],
+              new: dict[Node, Node], scope: Scope) -> Value:  # fmt: skip
+        """What is carried and this step's part of it."""
+        b, axes = scope.builder, self.shown(p.node.axes)
+        acc = before
+        for anchor in p.anchors:
+            then = replaced(anchor.taken, old, self.nodes, {})
+            now = safe(replaced(anchor.taken, new, self.nodes, {}), self.nodes)
+            power = self.nodes.node(arith.Sub, (then, now))
+            factor = self.nodes.cast(self.nodes.node(anchor.of, (power,)), acc.dtype)
+            acc = self.nodes.node(arith.Mul, (acc, factor), axes=p.node.axes)
+        self.prepare(operands)
+        start = self.spread(acc, axes, b)
+        if p.node.of is reduce.Dot:
+            return self.dot(p.node, operands, start, b)
+        operand = self.nodes.cast(operands[0], before.dtype)
+        part = self.reduced(p.node, operand, b)
+        return b(COMBINE[p.node.of](start, part))  # type: ignore[index]
+
+    def about_mean(self, p: Plan, before: Node, u: Node, raw: dict[Node, Node],
+                   new: dict[Node, Node], scope: Scope) -> Value:  # fmt: skip
+        """The sum of squared distances from the mean of what there was so far: those of the step,
+        and n (old mean - new mean)**2 for the n before."""
+        b, make = scope.builder, self.nodes.node
+        assert p.mean is not None
+        assert p.node.bound is not None
+        span, dtype = scope.spans[p.node.bound], before.dtype
+        size = b(shape.Size(self.sizes[p.node.bound]))
+        at = self.leaf(None, b(shape.Start(span)), scope)
+        end = self.leaf(None, b(arith.Add(self.value(at), size)), scope)
+        one = self.nodes.constant(1, i32)
+        n, whole_ = (self.nodes.cast(make(arith.Maximum, (x, one)), dtype) for x in (at, end))
+        then, now = (make(arith.Div, (self.nodes.cast(s, dtype), c))
+                     for s, c in ((raw[p.mean], n), (new[p.mean], whole_)))  # fmt: skip
+        far = make(arith.Sub, (self.nodes.cast(u, dtype), now))
+        part = self.reduced(p.node, make(arith.Mul, (far, far)), b)
+        moved = make(arith.Sub, (then, now))
+        count = self.nodes.cast(at, dtype)
+        again = make(arith.Mul, (count, make(arith.Mul, (moved, moved))), axes=p.node.axes)
+        axes = self.shown(p.node.axes)
+        so_far = b(arith.Add(self.value(before), self.spread(again, axes, b)))
+        return b(arith.Add(so_far, part))
+
+    def leaf(self, node: Node | None, v: Value, scope: Scope) -> Node:
+        """A node whose value is known: what stands for a reduction, or a number."""
+        axes: Axes = node.axes if node else ()
+        assert isinstance(v.type, Tile)
+        made = self.nodes.node(shape.Size, axes=tuple(axes), dtype=v.type.dtype, leaf=v)
+        scope.values[made] = v
+        return made
+
+    def scaled(self, p: Plan, sums: Node, known: dict[Node, Node]) -> Node:
+        """A reduction from what is carried for it."""
+        for factor, divides in p.factors:
+            by = self.nodes.cast(replaced(factor, known, self.nodes, {}), sums.dtype)
+            of = arith.Div if divides else arith.Mul
+            sums = self.nodes.node(of, (sums, by), axes=p.node.axes)
+        return self.nodes.cast(sums, p.node.dtype)
+
+    def start(self, p: Plan, b: Builder) -> Value:
+        """What a loop carries first."""
+        dtype = f32 if wider(p.node.dtype) and p.node.of is reduce.Sum else p.node.dtype
+        value = {reduce.Max: least(dtype), reduce.Min: most(dtype)}.get(p.node.of, 0)  # type: ignore[call-overload]
+        extents: tuple[Extent, ...] = self.extents(self.shown(p.node.axes))
+        return b(shape.Full(extents, value, dtype))
+
+
+def least(t: DType) -> float | int:
+    """What changes no maximum."""
+    return -math.inf if t.is_float and t.infinite else (float(t.low) if t.is_float else int(t.low))
+
+
+def most(t: DType) -> float | int:
+    """What changes no minimum."""
+    return math.inf if t.is_float and t.infinite else (float(t.high) if t.is_float else int(t.high))

@@ -1,0 +1,98 @@
+"""Whether kernels read what they should: before it is written again, behind what they wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tilec.ir.core import Op, Value
+from tilec.ir.errors import TileError
+from tilec.ir.ops import memory
+from tilec.passes.cascade import loads
+from tilec.passes.fuse_elements import Node
+from tilec.passes.fuse_partition import Group, Root
+
+
+@dataclass(frozen=True)
+class Order:
+    """The ops of a function in order, of which the kernels of a part stand at `first`."""
+
+    ops: Sequence[Op]
+    first: Op
+
+    def check(self, groups: Sequence[Group]) -> None:
+        """Raise TileError where a kernel would read other numbers than the program."""
+        seen: set[Value] = set()
+        for g in groups:
+            for r in g.roots:
+                if r.mem in seen:
+                    raise TileError(f"`{r.mem.hint}` is written twice", r.op and r.op.loc)
+                seen.add(r.mem)
+        for at, g in enumerate(groups):
+            for n in _loads(g):
+                self.before(n)
+                for other, r in ((i, r) for i, w in enumerate(groups) for r in w.roots):
+                    if r.mem is n.mem and r.op is not None and n.op is not None:
+                        self.pair(n, at, r, other, g)
+
+    def place(self, op: Op) -> int:
+        """The number of an op; of one inside of another, nothing."""
+        return next(i for i, o in enumerate(self.ops) if o is op)
+
+    def before(self, n: Node) -> None:
+        """Nothing may write what was read earlier, until it is used."""
+        assert n.mem is not None
+        if not isinstance(n.op, memory.Load):
+            return
+        between = self.ops[self.place(n.op) : self.place(self.first)]
+        if any(n.mem in _written(op) for op in between):
+            raise TileError(f"`{n.mem.hint}` is written before what was read of it is used",
+                            n.op.loc)  # fmt: skip
+
+    def pair(self, n: Node, at: int, r: Root, other: int, group: Group) -> None:
+        """A load and a store of one memory have the order of the program."""
+        assert n.op is not None
+        assert r.op is not None
+        if not isinstance(n.op, memory.Load):
+            return  # a value that is kept there, by whom it is read
+        if self.place(n.op) > self.place(r.op):
+            good = at > other
+        else:
+            here = group.places[group.roots.index(r)] if at == other else ()
+            good = at < other or (at == other and n.indices == here)
+        if not good:
+            raise TileError(f"`{r.mem.hint}` is read at other places than it is written at, in an "
+                            "order that matters", r.op.loc)  # fmt: skip
+
+
+def _loads(group: Group) -> list[Node]:
+    return list(dict.fromkeys(n for v in group.values for n in loads(v)))
+
+
+def _written(op: Op) -> Iterator[Value]:
+    """The memories that an op writes, or those inside it."""
+    if isinstance(op, memory.Write):
+        yield op.mem
+    for b in op.blocks:
+        yield from (o.mem for o in b.walk() if isinstance(o, memory.Write))
+
+
+def forwarded(ops: Sequence[Op]) -> dict[Value, Value]:
+    """The loads of all of a memory that was stored all at once before, and what they give."""
+    made = {v: op for op in ops for v in op.results}
+    last: dict[Value, Value] = {}
+    found: dict[Value, Value] = {}
+    for op in ops:
+        if isinstance(op, memory.Load) and op.mem in last and everything(op.indices, made):
+            found[op.result] = last[op.mem]
+        for mem in _written(op):
+            last.pop(mem, None)
+        if isinstance(op, memory.Store) and op.mask is None and everything(op.indices, made):
+            last[op.mem] = found.get(op.value, op.value)
+    return found
+
+
+def everything(indices: Sequence[Value], made: dict[Value, Op]) -> bool:
+    """Whether indices pick all of a memory."""
+    ops = [made.get(i) for i in indices]
+    return all(isinstance(op, memory.Whole) and op.size is None and not op.start for op in ops)
