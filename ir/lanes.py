@@ -2,129 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 
 import numpy as np
 
-from tilec.ir.bits import aligned, restored, stored
-from tilec.ir.dtype import Array, DType, bf16, f16, f32, i32, u32
+from tilec.ir.bits import aligned, from_raw, restored, stored
+from tilec.ir.dtype import Array, DType, bf16, f16, f32, i32
 from tilec.ir.format import Component, Dense, Format
-from tilec.ir.scaled import Parts
+from tilec.ir.masked import DEPTH, UNIT, Masked, raw_kind
+from tilec.ir.scaled import Parts, Scaled
 from tilec.ir.sparse import NM, Bitmap, Blocks, Csr, Sparse
 from tilec.ir.sparse.bitmap import ones_of, words_of
 from tilec.ir.sparse.stored import VALUES, numbers, starts
-from tilec.ir.stream import COLUMNS, LANES
+from tilec.ir.stream import LANES, Records, beside
 
 ELEMENTS = (f16, bf16, f32)
-UNIT = 16  # columns of a unit: bits of its elements, then those that are stored
-DEPTH = 256  # columns whose place in the stream is known
-WORDS = UNIT // 2 * COLUMNS // LANES  # words of bits of a unit
 TALL = 128  # rows of a slab, at most
+CODES = f"{VALUES}.codes"
+ZERO = np.zeros(1, np.uint8)
 RUN = 32  # elements of a row that are read together
-
-
-@dataclass(frozen=True)
-class Masked:
-    """A matrix [n, k] as a stream of stored elements with a bit for every element before them.
-
-    64 rows are a block. A unit is 16 columns of a block: a word of bits for every pair of columns
-    and 16 rows, then the elements that have a 1, in the order of the bits. Elements of 16 bits lie
-    so that a word is a vector whose 32-bit lanes are rows, the low half for even columns; those of
-    32 bits are a vector of the even column, then one of the odd. Another array has the place of
-    every 16th unit, in units of 2 bytes.
-    """
-
-    n: int
-    k: int
-    dtype: DType
-
-    @property
-    def depth(self) -> int:
-        """Columns from one known place to the next."""
-        return DEPTH
-
-    @property
-    def steps(self) -> int:
-        """Known places of a block."""
-        return -(-self.k // DEPTH)
-
-    @property
-    def units(self) -> int:
-        """Units of a block; the last may end in columns without a 1."""
-        return -(-self.k // UNIT)
-
-    @property
-    def blocks(self) -> int:
-        """Blocks of 64 rows; the last may end in rows without a 1."""
-        return -(-self.n // COLUMNS)
-
-    @property
-    def size(self) -> int:
-        """Bytes of an element."""
-        return self.dtype.bits // 8
-
-    def pack(self, mask: Array, values: Array) -> list[Array]:
-        """The stream and the places, of the bits [n, k] and the elements with a 1, row by row."""
-        bits, whole = np.zeros(self._padded, bool), np.zeros(self._padded, _raw(self.dtype))
-        bits[: self.n, : self.k] = mask
-        whole[: self.n, : self.k][mask] = self.dtype.to_storage(values).view(whole.dtype)
-        bits, whole = self._ordered(bits), self._ordered(whole)
-        counts = bits.sum(1)
-        ends = np.cumsum(4 * WORDS + self.size * counts)
-        starts = ends - 4 * WORDS - self.size * counts
-        out = aligned(int(ends[-1]))
-        words = np.packbits(bits, axis=1, bitorder="little").view(np.uint16)
-        out.view(np.uint16)[starts[:, None] // 2 + np.arange(2 * WORDS)] = words
-        first = (starts + 4 * WORDS) // self.size - (np.cumsum(counts) - counts)
-        at = np.repeat(first, counts) + np.arange(counts.sum())
-        out.view(whole.dtype)[at] = whole[bits]
-        places = starts.reshape(self.blocks, -1)[:, :: DEPTH // UNIT] // 2
-        return [out, stored(self.places, places)]
-
-    def unpack(self, arrays: list[Array]) -> tuple[Array, Array]:
-        """The bits [n, k] and the elements with a 1, row by row."""
-        stream, at = arrays[0], restored(self.places, arrays[1]).astype(np.int64).reshape(-1) * 2
-        kind = _raw(self.dtype)
-        bits = np.zeros((at.size, DEPTH // UNIT, UNIT * COLUMNS), bool)
-        whole = np.zeros(bits.shape, kind)
-        used = np.tile(np.arange(self.steps), self.blocks) * (DEPTH // UNIT)
-        for unit in range(min(DEPTH // UNIT, self.units)):
-            here = np.flatnonzero(used + unit < self.units)
-            words = stream.view(np.uint16)[at[here, None] // 2 + np.arange(2 * WORDS)]
-            found = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little").astype(bool)
-            counts = found.sum(1)
-            first = (at[here] + 4 * WORDS) // self.size - (np.cumsum(counts) - counts)
-            own = np.zeros(found.shape, kind)
-            own[found] = stream.view(kind)[np.repeat(first, counts) + np.arange(counts.sum())]
-            bits[here, unit], whole[here, unit] = found, own
-            at[here] += 4 * WORDS + self.size * counts
-        mask, values = self._rows(bits), self._rows(whole)
-        return mask, self.dtype.from_storage(values[mask].view(self.dtype.numpy))
-
-    @property
-    def places(self) -> Component:
-        """The array of places."""
-        return Component("", u32, (self.blocks, self.steps))
-
-    @property
-    def _padded(self) -> tuple[int, int]:
-        return self.blocks * COLUMNS, self.units * UNIT
-
-    def _ordered(self, x: Array) -> Array:
-        """[units of all blocks, elements of a unit in the order of its bits]."""
-        vectors = COLUMNS // LANES
-        parts = x.reshape(self.blocks, vectors, LANES, self.units, UNIT // 2, 2)
-        order = (0, 3, 4, 1, 2, 5) if self.size == 2 else (0, 3, 4, 1, 5, 2)
-        return parts.transpose(order).reshape(self.blocks * self.units, -1)
-
-    def _rows(self, x: Array) -> Array:
-        """The inverse of `_ordered`, of [steps of all blocks, units, elements]."""
-        whole = x.reshape(self.blocks, -1, UNIT * COLUMNS)[:, : self.units]
-        vectors, pair = COLUMNS // LANES, (LANES, 2) if self.size == 2 else (2, LANES)
-        parts = whole.reshape(self.blocks, self.units, UNIT // 2, vectors, *pair)
-        order = (0, 3, 4, 1, 2, 5) if self.size == 2 else (0, 3, 5, 1, 2, 4)
-        return parts.transpose(order).reshape(self._padded)[: self.n, : self.k]
 
 
 @dataclass(frozen=True)
@@ -161,7 +58,7 @@ class Slabs:
 
     def packed(self, values: Array) -> Array:
         """The slabs as bytes."""
-        whole = np.zeros((self.n, self.wide), _raw(self.dtype))
+        whole = np.zeros((self.n, self.wide), raw_kind(self.dtype))
         whole[:, : self.k] = self.dtype.to_storage(values).view(whole.dtype)
         turned = whole.reshape(-1, self.tall, self.wide // self.pack, self.pack).swapaxes(1, 2)
         out = aligned(whole.nbytes)
@@ -170,7 +67,7 @@ class Slabs:
 
     def unpacked(self, data: Array) -> Array:
         """The values again."""
-        turned = data.view(_raw(self.dtype)).reshape(-1, self.wide // self.pack, self.tall,
+        turned = data.view(raw_kind(self.dtype)).reshape(-1, self.wide // self.pack, self.tall,
                                                      self.pack)  # fmt: skip
         whole = np.ascontiguousarray(turned.swapaxes(1, 2)).reshape(self.n, self.wide)
         values = np.ascontiguousarray(whole[:, : self.k]).view(self.dtype.numpy)
@@ -228,16 +125,20 @@ class Runs:
 class Lanes:
     """A sparse matrix whose values lie so that the rows of the matrix are the lanes of vectors.
 
-    n:m and bitmaps are a stream of their values and a bit for every element (`Masked`); blocks are
-    slabs of their rows (`Slabs`), beside the arrays that say where they are, and the elements of
-    CSR fill runs (`Runs`).
+    n:m and bitmaps are a stream of their values or codes and a bit for every element (`Masked`);
+    scales are beside it, those of neighbouring rows side by side where every row has its own.
+    Blocks are slabs of their rows (`Slabs`), beside the arrays that say where they are, and the
+    elements of CSR fill runs (`Runs`).
     """
 
     @staticmethod
     def fits(format: Format, shape: tuple[int, ...]) -> bool:
         """Whether a tensor can be stored so."""
-        dense = isinstance(format, Sparse) and isinstance(format.inner, Dense)
-        if not dense or len(shape) != 2 or 0 in shape or format.value not in ELEMENTS:
+        if not isinstance(format, Sparse) or len(shape) != 2 or 0 in shape:
+            return False
+        if isinstance(format.inner, Scaled):
+            return spread(format) is not None
+        if not isinstance(format.inner, Dense) or format.value not in ELEMENTS:
             return False
         if isinstance(format, Blocks):
             return tall(format.rows) % LANES == 0
@@ -245,18 +146,27 @@ class Lanes:
 
     def arrays(self, format: Format, shape: tuple[int, ...]) -> int:
         """How many arrays there are."""
-        return len(format.components(shape)) if isinstance(format, Blocks | Csr) else 2
+        if isinstance(format, Blocks | Csr):
+            return len(format.components(shape))
+        return 2 + len(_beside(format, shape))
 
     def place(self, format: Format, component: str) -> int:
         """Which array a component is in; the bits of a stream stand for the array of its places."""
         if isinstance(format, Blocks | Csr):
             return [c.name for c in format.components((1, 1))].index(component)
-        return 0 if component == VALUES else 1
+        least = (1, format.m if isinstance(format, NM) else 1)
+        names = [c.name for c in _beside(format, least)]
+        if component in names:
+            return 2 + names.index(component)
+        return 0 if component.partition(".")[0] == VALUES else 1
 
     def order(self, format: Format, shape: tuple[int, ...], component: str
-              ) -> Masked | Slabs | None:  # fmt: skip
+              ) -> Masked | Slabs | Records | None:  # fmt: skip
         """How a component lies in its array, if that is not plain."""
-        found = order(format, shape) if component == VALUES else None
+        for c in [] if isinstance(format, Blocks | Csr) else _beside(format, shape):
+            if c.name == component:
+                return beside(c, shape)
+        found = order(format, shape) if component in (VALUES, CODES) else None
         return None if isinstance(found, Runs) else found
 
     def pack(self, format: Format, parts: Parts, shape: tuple[int, ...]) -> list[Array]:
@@ -267,14 +177,15 @@ class Lanes:
                     for c in format.components(shape)]  # fmt: skip
         if isinstance(own, Runs):
             return own.pack(parts)
+        values, others = parts[_values(format)], _scales(format, parts, shape)
         if isinstance(format, NM):
             group = np.arange(parts["index"].shape[1]) // format.n * format.m
             mask = np.zeros(shape, bool)
             np.put_along_axis(mask, parts["index"].astype(int) + group, True, 1)
-            return own.pack(mask, parts[VALUES].reshape(-1))
+            return own.pack(mask, values.reshape(-1)) + others
         mask = ones_of(parts["mask"], shape[1])
-        used = np.arange(parts[VALUES].shape[1]) < mask.sum(1)[:, None]
-        return own.pack(mask, parts[VALUES][used])
+        used = np.arange(values.shape[1]) < mask.sum(1)[:, None]
+        return own.pack(mask, values[used]) + others
 
     def unpack(self, format: Format, arrays: list[Array], shape: tuple[int, ...]) -> Parts:
         """The components again."""
@@ -286,14 +197,16 @@ class Lanes:
             return own.unpack(arrays)
         assert isinstance(format, Sparse)
         mask, found = own.unpack(arrays)
-        size = numbers(format.stored(shape))
+        size, name = numbers(format.stored(shape)), _values(format)
+        others = {c.name: _read(c, a, shape)
+                  for c, a in zip(_beside(format, shape), arrays[2:], strict=True)}  # fmt: skip
         if isinstance(format, NM):
-            return {"index": np.nonzero(mask)[1].reshape(size) % format.m,
-                    VALUES: found.reshape(size)}  # fmt: skip
+            index = np.nonzero(mask)[1].reshape(size) % format.m
+            return {"index": index, name: found.reshape(size)} | others
         words, start = words_of(mask)
         values = np.zeros(size, found.dtype)
         values[np.arange(size[1]) < mask.sum(1)[:, None]] = found
-        return {"mask": words, "start": start, VALUES: values}
+        return {"mask": words, "start": start, name: values} | others
 
 
 Order = Masked | Slabs | Runs
@@ -307,13 +220,56 @@ def order(format: Format, shape: tuple[int, ...]) -> Order:
     if isinstance(format, Csr):
         assert format.room is not None
         return Runs(shape[0], format.room, format.value)
-    return Masked(shape[0], shape[1], format.value)
+    assert isinstance(format, Sparse)
+    if not isinstance(format.inner, Scaled):
+        return Masked(shape[0], shape[1], format.value)
+    columns = spread(format).block.columns  # type: ignore[union-attr]
+    return Masked(shape[0], shape[1], format.inner.codes, gcd(DEPTH, columns or DEPTH))
+
+
+def spread(format: Sparse) -> Scaled | None:
+    """The scaled format of the matrix whose codes a stream holds: its scales are for the columns
+    that what they scale is stored of. None where that is no such format, or no code that is 0."""
+    inner = format.inner
+    if not isinstance(format, NM | Bitmap) or not isinstance(inner, Scaled):
+        return None
+    if inner.zero != "none" or inner.codes.bits not in (4, 8) or from_raw(inner.codes, ZERO)[0]:
+        return None
+    block = inner.block
+    if block.columns is None:
+        return inner
+    if not isinstance(format, NM) or block.columns % format.n:
+        return None
+    columns = block.columns // format.n * format.m
+    return replace(inner, block=replace(block, columns=columns)) if columns % UNIT == 0 else None
+
+
+def _values(format: Format) -> str:
+    """The component that a stream holds."""
+    return CODES if isinstance(format, Sparse) and isinstance(format.inner, Scaled) else VALUES
+
+
+def _beside(format: Format, shape: tuple[int, ...]) -> list[Component]:
+    """The components of scales."""
+    assert isinstance(format, Sparse)
+    return [c for c in format.components(shape) if c.name.startswith(VALUES) and
+            c.name not in (VALUES, CODES)]  # fmt: skip
+
+
+def _scales(format: Format, parts: Parts, shape: tuple[int, ...]) -> list[Array]:
+    """Their arrays; the rows of those that every row has lie side by side."""
+    out: list[Array] = []
+    for c in _beside(format, shape):
+        records = beside(c, shape)
+        out.append(stored(c, parts[c.name]) if records is None else records.pack(parts))
+    return out
+
+
+def _read(c: Component, array: Array, shape: tuple[int, ...]) -> Array:
+    records = beside(c, shape)
+    return restored(c, array) if records is None else records.unpack(array)[c.name]
 
 
 def tall(rows: int) -> int:
     """Rows of the tiles that blocks of so many rows are read in."""
     return max(d for d in range(1, min(rows, TALL) + 1) if rows % d == 0)
-
-
-def _raw(t: DType) -> type[np.generic]:
-    return np.uint16 if t.bits == 16 else np.uint32

@@ -9,7 +9,8 @@ from tilec.ir.bits import restored, stored
 from tilec.ir.composed import Experts, Mixed, Permuted, Plus, part
 from tilec.ir.dtype import Array
 from tilec.ir.format import Component, Format, prefixed
-from tilec.ir.lanes import Lanes, Masked, Slabs
+from tilec.ir.lanes import Lanes, Slabs
+from tilec.ir.masked import Masked
 from tilec.ir.scaled import Parts
 from tilec.ir.stream import Records, Stream
 

@@ -9,7 +9,8 @@ from typing import Literal
 from tilec.ir.extent import Extent
 from tilec.ir.fragments import Fragments
 from tilec.ir.interleaved import Interleaved
-from tilec.ir.lanes import Masked, Slabs
+from tilec.ir.lanes import Slabs
+from tilec.ir.masked import Masked
 from tilec.ir.remark import Remark
 from tilec.ir.stream import Records
 

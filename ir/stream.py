@@ -78,14 +78,14 @@ class Stream:
         """How a component lies in its array, if that is not plain."""
         for c in self._apart(format, shape):
             if c.name == component:
-                return _beside(c, shape)
+                return beside(c, shape)
         return self.of(format, shape)
 
     def pack(self, format: Format, parts: Parts, shape: tuple[int, ...]) -> list[Array]:
         """Components in their carriers as bytes."""
         out = [self.of(format, shape).pack(parts)]
         for c in self._apart(format, shape):
-            records = _beside(c, shape)
+            records = beside(c, shape)
             out.append(stored(c, parts[c.name]) if records is None else records.pack(parts))
         return out
 
@@ -93,7 +93,7 @@ class Stream:
         """The components again."""
         parts = self.of(format, shape).unpack(arrays[0])
         for c, a in zip(self._apart(format, shape), arrays[1:], strict=True):
-            records = _beside(c, shape)
+            records = beside(c, shape)
             parts |= {c.name: restored(c, a)} if records is None else records.unpack(a)
         return parts
 
@@ -105,7 +105,7 @@ def _inline(format: Scaled, c: Component) -> bool:
     return format.block.group is not None and c.name in names
 
 
-def _beside(c: Component, shape: tuple[int, ...]) -> Records | None:
+def beside(c: Component, shape: tuple[int, ...]) -> Records | None:
     """A component [N, blocks] as records without codes: the columns of a vector are neighbours."""
     if len(c.shape) != 2 or c.shape[0] != shape[0]:
         return None

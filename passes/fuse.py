@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
+from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym, mentioned, names
 from tilec.ir.format import Dense
 from tilec.ir.ops import control, memory
 from tilec.ir.remark import Remark
 from tilec.ir.types import Memory, Span, Tile, symbols
+from tilec.passes.cascade import product_of
 from tilec.passes.fuse_elements import Index, Indices, Node, indices_of
-from tilec.passes.fuse_loops import Loops
+from tilec.passes.fuse_grids import joined
+from tilec.passes.fuse_loops import Fresh, Loops
 from tilec.passes.fuse_masks import skipped
 from tilec.passes.fuse_nodes import Nodes
-from tilec.passes.fuse_order import Order, forwarded
+from tilec.passes.fuse_order import Order, everything, forwarded, writes_before
 from tilec.passes.fuse_partition import Cut, Group, Root, Source, cut, grouped, roots_of, size_of
+from tilec.passes.fuse_saved import saved
 from tilec.passes.fuse_tiles import Scope
 from tilec.passes.pipeline import register
 
@@ -38,10 +41,10 @@ def fuse(func: Func) -> Func:
     if not any(isinstance(op, memory.Write) for op in func.body.ops):
         return func
     try:
-        return _Fusion(func).run()
+        return _Fusion(saved(func)).run()
     except TileError as e:
         return func.replaced(func.body, Remark("fuse", "ops outside of grids stay as they are",
-                                               e.loc, str(e)))  # fmt: skip
+                                               e.loc, e.message))  # fmt: skip
 
 
 @dataclass
@@ -58,7 +61,8 @@ class _Fusion:
         for op in ops:
             for v in _read(op):
                 users.setdefault(v, []).append(op)
-        self.source = Source({v: op for op in ops for v in op.results}, users, forwarded(ops))
+        self.source = Source({v: op for op in ops for v in op.results}, users, forwarded(ops),
+                             writes_before(ops))  # fmt: skip
         self.taken = {n for p in self.func.params for e in symbols(p.type) for n in names(e)}
         for op in self.func.walk():
             self.taken |= mentioned(tuple(op.attributes.values()))
@@ -78,8 +82,8 @@ class _Fusion:
                 ops += _chain(op, self.source, ops)
             part.append(op)
         ops += self.kernels(part)
-        body = Block((*self.func.params, *self.own), tuple(ops))
-        return self.func.replaced(body, *self.remarks)
+        ops, params, said = joined(ops, (*self.func.params, *self.own))
+        return self.func.replaced(Block(tuple(params), tuple(ops)), *self.remarks, *said)
 
     def kernels(self, part: Sequence[Op]) -> list[Op]:
         """The grids for the stores among ops."""
@@ -96,8 +100,8 @@ class _Fusion:
                 return [self.kernel(g) for g in groups]
             if found.value in kept:
                 raise TileError(found.reason)
-            stored = next((r for r in roots if r.value is found.value and _all(r, self.source)),
-                          None)  # fmt: skip
+            whole = (r for r in roots if everything(r.indices or (), self.source.made))
+            stored = next((r for r in whole if r.value is found.value), None)
             new = stored or Root(found.value, self.kept(found, stores[0]))
             kept[found.value] = new.mem
             roots = _placed(new, [r for r in roots if r is not new], self.source)
@@ -131,17 +135,20 @@ class _Fusion:
     def kernel(self, group: Group) -> control.Grid:
         """The grid of a group."""
         nodes, axes = group.nodes, group.grid
-        sizes = {i: self.fresh(i.hint) for i in (*axes, *group.inner)}
+        sizes: dict[Index, Extent] = {i: self.fresh(i.hint) for i in axes}
         dims: tuple[Extent, ...] = tuple(i.dim for i in axes) or (1,)
-        symbols_ = tuple(sizes[i] for i in axes) or (self.fresh("one"),)
+        symbols_: tuple[Extent, ...] = tuple(sizes.values()) or (self.fresh("one"),)
         spans = [Value(Span(d, s), str(s)) for d, s in zip(dims, symbols_, strict=True)]
         scope = Scope(Builder(loc=_loc(group.roots)), dict(zip(axes, spans, strict=False)))
-        loops = Loops(nodes, [scope], dict(sizes), fresh=self.fresh, skipped=skipped)
+        loops = Loops(nodes, [scope], sizes, fresh=self.fresh, skipped=skipped)
         targets = [self.target(r, v, at, nodes) for r, v, at in
                    zip(group.roots, group.values, group.places, strict=True)]  # fmt: skip
         loops.prepare([n for t in targets for n in t.nodes])
+        inner: dict[tuple[Index, ...], list[_Target]] = {}
         for t in targets:
-            _inner(loops, group, t, [i for i in group.inner if i in t.axes])
+            inner.setdefault(tuple(i for i in group.inner if i in t.axes), []).append(t)
+        for axes_, those in inner.items():
+            _stored(loops, those, axes_, self.fresh)
         tiles = tuple(1 if i in nodes.single else None for i in axes) or (1,)
         body = Block(tuple(spans), tuple(scope.builder.ops))
         self.told(group, loops)
@@ -171,7 +178,7 @@ class _Fusion:
         saved = _saved(group, self.source)
         text = f"{names_}: one kernel with {loops.loops} loops" + (
             f"; {saved} bytes of values that no memory holds" if saved else "")  # fmt: skip
-        missing = "; ".join(dict.fromkeys(why for _, why in loops.reasons))
+        missing = "; ".join(dict.fromkeys([*group.apart, *(why for _, why in loops.reasons)]))
         self.remarks.append(Remark("fuse", text, _loc(group.roots), missing))
 
 
@@ -193,22 +200,22 @@ class _Target:
         return [self.value, *(p for p in self.places if isinstance(p, Node))]
 
 
-def _inner(loops: Loops, group: Group, t: _Target, left: Sequence[Index]) -> None:
-    """A store, in loops over the axes of it that the grid does not run over."""
+def _stored(loops: Loops, targets: Sequence[_Target], left: Sequence[Index], fresh: Fresh) -> None:
+    """Stores, in loops over the axes of theirs that the grid does not run over."""
     if not left:
-        loops.prepare(t.nodes)
-        _store(loops, t)
+        loops.prepare([n for t in targets for n in t.nodes])
+        for t in targets:
+            _store(loops, t)
         return
     index, outer = left[0], loops.scopes
-    size, b = loops.sizes[index], outer[-1].builder
-    if any(isinstance(op, control.For) and op.size == size for op in b.ops):
-        raise TileError("several results in loops over one dimension")
+    size, b = fresh(index.hint), outer[-1].builder
     span = Value(Span(index.dim, size), str(size))
+    loops.sizes[index] = size
     loops.scopes = [*outer, Scope(Builder(loc=b.loc), {index: span})]
-    _inner(loops, group, t, left[1:])
+    _stored(loops, targets, left[1:], fresh)
     body = Block((span,), tuple(loops.scopes[-1].builder.ops))
     loops.scopes = outer
-    tile = 1 if index in group.nodes.single else None
+    tile = 1 if index in loops.nodes.single else None
     b.add(control.For(index.dim, size, tile, (), body))
 
 
@@ -253,12 +260,6 @@ def _checked(ops: Sequence[Op]) -> None:
             raise TileError("store: only some elements are written", op.loc)
 
 
-def _all(root: Root, source: Source) -> bool:
-    """Whether a root is stored as it is: all of a memory."""
-    made = [source.made.get(i) for i in root.indices or ()]
-    return all(isinstance(op, memory.Whole) and op.size is None and not op.start for op in made)
-
-
 def _placed(new: Root, roots: Sequence[Root], source: Source) -> list[Root]:
     """The roots with one more, before those that read it."""
     uses = _above(new.value, source)
@@ -270,23 +271,26 @@ def _above(v: Value, source: Source) -> set[Value]:
     """The values that are made of another."""
     found, left = set[Value](), [v]
     while left:
-        for op in source.users.get(left.pop(), ()):
-            new = [r for r in op.results if r not in found]
-            found.update(new)
-            left += new
+        last = left.pop()
+        made = [r for op in source.users.get(last, ()) for r in op.results]
+        made += [other for other, of in source.same.items() if of is last]
+        new = [r for r in dict.fromkeys(made) if r not in found]
+        found.update(new)
+        left += new
     return found
 
 
 def _shared(groups: Sequence[Group]) -> Cut | None:
-    """A product that two kernels would compute."""
-    seen: dict[Op, Group] = {}
+    """A product that two kernels would compute, unless each does in a loop of another: there it is
+    more than what it is made of."""
+    seen: dict[Op, tuple[Group, bool]] = {}
     for g in groups:
-        for v in g.values:
-            for n in v.walk():
-                if n.bound is None or n.op is None or Trait.READS in n.of.traits:
-                    continue
-                if n.of.name == "dot" and seen.setdefault(n.op, g) is not g:
-                    return Cut(n.op.result, "several kernels read it")
+        for n in (n for v in g.values for n in v.walk() if product_of(n) and n.op is not None):
+            assert n.op is not None
+            inside = any(a.running for a in n.axes)
+            first, before = seen.setdefault(n.op, (g, inside))
+            if first is not g and not (inside and before):
+                return Cut(n.op.result, "several kernels read it")
     return None
 
 

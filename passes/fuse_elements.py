@@ -17,6 +17,7 @@ class Index:
 
     dim: Extent
     hint: str
+    running: bool = False  # of a reduction
 
     def __str__(self) -> str:
         return f"{self.hint}:{self.dim}"
@@ -68,9 +69,13 @@ Indices = tuple[Index | Node | None, ...]  # a Node: a computed place; None: the
 
 
 def merged(nodes: Iterable[Node]) -> tuple[Index, ...]:
-    """The axes of nodes together, in the order of those with the most."""
+    """The axes of nodes together, in the order of the one that has all; else those of the result
+    first."""
     ordered = sorted(nodes, key=lambda n: -len(n.axes))
-    return tuple(dict.fromkeys(a for n in ordered for a in n.axes))
+    axes = tuple(dict.fromkeys(a for n in ordered for a in n.axes))
+    if not ordered or len(ordered[0].axes) == len(axes):
+        return axes
+    return tuple(sorted(axes, key=lambda a: a.running))
 
 
 def indices_of(index: Index | Node) -> tuple[Index, ...]:

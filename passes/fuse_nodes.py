@@ -31,6 +31,7 @@ class Nodes:
     made: Mapping[Value, Op]
     kept: Mapping[Value, Value]  # memory in which values lie
     same: Mapping[Value, Value] = field(default_factory=dict[Value, Value])  # other names of values
+    writes: Mapping[Value, int] = field(default_factory=dict[Value, int])  # before what was loaded
     whole: set[Index] = field(default_factory=set[Index])  # what has to be in one tile
     single: set[Index] = field(default_factory=set[Index])  # what has to be one at a time
     pool: dict[Extent, list[Index]] = field(default_factory=dict[Extent, list[Index]])
@@ -43,9 +44,10 @@ class Nodes:
         dtype = args[0].dtype if dtype is None else dtype
         attributes = fields.get("attributes", ())
         op = fields.pop("op", None)
+        writes = self.writes.get(op.result, 0) if isinstance(op, memory.Load) else 0
         text = tuple((n, attribute(v)) for n, v in attributes)
         key = (of, tuple(args), dtype, text, *(fields.get(n) for n in ("mem", "bound", "leaf")),
-               fields.get("indices", ()), axes if not args else ())  # fmt: skip
+               fields.get("indices", ()), axes if not args else (), writes)  # fmt: skip
         if key not in self.seen:
             self.seen[key] = Node(of, tuple(args), axes, dtype, op=op, **fields)
         return self.seen[key]
@@ -61,7 +63,7 @@ class Nodes:
         for index in known:
             if index not in used:
                 return index
-        known.append(Index(extent, f"r{len(known)}"))
+        known.append(Index(extent, f"r{len(known)}", running=True))
         return known[-1]
 
     def at(self, v: Value, idx: Indices, root: bool = False) -> Node:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tilec.ir.core import Op, Value
@@ -45,7 +45,7 @@ class Order:
         if not isinstance(n.op, memory.Load):
             return
         between = self.ops[self.place(n.op) : self.place(self.first)]
-        if any(n.mem in _written(op) for op in between):
+        if any(n.mem in written(op) for op in between):
             raise TileError(f"`{n.mem.hint}` is written before what was read of it is used",
                             n.op.loc)  # fmt: skip
 
@@ -53,9 +53,8 @@ class Order:
         """A load and a store of one memory have the order of the program."""
         assert n.op is not None
         assert r.op is not None
-        if not isinstance(n.op, memory.Load):
-            return  # a value that is kept there, by whom it is read
-        if self.place(n.op) > self.place(r.op):
+        kept = not isinstance(n.op, memory.Load)  # a value that lies there
+        if kept or self.place(n.op) > self.place(r.op):
             good = at > other
         else:
             here = group.places[group.roots.index(r)] if at == other else ()
@@ -69,7 +68,7 @@ def _loads(group: Group) -> list[Node]:
     return list(dict.fromkeys(n for v in group.values for n in loads(v)))
 
 
-def _written(op: Op) -> Iterator[Value]:
+def written(op: Op) -> Iterator[Value]:
     """The memories that an op writes, or those inside it."""
     if isinstance(op, memory.Write):
         yield op.mem
@@ -80,19 +79,44 @@ def _written(op: Op) -> Iterator[Value]:
 def forwarded(ops: Sequence[Op]) -> dict[Value, Value]:
     """The loads of all of a memory that was stored all at once before, and what they give."""
     made = {v: op for op in ops for v in op.results}
+    made_of = sources(ops)
     last: dict[Value, Value] = {}
     found: dict[Value, Value] = {}
     for op in ops:
         if isinstance(op, memory.Load) and op.mem in last and everything(op.indices, made):
             found[op.result] = last[op.mem]
-        for mem in _written(op):
-            last.pop(mem, None)
-        if isinstance(op, memory.Store) and op.mask is None and everything(op.indices, made):
+        for mem in written(op):
+            last = {m: v for m, v in last.items() if m is not mem and mem not in made_of[v]}
+        if not isinstance(op, memory.Store) or op.mem in made_of[op.value]:
+            continue
+        if op.mask is None and everything(op.indices, made):
             last[op.mem] = found.get(op.value, op.value)
     return found
 
 
-def everything(indices: Sequence[Value], made: dict[Value, Op]) -> bool:
+def sources(ops: Sequence[Op]) -> dict[Value, frozenset[Value]]:
+    """The memories that values are made of."""
+    found: dict[Value, frozenset[Value]] = {}
+    for op in ops:
+        mems = {op.mem} if isinstance(op, memory.Load) else set[Value]()
+        own = frozenset(mems).union(*(found.get(v, frozenset[Value]()) for v in op.operands))
+        found.update(dict.fromkeys(op.results, own))
+    return found
+
+
+def writes_before(ops: Sequence[Op]) -> dict[Value, int]:
+    """How often a memory was written before each load of it."""
+    count: dict[Value, int] = {}
+    found: dict[Value, int] = {}
+    for op in ops:
+        if isinstance(op, memory.Load):
+            found[op.result] = count.get(op.mem, 0)
+        for mem in written(op):
+            count[mem] = count.get(mem, 0) + 1
+    return found
+
+
+def everything(indices: Sequence[Value], made: Mapping[Value, Op]) -> bool:
     """Whether indices pick all of a memory."""
     ops = [made.get(i) for i in indices]
     return all(isinstance(op, memory.Whole) and op.size is None and not op.start for op in ops)

@@ -45,6 +45,7 @@ class Group:
     places: list[Indices] = field(default_factory=list[Indices])
     values: list[Node] = field(default_factory=list[Node])
     inner: list[Index] = field(default_factory=list[Index])  # loops inside of the grid
+    apart: list[str] = field(default_factory=list[str])  # why it is not one with those before
 
     @property
     def own(self) -> list[Index]:
@@ -78,6 +79,11 @@ class Source:
     made: Mapping[Value, Op]
     users: Mapping[Value, Sequence[Op]]
     same: Mapping[Value, Value]  # what loads read that was stored just before
+    writes: Mapping[Value, int]  # how often memory was written before what was loaded of it
+
+    def nodes(self, kept: Mapping[Value, Value]) -> Nodes:
+        """No nodes yet; `kept` is memory in which values lie."""
+        return Nodes(self.made, kept, self.same, self.writes)
 
     def end(self, v: Value) -> Value:
         """The value that an element-wise chain makes of `v`, which nobody else reads."""
@@ -102,9 +108,11 @@ def grouped(roots: Sequence[Root], kept: Mapping[Value, Value], source: Source) 
         alone = built([r], kept, source)
         needs = max((of[m] for m in alone.read if m in of), default=-1)
         for at in range(max(needs, 0), len(groups)):
-            if both := _joined(groups[at], alone, kept, source, at == needs):
+            both = _joined(groups[at], alone, kept, source, at == needs)
+            if isinstance(both, Group):
                 groups[at], of[r.mem] = both, at
                 break
+            alone.apart.append(both)
         else:
             of[r.mem] = len(groups)
             groups.append(alone)
@@ -112,19 +120,22 @@ def grouped(roots: Sequence[Root], kept: Mapping[Value, Value], source: Source) 
 
 
 def _joined(group: Group, alone: Group, kept: Mapping[Value, Value], source: Source,
-            needed: bool) -> Group | None:  # fmt: skip
-    """A group with one more root, if that is right and saves something."""
+            needed: bool) -> Group | str:  # fmt: skip
+    """A group with one more root, or why that is wrong or saves nothing."""
     roots = [*group.roots, *alone.roots]
-    if not (group.read & alone.read or needed) or not _fit(roots):
-        return None
+    name = group.roots[0].mem.hint
+    if not (group.read & alone.read or needed):
+        return f"it reads nothing that `{name}` reads"
+    if not _fit(roots):
+        return f"it has other extents than `{name}`"
     both = built(roots, kept, source)
     if both.read & {r.mem for r in roots} - group.read:
-        return None  # it reads by computed places what the others write
+        return f"it reads `{name}` at other places than it is written at"
     if any(set(both.grid) - {i for i in at if i is not None} for at in both.places):
-        return None  # a task would not be the only one to store it
+        return f"several tasks of `{name}` would write it"
     ops = [r.op for r in _reductions(both)]
     if needed and (len(set(ops)) < len(ops) or cut(both, source)):
-        return None
+        return f"sums of `{name}` would be computed again"
     return both
 
 
@@ -149,10 +160,10 @@ def built(roots: list[Root], kept: Mapping[Value, Value], source: Source) -> Gro
     fresh = tuple(None if e == 1 else Index(e, h) for e, h in zip(extents, hints, strict=False))
     mine = {r.value for r in roots}
     elsewhere = {v: mem for v, mem in kept.items() if v not in mine}
-    group = _at(roots, fresh, Nodes(source.made, elsewhere, source.same))
+    group = _at(roots, fresh, source.nodes(elsewhere))
     _decide(group)
     if rows := _rows(group):
-        nodes = Nodes(source.made, elsewhere, source.same)
+        nodes = source.nodes(elsewhere)
         taken: list[Index | None] = []
         for i in fresh:
             new = nodes.running(i.dim, tuple(taken)) if i is not None and i in rows else i
@@ -184,8 +195,9 @@ def _decide(group: Group) -> None:
     outer = [r for r in found if set(r.axes) <= own | group.nodes.whole]
     for r in outer:
         for n in nested(r):
-            if product_of(n) and n.bound is not None and holdable(n.bound.dim):
-                group.nodes.whole.add(n.bound)
+            held = r.bound if nested(n) else n.bound
+            if product_of(n) and held is not None and holdable(held.dim):
+                group.nodes.whole.add(held)
             if product_of(n) and product_of(r):
                 last = {i for i in again(r, n) if i is group.idx[-1] and holdable(i.dim)}
                 group.nodes.whole |= {i for i in last if isinstance(i.dim, int) or _softmax(r)}
@@ -205,8 +217,21 @@ def _looped(r: Node, group: Group) -> bool:
 
 
 def nested(r: Node) -> list[Node]:
-    """The reductions that run anew for each element of another's operand."""
-    return [n for a in r.args for n in reductions(a) if r.bound in n.axes]
+    """The reductions that run anew for each element of another's operand, without those inside of
+    these."""
+    found: dict[Node, None] = {}
+    seen: set[Node] = set()
+    left = list(r.args)
+    while left:
+        n = left.pop(0)
+        if n in seen:
+            continue
+        seen.add(n)
+        if n.bound is None or n.bound in n.axes:
+            left += n.below()
+        elif r.bound in n.axes:
+            found[n] = None
+    return list(found)
 
 
 def again(r: Node, n: Node) -> list[Index]:
@@ -234,9 +259,10 @@ def cut(group: Group, source: Source) -> Cut | None:
     """A value that has to be kept in memory, if there is one."""
     found = _reductions(group)
     pairs = [(r, n) for r in found for n in nested(r)]
-    outward = [(r, n, _recomputed(r, n, group)) for r, n in pairs]
-    inward = [(r, n, _deep(r, n)) for r, n in reversed(pairs)]
-    for r, n, why in (*outward, *inward):
+    products = [(r, n, _recomputed(r, n, group)) for r, n in pairs if product_of(n)]
+    deep = [(r, n, _deep(r, n)) for r, n in reversed(pairs)]
+    rows = [(r, n, _rows_of_rows(r, n, group)) for r, n in pairs if not product_of(n)]
+    for r, n, why in (*products, *deep, *rows):
         value = _operand(r, n, source) if why else None
         if value is not None:
             return Cut(value, why)
@@ -246,13 +272,18 @@ def cut(group: Group, source: Source) -> Cut | None:
 
 
 def _recomputed(r: Node, n: Node, group: Group) -> str:
-    """Why a reduction inside of another should not run there."""
-    if not product_of(n):
-        both = _looped(r, group) and _looped(n, group)
-        return "a reduction of reductions runs in parallel in two kernels" if both else ""
+    """Why a product inside of another should not run there."""
     if product_of(r) and set(again(r, n)) - group.nodes.whole:
         return "a product would be computed again for each tile of its reader"
     return ""
+
+
+def _rows_of_rows(r: Node, n: Node, group: Group) -> str:
+    """Why a reduction inside of another should not run there."""
+    inner = [x for x in reductions(n) if r.bound in x.axes]
+    both = _looped(r, group) and any((_looped(x, group) and not product_of(x)) or nested(x)
+                                     for x in inner)  # fmt: skip
+    return "a reduction of reductions runs in parallel in two kernels" if both else ""
 
 
 def _deep(r: Node, n: Node) -> str:
@@ -262,20 +293,27 @@ def _deep(r: Node, n: Node) -> str:
 
 
 def _softmax(r: Node) -> bool:
-    """Whether a maximum is between a product and another in its operand."""
-    return any(x.of is reduce.Max for x in reductions(r))
+    """Whether a maximum is between a product and another in its operand, or one that is kept."""
+    return any(
+        x.of is reduce.Max or (x.of is memory.Load and isinstance(x.op, reduce.Max))
+        for a in r.args
+        for x in a.walk()
+    )
 
 
 def _operand(r: Node, n: Node, source: Source) -> Value | None:
-    """The value of the program that a reduction's operand is, where another is in it."""
+    """What is kept of a reduction's operand in which there is another: the operand as the program
+    has it, or the other one with what follows, if that is smaller."""
     op = r.op
     values = (op.a, op.b) if isinstance(op, reduce.Dot) else (op.a,) if isinstance(
         op, reduce.Reduction) else ()  # fmt: skip
-    for v in values:
-        found = _reaches(v, n.op, source)
-        if found:
-            return _undressed(v, source)
-    return None
+    found = next((v for v in values if _reaches(v, n.op, source)), None)
+    if found is None:
+        return None
+    value = _undressed(found, source)
+    assert isinstance(value.type, Tile)
+    rank = sum(e != 1 for e in value.type.shape)
+    return _ended(n, source) if not product_of(n) and len(n.axes) < rank else value
 
 
 def _undressed(v: Value, source: Source) -> Value:

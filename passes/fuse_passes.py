@@ -83,8 +83,9 @@ def _of_root(root: Node) -> Iterator[tuple[str, Extent, int]]:
         number[r] = 1 + max(before, default=0)
         last[r.bound.dim] = max(number[r], last.get(r.bound.dim, 0))
         for n in _direct(r.args, r.bound):
-            if n.mem is not None and r.bound in n.axes:
-                yield n.mem.hint, r.bound.dim, number[r]
+            if n.mem is not None:
+                along = r.bound in n.axes
+                yield n.mem.hint, r.bound.dim if along else 0, number[r] if along else 1
     for n in _direct((root,), None):
         for dim in {a.dim for a in n.axes} or {1}:
             if n.mem is not None:

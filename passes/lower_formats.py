@@ -90,14 +90,6 @@ def _format(v: Value) -> Format | None:
     return v.type.format if isinstance(v.type, Memory) else None
 
 
-def _scaled(v: Value) -> Scaled | None:
-    """The format of what a parameter has codes of."""
-    format = _format(v)
-    if isinstance(format, Dynamic):
-        return format.inner
-    return format if isinstance(format, Scaled) else None
-
-
 def _tiles(func: Func) -> dict[Value, int | None]:
     """The tile size of every span that a grid or loop makes."""
     found: dict[Value, int | None] = {}
@@ -127,10 +119,8 @@ class _Lowering(Elements):
 
     def change(self, op: Op, to: dict[Value, Value], b: Builder) -> bool:
         """Replace loads of scaled memory, and products of what they load."""
-        format = _scaled(op.mem) if isinstance(op, memory.Load) else None
-        if isinstance(op, memory.Load) and format is not None:
-            codes = b(memory.Load(self.parameters[op.mem]["codes"], op.indices))
-            load = Decoded(op.mem, format, op.indices, codes)
+        load = self.loaded(op, b)
+        if load is not None:
             to[op.result] = self.values(load, b)
             self.decoded[to[op.result]] = load
             return True

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tilec.ir.core import Builder, Value
+from tilec.ir.core import Builder, Op, Value
 from tilec.ir.dtype import f32, i32, i64
+from tilec.ir.dynamic import Dynamic
 from tilec.ir.extent import divides
 from tilec.ir.format import Dense, Format
 from tilec.ir.granularity import Granularity
 from tilec.ir.ops import arith, memory, shape
 from tilec.ir.ops.cast import Cast
 from tilec.ir.ops.packed import Groups
+from tilec.ir.ops.sparse import Expand
 from tilec.ir.scaled import ADDED, Scaled
 from tilec.ir.types import Memory, Shape, Span, Tile
 from tilec.passes.parts import as_f32, tile
@@ -68,6 +70,22 @@ class Elements:
 
     def __init__(self, parameters: dict[Value, Components], tiles: dict[Value, int | None]) -> None:
         self.parameters, self.tiles = parameters, tiles
+
+    def loaded(self, op: Op, b: Builder) -> Decoded | None:
+        """The codes of a tile of scaled memory, None for any other op. What is left out of a sparse
+        matrix has a code of 0, which stands for 0."""
+        match op:
+            case memory.Load():
+                format, indices = _scaled(op.mem), op.indices
+            case Expand():
+                format, indices = op.format, (op.rows, op.columns)
+            case _:
+                return None
+        if not isinstance(format, Scaled):
+            return None
+        mem = op.operands[0]
+        codes = b(op.rebuilt({mem: self.parameters[mem]["codes"]}))
+        return Decoded(mem, format, indices, codes)
 
     def values(self, load: Decoded, b: Builder) -> Value:
         """(codes - zero) * scale, as the format says, for every element of a tile."""
@@ -182,6 +200,13 @@ class Elements:
             within = b(arith.And(b(arith.Le(least, wide)), b(arith.Lt(wide, most))))
             value = b(arith.Where(within, value, b(shape.Full(out.shape, 0.0, f32))))
         return value
+
+
+def _scaled(v: Value) -> Format:
+    """The format of what a parameter has codes of."""
+    assert isinstance(v.type, Memory)
+    format = v.type.format
+    return format.inner if isinstance(format, Dynamic) else format
 
 
 def _is_tile(v: Value) -> bool:

@@ -45,7 +45,9 @@ def sparsify(func: Func, *, lanes: bool = False, plain: str = "") -> Func:
               if isinstance(p.type, Memory) and isinstance(p.type.format, Sparse)}  # fmt: skip
     if not sparse:
         return func
-    streams = {p for p in sparse if lanes and p.hint not in plain.split("+") and stored.streamed(p)}
+    rows = plain.split("+")
+    streams = {p for p in sparse if lanes and p.hint.partition(".")[0] not in rows
+               and stored.streamed(p)}  # fmt: skip
     for op in func.walk():
         if isinstance(op, memory.Store) and op.mem in streams:
             what = f"`{op.mem.hint}` is written, but lies in the order of a stream"

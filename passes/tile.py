@@ -14,7 +14,7 @@ from tilec.ir.ops.memory import Load, Write
 from tilec.ir.ops.reduce import Dot
 from tilec.ir.ops.scaled import ScaledDot
 from tilec.ir.ops.shape import Transpose
-from tilec.ir.ops.sparse import SparseDot
+from tilec.ir.ops.sparse import Expand, SparseDot
 from tilec.ir.types import Memory, Span, Tile
 from tilec.passes.depth import step
 from tilec.passes.pipeline import register
@@ -120,6 +120,8 @@ def _format(made: dict[Value, Op], v: Value) -> Format:
         op = made.get(op.a)
     if isinstance(op, Load) and isinstance(op.mem.type, Memory):
         return op.mem.type.format
+    if isinstance(op, Expand):
+        return op.format
     assert isinstance(v.type, Tile)
     return Dense(v.type.dtype)
 

@@ -98,7 +98,8 @@ def packed(format: Format, parts: Parts, shape: tuple[int, ...], layout: Layout 
         raise TileError(f"a stream holds a matrix of a scaled format, not {format}{list(shape)}")
     elif isinstance(layout, Lanes) and not Lanes.fits(format, shape):
         raise TileError(f"lanes hold a matrix of n:m, a bitmap, CSR or blocks of 16 rows, of f16, "
-                        f"bf16 or f32, not {format}{list(shape)}")  # fmt: skip
+                        f"bf16 or f32, or n:m and bitmaps of codes of 4 or 8 bits without zeros, "
+                        f"not {format}{list(shape)}")  # fmt: skip
     elif isinstance(layout, Each) and not isinstance(default_layout(format, shape), Each):
         raise TileError(f"{format} has no parts to lay out each")
     return PackedTensor(format, shape, layout, layout.pack(format, parts, shape))

@@ -25,10 +25,12 @@ def program(text: str, **dims: int) -> Func:
 
 
 def random(func: Func, dims: Mapping[str, int], seed: int = 0) -> dict[str, Array]:
-    """Varied numbers for every parameter; whole numbers are from 0 to 3."""
+    """Varied numbers for every parameter that is the user's; whole numbers are from 0 to 3."""
     rng = np.random.default_rng(seed)
     found: dict[str, Array] = {}
     for p in func.params:
+        if "." in p.hint:
+            continue
         if not isinstance(p.type, Memory):
             found[p.hint] = np.asarray(0.37)
             continue

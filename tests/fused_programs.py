@@ -22,11 +22,15 @@ ATTENTION = """program f(q: f32[B, H, M, D], k: f32[B, H, N, D], v: f32[B, H, N,
 MASKED = 's = where(index("N") <= index("M")[:, none], s, -inf)\n  '
 
 ROWS = {
-    "softmax": Written("program f(x: f32[B, M, N]) { return softmax(x) }", dict(B=2, M=5, N=7), 1, 2),
-    "columns": Written("program f(x: f32[M, N]) { return softmax(x, axis=0) }", dict(M=5, N=7), 1, 2),
+    "softmax": Written("program f(x: f32[B, M, N]) { return softmax(x) }",
+                       dict(B=2, M=5, N=7), 1, 2),
+    "columns": Written("program f(x: f32[M, N]) { return softmax(x, axis=0) }",
+                       dict(M=5, N=7), 1, 2),
     "vector": Written("program f(x: f32[N]) { return softmax(x) }", dict(N=7), 1, 2),
-    "log-sum-exp": Written("program f(x: f32[M, N]) { return log_sum_exp(x) }", dict(M=5, N=7), 1, 1),
-    "log-softmax": Written("program f(x: f32[M, N]) { return log_softmax(x) }", dict(M=5, N=7), 1, 2),
+    "log-sum-exp": Written("program f(x: f32[M, N]) { return log_sum_exp(x) }",
+                           dict(M=5, N=7), 1, 1),
+    "log-softmax": Written("program f(x: f32[M, N]) { return log_softmax(x) }",
+                           dict(M=5, N=7), 1, 2),
     "rms-norm": Written("program f(x: f16[M, N], g: f32[N]) { return rms_norm(x, g) }",
                         dict(M=5, N=7), 1, 2, 5e-4),
     "layer-norm": Written("program f(x: f32[M, N], g: f32[N], b: f32[N]) { return "
@@ -49,6 +53,8 @@ ROWS = {
                           "axis=1) }", dict(M=5, N=7), 1, 2),
     "f16 sums": Written("program f(x: f16[M, N]) { return sum(x, axis=1) }", dict(M=5, N=40), 1, 1,
                         1e-3),
+    "two results": Written("program f(x: f32[M, N]) { y = softmax(x)\n return (y, y * y, "
+                           "log_sum_exp(x)) }", dict(M=5, N=7), 1, 2),
     "extremes": Written("program f(x: f32[M, N]) { return max(x, axis=1) - min(x, axis=1) }",
                         dict(M=5, N=7), 1, 1),
 }  # fmt: skip
@@ -64,17 +70,18 @@ PRODUCTS = {
     "residual norm": Written("program f(x: f32[M, K], w: f32[N, K], r: f32[M, N], g: f32[N]) {\n"
                              "h = x @ w.T + r\n return (h, rms_norm(h, g)) }",
                              dict(M=5, N=7, K=6), 2, 3),
-    "siblings": Written("program f(x: f32[M, K], a: f32[N, K], b: f32[N, K], c: f32[P, K]) { return "
-                        "(x @ a.T, x @ b.T, x @ c.T) }", dict(M=5, N=7, K=6, P=9), 2, 2),
+    "siblings": Written("program f(x: f32[M, K], a: f32[N, K], b: f32[N, K], c: f32[P, K]) { "
+                        "return (x @ a.T, x @ b.T, x @ c.T) }", dict(M=5, N=7, K=6, P=9), 2, 2),
     "mlp": Written("program f(x: f32[M, K], g: f32[H, K], u: f32[H, K], d: f32[K, H]) { return "
                    "x + swiglu(x @ g.T, x @ u.T) @ d.T }", dict(M=5, K=6, H=11), 2, 2),
     "quantised": Written("program f(x: f32[M, K], w: f32[N, K]) { y = silu(x @ w.T)\n"
                          "s = max(abs(y), axis=1, keepdims=true) / 127.0\n"
                          "return (cast(rint(y / s), i8, saturate=true), s) }",
                          dict(M=5, N=7, K=6), 2, 3),
-    "low rank": Written("program f(x: f32[M, K], w: f32[N, K], a: f32[R, K], b: f32[N, R]) { return "
-                        "x @ w.T + (x @ a.T) @ b.T }", dict(M=5, N=7, K=6, R=2), 2, 3),
-    "einsum": Written('program f(x: f32[B, M, K], w: f32[N, K]) { return einsum("bmk,nk->bnm", x, w) }',
+    "low rank": Written("program f(x: f32[M, K], w: f32[N, K], a: f32[R, K], b: f32[N, R]) { "
+                        "return x @ w.T + (x @ a.T) @ b.T }", dict(M=5, N=7, K=6, R=2), 2, 3),
+    "einsum": Written('program f(x: f32[B, M, K], w: f32[N, K]) { return '
+                      'einsum("bmk,nk->bnm", x, w) }',
                       dict(B=2, M=5, N=7, K=6), 1, 1),
     "integers": Written("program f(x: i8[M, K], w: i8[N, K]) { return x @ w.T }",
                         dict(M=5, N=7, K=6), 1, 1, 0.0),
@@ -95,14 +102,16 @@ ATTENTIONS = {
   g = floordiv(index("H"), 2)
   s = q @ transpose(k[g, :, :], (0, 2, 1))
   return softmax(s * 0.3) @ v[g, :, :] }""", dict(H=6, G=3, M=5, D=4), 1, 1),
-    "bias f16": Written("""program f(q: f16[H, M, D], k: f16[H, N, D], v: f16[H, N, D], b: f32[H, M, N]) {
+    "bias f16": Written("""program f(
+    q: f16[H, M, D], k: f16[H, N, D], v: f16[H, N, D], b: f32[H, M, N]) {
   s = (q @ transpose(k, (0, 2, 1))) * 0.3 + b
   return cast(cast(softmax(s), f16) @ v, f16) }""", dict(H=2, M=5, N=6, D=4), 1, 1, 1e-3),
     "lengths": Written("""program f(q: f32[B, M, D], k: f32[B, N, D], v: f32[B, N, D], n: i32[B]) {
   s = (q @ transpose(k, (0, 2, 1))) * 0.125
   return softmax(where(index("N") <= n[:, none, none], s, -inf)) @ v }""",
                        dict(B=2, M=5, N=7, D=4), 1, 1),
-    "block": Written("""program f(x: f32[M, 8], wq: f32[8, 8], wk: f32[8, 8], wv: f32[8, 8], wo: f32[8, 8]) {
+    "block": Written("""program f(
+    x: f32[M, 8], wq: f32[8, 8], wk: f32[8, 8], wv: f32[8, 8], wo: f32[8, 8]) {
   q = transpose(reshape(x @ wq, ("M", 2, 4)), (1, 0, 2))
   k = transpose(reshape(x @ wk, ("M", 2, 4)), (1, 0, 2))
   v = transpose(reshape(x @ wv, ("M", 2, 4)), (1, 0, 2))
@@ -110,10 +119,48 @@ ATTENTIONS = {
   return reshape(transpose(o, (1, 0, 2)), ("M", 8)) @ wo + x }""", dict(M=5), 3, 3),
 }  # fmt: skip
 
+LINEAR = """kernel linear(x: f32[M, K], w: f32[N, K], y: f32[M, N]) {
+  for m, n in tiles(M, N) {
+    acc = zeros([m, n], f32)
+    for k in tiles(K) { acc += dot(x[m, k], w[n, k].T) }
+    y[m, n] = acc
+  }
+}
+"""
+CALLS = {
+    "around a call": Written(LINEAR + """program f(x: f32[M, K], w: f32[N, K], b: f32[N]) {
+  h = empty("M", "N")
+  linear(silu(x), w, h)
+  return relu(h + b) }""", dict(M=5, N=7, K=9), 1, 1),
+    "behind a call": Written(LINEAR + """program f(x: f32[M, K], w: f32[N, K], g: f32[N]) {
+  h = empty("M", "N")
+  linear(x, w, h)
+  return rms_norm(h, g) }""", dict(M=5, N=7, K=9), 2, 3),
+    "read by two": Written(LINEAR + """program f(x: f32[M, K], w: f32[N, K], v: f32[P, N]) {
+  h = empty("M", "N")
+  linear(x, w, h)
+  return (h + 1.0, h @ v.T) }""", dict(M=5, N=7, K=9, P=4), 3, 2),
+    "gated": Written(LINEAR + """program f(x: f32[M, K], y: f32[M, K], w: f32[N, K]) {
+  h = empty("M", "N")
+  linear(swiglu(x, y), w, h)
+  return h }""", dict(M=5, N=7, K=9), 2, 1),
+    "calls of calls": Written(LINEAR + """program f(x: f32[M, K], w: f32[K, K]) {
+  h = empty("M", "K")
+  linear(x, w, h)
+  g = empty("M", "K")
+  linear(silu(h), w, g)
+  return g + x }""", dict(M=5, K=9), 2, 2),
+}  # fmt: skip
+
 STATEMENTS = {
+    "stored and read": Written("kernel f(x: f32[M, K], w: f32[N, K], y: f32[M, N], z: f32[M]) {\n"
+                               "y[:, :] = dot(x[:, :], w[:, :].T)\n"
+                               "z[:] = sum(exp(y[:, :] - max(y[:, :], axis=1, keepdims=true)), "
+                               "axis=1) }", dict(M=5, N=7, K=9), 2, 2),
     "in place": Written("kernel f(x: f32[M, N]) { x[:, :] = x[:, :] + 1.0 }", dict(M=5, N=7), 1, 0),
-    "forwarded": Written("kernel f(x: f32[M, N], y: f32[M, N], z: f32[M]) { y[:, :] = exp(x[:, :])\n"
-                         "z[:] = sum(y[:, :], axis=1) }", dict(M=5, N=7), 1, 2),
+    "forwarded": Written("kernel f(x: f32[M, N], y: f32[M, N], z: f32[M]) {\n"
+                         "y[:, :] = exp(x[:, :])\n z[:] = sum(y[:, :], axis=1) }",
+                         dict(M=5, N=7), 1, 2),
     "around a grid": Written("kernel f(x: f32[M, N], y: f32[M, N], z: f32[M]) {\n"
                              "y[:, :] = exp(x[:, :])\n"
                              "for m in tiles(M) { y[m, :] = y[m, :] * 2.0 }\n"
@@ -121,7 +168,8 @@ STATEMENTS = {
     "gathered": Written("kernel f(x: f32[M, N], t: i32[K], y: f32[M, N], z: f32[K, N]) {\n"
                         "y[:, :] = exp(x[:, :])\n z[:, :] = y[t[:], :] + 1.0 }",
                         dict(M=5, N=7, K=3), 2, 0),
-    "scattered": Written('kernel f(x: f32[K, N], y: f32[M, N]) { y[arange("K"), :] = exp(x[:, :]) }',
+    "scattered": Written('kernel f(x: f32[K, N], y: f32[M, N]) { '
+                         'y[arange("K"), :] = exp(x[:, :]) }',
                          dict(M=5, N=7, K=3), 1, 0),
 }  # fmt: skip
-PROGRAMS = ROWS | PRODUCTS | ATTENTIONS | STATEMENTS
+PROGRAMS = ROWS | PRODUCTS | ATTENTIONS | CALLS | STATEMENTS

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from gradients import Case, assert_differences
 from torch import Tensor
 from torch.nn import functional
+
+from tilec.ir.verify import verify
+from tilec.passes.gradient import gradient
 
 ACTIVATIONS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "none": ("x", lambda x: x),
@@ -122,3 +127,48 @@ func @gqa(%q: *f64[4, N, D], %k: *f64[2, M, D], %v: *f64[2, M, D], %y: *f64[4, N
   store %y, [%h, %n, %d], %r
 }
 """
+
+
+LIBRARY: dict[str, tuple[str, Callable[..., Tensor]]] = {
+    "sigmoid": ("sigmoid(x)", lambda x, g, b, t: torch.sigmoid(x)),
+    "silu": ("silu(x)", lambda x, g, b, t: functional.silu(x)),
+    "relu": ("relu(x)", lambda x, g, b, t: torch.relu(x)),
+    "softplus": ("softplus(x)", lambda x, g, b, t: functional.softplus(x)),
+    "gelu": ("gelu(x)", lambda x, g, b, t: functional.gelu(x)),
+    "gelu_tanh": ("gelu_tanh(x)", lambda x, g, b, t: functional.gelu(x, approximate="tanh")),
+    "swiglu": ("swiglu(x, x * g)", lambda x, g, b, t: functional.silu(x) * x * g),
+    "soft_cap": ("soft_cap(x, 2.0)", lambda x, g, b, t: 2 * torch.tanh(x / 2)),
+    "mean": ("mean(x, axis=0) * g", lambda x, g, b, t: x.mean(0) * g),
+    "softmax": ("softmax(x, axis=0)", lambda x, g, b, t: torch.softmax(x, 0)),
+    "log_sum_exp": ("log_sum_exp(x)", lambda x, g, b, t: torch.logsumexp(x, 1)),
+    "log_softmax": ("log_softmax(x)", lambda x, g, b, t: torch.log_softmax(x, 1)),
+    "rms_norm": ("rms_norm(x, g)", lambda x, g, b, t: functional.rms_norm(x, (5,), g, 1e-6)),
+    "layer_norm": ("layer_norm(x, g, b)", lambda x, g, b, t: functional.layer_norm(x, (5,), g, b)),
+    "cross_entropy": (
+        "cross_entropy(x, t)",
+        lambda x, g, b, t: functional.cross_entropy(x, t, reduction="none"),
+    ),
+    "einsum": ('einsum("mn,kn->mk", x, x) + sum(b)', lambda x, g, b, t: x @ x.mT + b.sum()),
+}
+
+
+def against_torch(c: Case, forward: Callable[..., Any]) -> None:
+    """The gradients are autograd's, in doubles; 0 of what it does not reach."""
+    names = c.floats()
+    tensors = {n: torch.tensor(a, requires_grad=n in names) for n, a in c.inputs.items()}
+    results = forward(**tensors)
+    results = results if isinstance(results, tuple) else (results,)
+    for want, found in zip(results, c.forward().values(), strict=True):
+        np.testing.assert_allclose(found, want.detach().numpy(), rtol=1e-12, atol=1e-12)
+    loss = sum(
+        (r * torch.tensor(s)).sum() for r, s in zip(results, c.seeds().values(), strict=True)
+    )
+    assert isinstance(loss, Tensor)
+    loss.backward()  # type: ignore[no-untyped-call]
+    func = gradient(c.func, by="+".join(names))
+    verify(func)
+    for name, found in c.gradients(func).items():
+        grad = tensors[name].grad
+        want = np.zeros_like(found) if grad is None else grad.numpy()
+        np.testing.assert_allclose(found, want, rtol=1e-10, atol=1e-12, err_msg=name)
+    assert_differences(c)

@@ -89,7 +89,7 @@ class Case:
 def case(text: str, dims: Mapping[str, int], **given: Array) -> Case:
     """A case of a `.tile` text, or IR; inputs that are not given are random numbers.
 
-    The parameters whose names begin with y are the results.
+    The parameters whose names begin with y are the results, and what a program returns.
     """
     func = parse_ir(text) if text.strip().startswith("func") else next(
         d.ir() for d in parse(text).values())  # fmt: skip
@@ -99,7 +99,7 @@ def case(text: str, dims: Mapping[str, int], **given: Array) -> Case:
     for p in func.params:
         if p.hint in given:
             inputs[p.hint] = given[p.hint]
-        elif not p.hint.startswith("y"):
+        elif not p.hint.startswith(("y", "result")):
             t: Any = p.type
             extents = made.shape(t) if isinstance(t, Memory) else ()
             inputs[p.hint] = np.asarray(t.dtype.round(chance.standard_normal(extents)))

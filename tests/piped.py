@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -26,9 +26,10 @@ class Piped(Kernel):
         super().__init__(kernel.definition)
         self.options, self.default = options, compiling.pipeline
 
-    def _pipeline(self, dims: Mapping[str, int], threads: int) -> tuple[Step, ...]:
+    def _pipeline(self, dims: Mapping[str, int], threads: int, plain: Iterable[str] = ()
+                  ) -> tuple[Step, ...]:  # fmt: skip
         return tuple(Step(s.name, s.options | self.options.get(s.name, {}))
-                     for s in self.default(dims, threads))  # fmt: skip
+                     for s in self.default(dims, threads, plain))  # fmt: skip
 
     def _compile(self, args: tuple[Any, ...]) -> Any:
         with pytest.MonkeyPatch.context() as patch:

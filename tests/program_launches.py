@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from launches import Case, Given
@@ -11,8 +12,9 @@ from sparse_kernels import normal
 import tilec as tc
 from tilec.ir.dtype import Array, of_numpy
 from tilec.ir.format import Format
-from tilec.lang.kernel import TensorSpec
-from tilec.ops import dense_attention, linear, losses, mlp, norm, rotary
+from tilec.lang.kernel import Parameter, TensorSpec
+from tilec.ops import conv, dense_attention, linear, losses, mlp, norm, rotary
+from tilec.ops import decoder as decoder_ops
 from tilec.program import Program
 
 EPS = 2.0**-7
@@ -31,8 +33,16 @@ def case(name: str, program: Program, given: dict[str, Given], want: Array | tup
     kernel = program.kernel(**types)
     results = kernel.definition.signature.params[len(given) :]
     wants = want if isinstance(want, tuple) else (want,)
-    named = {p.name: w for p, w in zip(results, wants, strict=True)}
+    named = {p.name: _stored(p, w) for p, w in zip(results, wants, strict=True)}
     return Case(name, kernel, given, named, near, dims or {})
+
+
+def _stored(p: Parameter, want: Array) -> Array:
+    """Doubles for results in f32, else numbers of the result's dtype."""
+    assert isinstance(p.spec, TensorSpec)
+    assert p.spec.format is not None
+    t = p.spec.format.value
+    return want if t == tc.f32 else t.to_storage(t.round(want))
 
 
 def softmax(s: Array) -> Array:
@@ -79,6 +89,20 @@ def decoded() -> Case:
     want = softmax(np.where(seen, scores, -math.inf)) @ v.astype(float)
     given: dict[str, Given] = {"q": q, "k": k, "v": v, "length": length, "scale": 0.25}
     return case("decode", dense_attention.decode, given, want, 2e-6)
+
+
+def latent() -> Case:
+    """Keys and values are the same 24 numbers; 8 more of the keys alone."""
+    q, t = normal(2, 6, 24).astype(np.float32), normal(2, 6, 8, seed=1).astype(np.float32)
+    c, k = normal(2, 40, 24, seed=2).astype(np.float32), normal(2, 40, 8, seed=3)
+    k = k.astype(np.float32)
+    length = np.array([17, 40], np.int32)
+    scores = q.astype(float) @ c.astype(float).swapaxes(-1, -2)
+    scores = (scores + t.astype(float) @ k.astype(float).swapaxes(-1, -2)) * 0.2
+    seen = np.arange(40) < length[:, None, None]
+    want = softmax(np.where(seen, scores, -math.inf)) @ c.astype(float)
+    given: dict[str, Given] = {"q": q, "turned": t, "c": c, "k": k, "length": length, "scale": 0.2}
+    return case("latent", dense_attention.latent, given, want, 2e-6)
 
 
 def normed(name: str) -> Case:
@@ -169,12 +193,77 @@ def added(name: str) -> Case:
     return case(name, linear.low_ranks, given, want, 2e-6)
 
 
+def decoder() -> Case:
+    """Two sequences of 4 and 9 tokens, two groups of three heads of 8, weights in int4."""
+    b, c, g, h, half, n, hidden = 2, 32, 2, 3, 4, 12, 64
+    d = 2 * half
+    sides = {"wq": (g * h * d, c), "wk": (g * d, c), "wv": (g * d, c), "wo": (c, g * h * d),
+             "gate": (hidden, c), "up": (hidden, c), "down": (c, hidden)}  # fmt: skip
+    w = {name: tc.quantize(normal(*s, seed=i) / 4, f"int4<group={16 if name == 'wo' else 32}>")
+         for i, (name, s) in enumerate(sides.items())}  # fmt: skip
+    x, gain = normal(b, c, seed=8).astype(np.float32), normal(c, seed=9).astype(np.float32)
+    place = np.array([4, 9], np.int32)
+    angle = place[:, None] / 10 ** np.arange(half)
+    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    keys, values = (normal(b, g, n, d, seed=s).astype(np.float32) for s in (10, 11))
+    given: dict[str, Given] = {
+        "x": x, "first": gain, **w, "second": gain[::-1].copy(), "cos": cos, "sin": sin,
+        "keys": keys, "values": values, "place": place, "scale": 0.5,
+    }  # fmt: skip
+    m = {name: p.dequantize().astype(np.float64) for name, p in w.items()}
+
+    def rms(z: Array, by: Array) -> Array:
+        return z / np.sqrt((z * z).mean(-1, keepdims=True) + 1e-6) * by
+
+    def turned_by(z: Array) -> Array:
+        a, e = np.split(z, 2, -1)
+        u, s = (t.astype(float).reshape(b, *[1] * (z.ndim - 2), half) for t in (cos, sin))
+        return np.concatenate([a * u - e * s, e * u + a * s], -1)
+
+    z = rms(x.astype(float), gain)
+    q = turned_by((z @ m["wq"].T).reshape(b, g, h, d))
+    k, v = keys.astype(float), values.astype(float)
+    k[np.arange(b), :, place] = turned_by((z @ m["wk"].T).reshape(b, g, d))
+    v[np.arange(b), :, place] = (z @ m["wv"].T).reshape(b, g, d)
+    seen = np.arange(n) <= place[:, None, None, None]
+    p = softmax(np.where(seen, q @ k.swapaxes(-1, -2) * 0.5, -math.inf))
+    y = x + (p @ v).reshape(b, -1) @ m["wo"].T
+    z = rms(y, gain[::-1].astype(float))
+    gate = z @ m["gate"].T
+    want = y + (gate / (1 + np.exp(-gate)) * (z @ m["up"].T)) @ m["down"].T
+    made = case("decoder", decoder_ops.step, given, want, 2e-6, {"H": h, "P": half})
+    return replace(made, want={**made.want, "keys": k, "values": v})
+
+
+def convolved(name: str) -> Case:
+    """Windows that reach beyond both ends."""
+    side = (2, 13, 5) if name != "conv2d" else (2, 9, 7, 5)
+    x = normal(*side).astype(np.float32)
+    if name == "depthwise1d":
+        w, bias = normal(4, 5, seed=1).astype(np.float32), normal(5, seed=2).astype(np.float32)
+        rows = np.pad(x, ((0, 0), (3, 0), (0, 0))).astype(float)
+        want = bias + sum(w[s] * rows[:, s : s + 13] for s in range(4))
+        return Case(name, conv.depthwise1d, {"x": x, "w": w, "bias": bias}, {"y": want}, 1e-6)
+    w = normal(*((3, 6, 5) if name == "conv1d" else (3, 2, 6, 5)), seed=1).astype(np.float32)
+    given: dict[str, Given] = {"x": x, "w": w, "stride": 2, "before": 1}
+    beyond = [(0, 0), *[(1, 3)] * (x.ndim - 2), (0, 0)]
+    wide = np.pad(x, beyond).astype(float)
+    if name == "conv1d":
+        want = sum(wide[:, s : s + 14 : 2] @ w[s].T for s in range(3))
+        return Case(name, conv.conv1d, given, {"y": np.asarray(want)}, 1e-6)
+    want = sum(wide[:, r : r + 10 : 2, s : s + 8 : 2] @ w[r, s].T
+               for r in range(3) for s in range(2))  # fmt: skip
+    return Case(name, conv.conv2d, given, {"y": np.asarray(want)}, 1e-6)
+
+
 CASES = {
     c.name: c for c in (
         *map(attended, ("causal", "windowed")), *map(headed, ("full", "biased")), decoded(),
+        latent(), decoder(),
         *map(normed, ("rms", "layer", "added_rms", "rms_linear", "softmax")),
         *map(layered, ("swiglu", "gelu")), *map(lost, ("cross_entropy", "linear_cross_entropy")),
         turned(), *map(added, ("affine", "affine_silu", "low_rank", "low_ranks")),
+        *map(convolved, ("conv1d", "conv2d", "depthwise1d")),
     )
 }  # fmt: skip
 NARROW = {f"{name} {t.__name__}": attended(name, t)

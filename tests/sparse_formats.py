@@ -14,7 +14,7 @@ DENSE_VALUES = {
     "vnm": ["vnm<16, 2, 8, f16>", "vnm<64, 2, 16, bf16>"],
     "channels": ["channels<57, bf16>"],
     "block": ["block<16, 8, f16>", "block<64, 32, bf16>", "block<4, 4, f32>",
-              "block<16, 48, f32>"],
+              "block<16, 48, f32>", "block<16, 40, f32>", "block<24, 32, f16>"],
     "bitmap": ["bitmap<f16>", "bitmap<f32>"],
     "csr": ["csr<f32>", "csr<f16>"],
     "coo": ["coo<f32>"],

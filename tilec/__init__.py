@@ -6,6 +6,10 @@ import tilec as tc
 def scale(x: tc.Tensor["M", "N"], y: tc.Tensor["M", "N"]):
     for m, n in tc.tiles("M", "N"):
         y[m, n] = x[m, n] * 2.0
+
+@tc.program
+def attention(q: tc.Tensor["M", "D"], k: tc.Tensor["N", "D"], v: tc.Tensor["N", "D"]):
+    return tc.softmax(q @ k.T) @ v
 """
 
 from __future__ import annotations

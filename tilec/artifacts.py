@@ -15,13 +15,14 @@ from tilec.ir.bits import is_packed
 from tilec.ir.core import Func
 from tilec.ir.dtype import Array, DType
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Sym
+from tilec.ir.extent import Sym, names, number
 from tilec.ir.format import Dense, Format
 from tilec.ir.interpret import interpret
 from tilec.ir.source import KernelSource
 from tilec.ir.text import show
 from tilec.ir.types import Memory, Tile
 from tilec.lang.kernel import Definition, Parameter, TensorSpec
+from tilec.lang.programs import ProgramDefinition
 from tilec.lang.text import load
 from tilec.runtime import jit
 from tilec.runtime.report import Report
@@ -63,11 +64,15 @@ def kernel_of(path: Path, name: str = "") -> Definition:
 def dimensions(definition: Definition) -> tuple[str, ...]:
     """The names of a kernel's dimensions, in the order in which its signature has them."""
     shapes = [p.type.shape for p in definition.ir().params if isinstance(p.type, Memory)]
-    return tuple(dict.fromkeys(str(d) for s in shapes for d in s if isinstance(d, Sym)))
+    plain = [str(d) for s in shapes for d in s if isinstance(d, Sym) and d.is_name]
+    return tuple(dict.fromkeys([*plain, *sorted(n for s in shapes for d in s for n in names(d))]))
 
 
 def retyped(definition: Definition, types: Mapping[str, Format]) -> Definition:
-    """The kernel with other formats of its tensors than its signature says. Raises TileError."""
+    """The kernel with other formats of its tensors than its signature says. Raises TileError.
+
+    A program is the kernel that writes what it returns.
+    """
     tensors = [p.name for p in definition.signature.params if isinstance(p.spec, TensorSpec)]
     for name in types:
         if name not in tensors:
@@ -80,7 +85,8 @@ def retyped(definition: Definition, types: Mapping[str, Format]) -> Definition:
         return replace(p, spec=replace(p.spec, format=types[p.name]))
 
     params = tuple(changed(p) for p in definition.signature.params)
-    return replace(definition, signature=replace(definition.signature, params=params))
+    found = replace(definition, signature=replace(definition.signature, params=params))
+    return found.called({}) if isinstance(found, ProgramDefinition) else found
 
 
 def check_dims(definition: Definition, dims: Mapping[str, int], some: bool = False) -> None:
@@ -220,12 +226,16 @@ class Trial:
         check_dims(definition, dims)
         self.definition, self.dims, self.kernel = definition, dict(dims), Kernel(definition)
         self.func: Func = definition.ir()
+        self.given = self.func.params[: len(definition.signature.params)]
         self.outputs = written(self.func)
         rng = np.random.default_rng(seed)
         self.carriers: dict[str, Array] = {}
         self.arguments: list[Array | PackedTensor | int | float | bool] = []
         for p in self.func.params:
             match p.type:
+                case Memory() if p not in self.given:  # a program's own
+                    shape = tuple(number(d, self.dims) for d in p.type.shape)
+                    self.carriers[p.hint] = _values(p.type.dtype, shape, rng)
                 case Memory():
                     self._tensor(p.hint, p.type, rng)
                 case Tile(dtype=dtype):
@@ -235,7 +245,7 @@ class Trial:
                     raise TileError(f"`{p.hint}` is no argument: {p.type}")
 
     def _tensor(self, name: str, t: Memory, rng: np.random.Generator) -> None:
-        shape = tuple(d if isinstance(d, int) else self.dims[str(d)] for d in t.shape)
+        shape = tuple(number(d, self.dims) for d in t.shape)
         if not isinstance(t.format, Dense):
             packed = quantize(rng.standard_normal(shape), t.format, search=False)
             self.carriers[name] = packed.dequantize().astype(np.float64)
@@ -257,7 +267,7 @@ class Trial:
         expected = {n: v.copy() for n, v in self.carriers.items()}
         interpret(self.func, expected, self.dims)
         found: dict[str, float] = {}
-        for p, arg in zip(self.func.params, self.arguments, strict=True):
+        for p, arg in zip(self.given, self.arguments, strict=True):
             if p.hint in self.outputs and isinstance(p.type, Memory):
                 got = p.type.dtype.from_storage(np.asarray(arg)).astype(np.float64)
                 want = expected[p.hint].astype(np.float64)
@@ -280,7 +290,7 @@ class EmulatedTrial(Trial):
         func = cuda_func(self.definition, self.dims, schedule=self.schedule)
         program = cuda_program(func, self.schedule)
         given: dict[str, Array | float] = {}
-        for p, x in zip(self.func.params, self.arguments, strict=True):
+        for p, x in zip(self.given, self.arguments, strict=True):
             if isinstance(x, PackedTensor):
                 given |= in_memory(program, x.format, x.parts(), x.shape, p.hint)
             else:

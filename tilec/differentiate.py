@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tilec.ir.core import Func, Value
 from tilec.ir.dtype import DType, f32
@@ -11,6 +11,7 @@ from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
 from tilec.ir.types import Memory
 from tilec.lang.kernel import Definition, Parameter, Signature, TensorSpec
+from tilec.lang.programs import ProgramDefinition
 from tilec.passes.gradient import gradient
 
 Types = Mapping[str, Format | DType]
@@ -64,8 +65,20 @@ def differentiate(
     }  # fmt: skip
     own = {p.name: p for p in definition.signature.params}
     func = _func(definition, {name: _open(p) for name, p in own.items()}, options)
+    own |= _results(definition)
     params = tuple(_parameter(p, own) for p in func.params if "." not in p.hint)
     return Gradient(Signature(func.name, params), definition.function, definition, options)
+
+
+def _results(definition: Definition) -> dict[str, Parameter]:
+    """The parameters of what a program returns; their formats follow from those of its tensors."""
+    if not isinstance(definition, ProgramDefinition):
+        return {}
+    known = definition.signature.params
+    types = {p.name: t for p in known if (t := _open(p)) is not None}
+    more = definition.called(types).signature.params[len(known) :]
+    return {p.name: replace(p, spec=replace(p.spec, format=None)) if types else p
+            for p in more if isinstance(p.spec, TensorSpec)}  # fmt: skip
 
 
 def _func(source: Definition, formats: Mapping[str, Format | DType | None],

@@ -12,6 +12,7 @@ from tilec.ir.errors import TileError
 from tilec.ir.extent import ceil_div, number
 from tilec.ir.format import Dense, Format
 from tilec.ir.ops.control import Grid
+from tilec.ir.ops.memory import Nth
 from tilec.ir.ops.reduce import Dot
 from tilec.ir.parameters import passed
 from tilec.ir.scaled import Scaled
@@ -26,6 +27,7 @@ from tilec.schedule import checked, parsed
 DEPTHS = {1: 256, 2: 128, 3: 256, 4: 128, 5: 256, 6: 128, 7: 256, 8: 128}
 DEPTH = 64  # k's of a step of other products
 SIDE, LARGE = 64, 128  # rows and columns of a tile of a product; where there are many
+LEAST = 16  # the least side of a product
 MANY = 132  # large tiles from which on all multiprocessors of a large processor have one
 
 
@@ -83,9 +85,10 @@ class Schedule:
             Step("decode-elements"),
         )
 
-    def rest(self, depth: int, side: int) -> tuple[Step, ...]:
+    def rest(self, depth: int, side: int, narrow: bool = False) -> tuple[Step, ...]:
         """The passes from the choice of tiles on: a tile of a product has `side` rows and columns,
-        and a step of it `depth` k's, unless pinned."""
+        and a step of it `depth` k's, unless pinned. If a product is too `narrow` for `tl.dot`, all
+        tiles are padded."""
         swapped = self.swap != "never"
         sizes = {"rows": side, "columns": side, "depth": depth, "budget": 1024, "planes": 0}
         return (
@@ -96,12 +99,12 @@ class Schedule:
             Step("interleave", {"depth": depth}),
             Step("decode-codes", {"bytes": self.oldest < 89}),
             Step("canonicalize"),
-            *self._of_programs(),
+            *self._of_programs(narrow),
             Step("squeeze"),
             Step("canonicalize"),
         )
 
-    def _of_programs(self) -> list[Step]:
+    def _of_programs(self, narrow: bool) -> list[Step]:
         """What programs do: in which order, in which parts, one tile or many."""
         steps = [
             *([Step("raster", {"width": self.swizzle})] * (self.swizzle > 0)),
@@ -109,7 +112,7 @@ class Schedule:
             *([Step("stream-k", {"blocks": self.stream})] * (self.stream > 0)),
             *([Step("persist", {"blocks": self.persist})] * (self.persist > 0)),
         ]
-        return [Step("pad"), *steps, Step("canonicalize")] if steps else []
+        return [Step("pad"), *steps, Step("canonicalize")] if steps or narrow else []
 
 
 def schedule_of(text: str) -> Schedule:
@@ -146,7 +149,7 @@ def triton_program(
     chosen = schedule or Schedule()
     whole = specialise(definition.ir(types), **dims)
     apart = run(chosen.first, whole)
-    func = run(chosen.rest(_depth(apart), _side(whole)), apart)
+    func = run(chosen.rest(_depth(apart), _side(whole), _narrow(apart)), apart)
     given = {p.hint: p.type for p in whole.params}
     own = frozenset(p.hint for p in func.params if not passed(p, given))
     options = Options(chosen.warps, chosen.stages, bool(chosen.descriptors), chosen.oldest)
@@ -166,6 +169,13 @@ def _side(func: Func) -> int:
     tiles = [number(ceil_div(d, t or LARGE), {}) if isinstance(d, int) else 0
              for d, t in zip(grids[0].dims, grids[0].tiles, strict=True)]  # fmt: skip
     return LARGE if prod(tiles) >= MANY else SIDE
+
+
+def _narrow(func: Func) -> bool:
+    """Whether there are products, and tiles by number that no block of a product is as small as."""
+    ops = list(func.walk())
+    tiles = [op.tile for op in ops if isinstance(op, Nth)]
+    return any(isinstance(op, Dot) for op in ops) and any(t < LEAST or t & (t - 1) for t in tiles)
 
 
 def _depth(func: Func) -> int:

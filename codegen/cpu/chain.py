@@ -40,6 +40,13 @@ class Link:
 
 def chain(v: Value, made: Made) -> tuple[Load, tuple[Link, ...]] | None:
     """The load of which a tile is made by elementwise ops with numbers, and those ops in order."""
+    found = origin(v, made)
+    return (found[0], found[1]) if found is not None and isinstance(found[0], Load) else None
+
+
+def origin(v: Value, made: Made) -> tuple[Op, tuple[Link, ...]] | None:
+    """The op, itself no such one, of which a tile is made by elementwise ops with numbers, and
+    those in order."""
     links: list[Link] = []
     op = made.get(v)
     while op is not None and Trait.ELEMENTWISE in op.traits:
@@ -48,7 +55,7 @@ def chain(v: Value, made: Made) -> tuple[Load, tuple[Link, ...]] | None:
             return None
         links.append(Link(op, tuple(numbers_)))
         op = made.get(op.operands[numbers_.index(None)])
-    return (op, tuple(reversed(links))) if isinstance(op, Load) else None
+    return None if op is None else (op, tuple(reversed(links)))
 
 
 def _number(op: Op | None) -> float | int | bool | None:
@@ -57,7 +64,7 @@ def _number(op: Op | None) -> float | int | bool | None:
     return op.dtype.round(op.dtype.carrier(op.value)).item()
 
 
-def tabulated(source: Load, links: tuple[Link, ...]) -> Array:
+def tabulated(source: Op, links: tuple[Link, ...]) -> Array:
     """What the ops make of every code of the memory, in carriers."""
     t = _tile(source.result).dtype
     out = from_raw(t, np.arange(1 << t.bits))

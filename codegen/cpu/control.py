@@ -8,7 +8,7 @@ from math import lcm
 
 from tilec.codegen.cpu import dot, memory, numbers, operands, pointwise, reduce, scan, views
 from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, of_bits
-from tilec.codegen.cpu.chain import chain
+from tilec.codegen.cpu.chain import chain, origin
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.operands import Copies
 from tilec.codegen.cpu.tiles import Buffer, Coordinates, Index, Lazy, Tensor, Writer, scalar
@@ -58,7 +58,9 @@ class Walker:
         return found
 
     def block(self, block: Block) -> list[Lazy]:
-        """Write a block; its results as they are then."""
+        """Write a block; its results as they are then. What values from around it become inside is
+        not known outside."""
+        around = dict(self.env)
         for op in block.ops:
             self.users.update(dict.fromkeys(op.operands, op))
         for op in block.ops:
@@ -66,7 +68,9 @@ class Walker:
                 self.op(op)
             except TileError as e:
                 raise e.at(op.loc) from None
-        return [self.tile(v) for v in block.results]
+        results = [self.tile(v) for v in block.results]
+        self.env.update(around)
+        return results
 
     def op(self, op: Op) -> None:
         """Write one op."""
@@ -206,10 +210,12 @@ class Walker:
         """The second operand of a product. Bytes that more than a load is behind are computed
         first: packing writes out the code for many elements."""
         turned, whole = self.made.get(op.b), atom in (BYTES, SIXTEENS)
-        source = self.made.get(turned.a) if isinstance(turned, shape.Transpose) else None
-        if isinstance(source, Expand):
-            self.env[source.result] = operands.expand(self.w, source, self.env, False)
-            self.env[op.b] = self._made(self.made[op.b])
+        root = origin(turned.a, self.made) if isinstance(turned, shape.Transpose) else None
+        if root is not None and isinstance(root[0], Expand):
+            source, links = root
+            self.env[source.result] = operands.expand(self.w, root[0], self.env, False)
+            for made in (*(link.op for link in links), self.made[op.b]):
+                self.env[made.result] = self._made(made)
         if whole and isinstance(turned, shape.Transpose) and chain(turned.a, self.made) is None:
             self._settle(turned.a)
             self.env[op.b] = self._made(turned)

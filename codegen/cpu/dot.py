@@ -16,9 +16,10 @@ from tilec.codegen.cpu.lanes import Expanding, Laid, Stored
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.packing import OFFSET, pack_columns, padded
 from tilec.codegen.cpu.quads import Quads
+from tilec.codegen.cpu.sparse_codes import SparseCodes
 from tilec.codegen.cpu.stream import Decoder, Panel, Round
 from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
-from tilec.ir.lanes import Masked
+from tilec.ir.masked import Masked
 from tilec.ir.stream import COLUMNS
 
 _Decoder = Decoder | Quads | Bits | Expanding | Laid
@@ -29,8 +30,8 @@ _PAIRS = {  # sums of two products of i16, modulo 2**32
     8: "llvm.x86.avx2.pmadd.wd",
     4: "llvm.x86.sse2.pmadd.wd",
 }
+EXPANDED = 8  # rows of a tile of expanded vectors
 CHAINS = 16  # accumulators that hide the latency of a multiply-add
-EXPANDED = 16  # rows for which expanding twice costs less than storing what is expanded
 SHORT = 8  # pairs of k to an accumulator; steps of fewer overlap anyway
 
 
@@ -113,11 +114,11 @@ def count(w: Writer, rows: Rows, shape: tuple[Number, Number], to: Target) -> No
 
 def _side(decoder: _Decoder, rows: int) -> tuple[int, int] | None:
     """Rows and vectors of a register tile whose vectors are decoded where they are used, if that
-    pays: for few rows, and for twice as many where a load expands."""
+    pays: for few rows, and for some more where an instruction expands."""
     if rows <= ROWS:
         return ROWS, VECTORS
-    loads = isinstance(decoder, Expanding) and decoder.direct
-    return (EXPANDED // 2, 2) if loads and rows <= EXPANDED else None
+    expands = isinstance(decoder, Expanding) and decoder.direct and rows <= decoder.again
+    return (EXPANDED, 2) if expands else None
 
 
 def _as_it_lies(decoder: _Decoder, pitch: int) -> bool:
@@ -130,8 +131,9 @@ def _as_it_lies(decoder: _Decoder, pitch: int) -> bool:
 def _decoder(w: Writer, atom: Atom, right: Panel | Stored) -> _Decoder:
     """What decodes a panel for an instruction."""
     if isinstance(right, Stored):
-        kind = Expanding if isinstance(right.order, Masked) else Laid
-        return kind(w, right, atom.pack)
+        if not isinstance(right.order, Masked):
+            return Laid(w, right, atom.pack)
+        return (SparseCodes if right.order.coded else Expanding)(w, right, atom.pack)
     if of_bits(atom):
         return Bits(w, right)
     if isinstance(right, Groups):

@@ -15,7 +15,8 @@ from tilec.codegen.cpu.stream import AHEAD, LINE, Round
 from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
 from tilec.ir.dtype import bf16
 from tilec.ir.errors import TileError
-from tilec.ir.lanes import DEPTH, UNIT, WORDS, Masked, Slabs
+from tilec.ir.lanes import Slabs
+from tilec.ir.masked import UNIT, WORDS, Masked
 from tilec.ir.ops.sparse import Expand
 from tilec.ir.stream import COLUMNS, LANES
 from tilec.ir.types import Tile
@@ -63,8 +64,8 @@ def scattered(values: Tensor, n: Coordinates, k: Coordinates) -> str:
     assert isinstance(order, Masked)
     if n.multiple != COLUMNS and not order.n <= min(n.multiple, COLUMNS):
         return f"{COLUMNS} columns a tile, not {n.multiple}"
-    if k.multiple % DEPTH and not order.k <= k.multiple:
-        return f"steps of k that are multiples of {DEPTH}, not {k.multiple}"
+    if k.multiple % order.depth and not order.k <= k.multiple:
+        return f"steps of k that are multiples of {order.depth}, not {k.multiple}"
     return ""
 
 
@@ -72,17 +73,18 @@ def step(w: Writer, values: Tensor, places: Tensor, n: Coordinates, k: Coordinat
     """The step at these coordinates of a stream, which lies in one piece."""
     order = values.records
     assert isinstance(order, Masked)
-    block, step = w.f.divided(n.start, COLUMNS)[0], w.f.divided(k.start, DEPTH)[0]
-    return _step(w, values, places, (block, step), k.size)
+    block, step = w.f.divided(n.start, COLUMNS)[0], w.f.divided(k.start, order.depth)[0]
+    return known_step(w, values, places, (block, step), k.size)
 
 
-def _step(w: Writer, values: Tensor, places: Tensor, at: Index, k: Number) -> Stored:
+def known_step(w: Writer, values: Tensor, places: Tensor, at: Index, k: Number) -> Stored:
+    """The step of a stream that has a place: a block's number and that of its step."""
     order, f = values.records, w.f
     assert isinstance(order, Masked)
     place = f.load("i32", 1, w.address(places.at, at, (4 * order.steps, 4)))
     start = f.pointer(values.at, f.times(f.convert("zext", place, "i64"), 2))
     share = values.shape[1] / order.k
-    size = 4 * WORDS + round(share * UNIT * COLUMNS) * order.size
+    size = 4 * WORDS + round(share * UNIT * COLUMNS * order.dtype.bits / 8)
     return Stored(order, start, k, -(-size // LINE))
 
 
@@ -181,6 +183,8 @@ class Laid(Vectors):
 class Expanding(Vectors):
     """Vectors of a stream of values and bits."""
 
+    again = 16  # rows for which expanding twice costs less than storing what is expanded
+
     def __init__(self, w: Writer, p: Stored, pack: int) -> None:
         super().__init__(w, p, pack)
         assert isinstance(p.order, Masked)
@@ -188,7 +192,7 @@ class Expanding(Vectors):
         self.columns: Sequence[int] = ()
         self.next = p.at  # the values of the next pair
         self.pair: list[tuple[V, V]] = []  # its words, and where their values are
-        needed = "avx512vbmi2" if self.size == 2 else "avx512f"
+        needed = "avx512vbmi2" if self.size < 4 else "avx512f"
         self.direct = needed in w.features and w.lanes == LANES
         self.room = p.at if self.direct else w.f.pointer(w.base, w.scratch.take(LINE))
 
@@ -277,64 +281,5 @@ def waiting(w: Writer, op: Expand) -> Lazy:
     return Lazy(w.shape(op.result.type), op.result.type.dtype, at)
 
 
-def filled(w: Writer, tensors: tuple[Tensor, Tensor], at: tuple[Coordinates, Coordinates],
-           t: Tile) -> Lazy:  # fmt: skip
-    """Any tile of a stream: the steps that it lies in are expanded, one after the other."""
-    (values, places), (rows, columns) = tensors, at
-    f, order = w.f, values.records
-    assert isinstance(order, Masked)
-    buffer = w.buffer(t)
-    room = f.pointer(w.base, w.scratch.take(DEPTH * COLUMNS * order.size))
-
-    def one(block: V, step: V) -> None:
-        rest = f.plus(order.k, f.times(f.times(step, DEPTH), -1))
-        panel = _step(w, values, places, (block, step), f.least(DEPTH, rest))
-        _expand(w, panel, room)
-        _within(f.number(block), COLUMNS, rows, w,
-                lambda r, row: _within(f.number(step), DEPTH, columns, w,
-                                       lambda c, k: put((row, k), r, c)))  # fmt: skip
-
-    def put(to: Index, row: Number, column: Number) -> None:
-        line, half = f.divided(column, 4 // order.size)
-        place = w.address(room, (line, row, half), (4 * COLUMNS, 4, 2))
-        w.write(buffer, t.dtype, to, numbers.load(f, t.dtype, place, 1))
-
-    _over(w, rows, COLUMNS, lambda block: _over(w, columns, DEPTH, lambda step: one(block, step)))
-    return w.read(buffer, t.dtype, w.shape(t))
-
-
-def _over(w: Writer, span: Coordinates, size: int, body: Callable[[V], None]) -> None:
-    """body(i) for the pieces of so many coordinates that a span has some of."""
-    end = w.f.plus(w.f.plus(span.start, span.size), size - 1)
-    w.f.loop(w.f.divided(span.start, size)[0], w.f.divided(end, size)[0], 1, body)
-
-
-def _within(piece: V, size: int, span: Coordinates, w: Writer,
-            body: Callable[[Number, Number], None]) -> None:  # fmt: skip
-    """body(place in the piece, place in the span) for the coordinates of both."""
-    f, first = w.f, w.f.number(w.f.times(piece, size))
-    low = f.intrinsic("smax", first, f.number(span.start))
-    high = f.least(f.plus(first, size), f.plus(span.start, span.size))
-    f.loop(low, high, 1, lambda i: body(f.plus(i, f.times(first, -1)),
-                                        f.plus(i, f.times(span.start, -1))))  # fmt: skip
-
-
-def _expand(w: Writer, panel: Stored, room: V) -> None:
-    """A step as it is stored, with its zeros: pairs or columns of 64 rows."""
-    decoder, f = Expanding(w, panel, 0), w.f
-    columns = range(0, COLUMNS, w.lanes)
-    lines = 2 if decoder.size == 4 else 1
-
-    def unit(of: Round, c: list[V]) -> list[V]:
-        for t in range(UNIT // 2):
-            for first in columns:
-                for half, v in enumerate(decoder.stored(of, first, t)):
-                    line = f.plus(f.times(of.number, UNIT // 2 * lines), lines * t + half)
-                    f.store(v, w.address(room, (line, first), (4 * COLUMNS, 4)))
-        return c
-
-    decoder.loop([], unit, columns)
-
-
-__all__ = ["Expanding", "Laid", "Stored", "Vectors", "address", "filled", "scattered", "slab",
+__all__ = ["Expanding", "Laid", "Stored", "Vectors", "address", "known_step", "scattered", "slab",
            "step", "waiting"]  # fmt: skip

@@ -6,21 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
+
 from tilec.codegen.cpu import bits, chain, lanes, memory, thin
 from tilec.codegen.cpu.atoms import BYTES, Atom, Rows, choose, of_bits
 from tilec.codegen.cpu.bits import in_order
 from tilec.codegen.cpu.chain import Link, Made
 from tilec.codegen.cpu.expanded import groups
+from tilec.codegen.cpu.filled import filled
 from tilec.codegen.cpu.lanes import Stored
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.packing import pack_rows
 from tilec.codegen.cpu.stream import Panel, middle, panel, scattered
 from tilec.codegen.cpu.thin import Turned, write_turned
 from tilec.codegen.cpu.tiles import Buffer, Coordinates, Lazy, Tensor, Writer
+from tilec.ir.bits import from_raw
 from tilec.ir.core import Value
 from tilec.ir.dtype import Array, DType, bf16, f16, f32, i8
 from tilec.ir.errors import TileError
-from tilec.ir.lanes import Masked
+from tilec.ir.masked import Masked
 from tilec.ir.ops import shape
 from tilec.ir.ops.memory import Load
 from tilec.ir.ops.reduce import Dot
@@ -204,16 +208,30 @@ def _dtype(v: Value) -> DType:
 def _in_lanes(w: Writer, op: Dot, env: Env, made: Made) -> Stored | None:
     """The second operand in the order of lanes, if it is w.T and stored so."""
     turned = made.get(op.b)
-    source = made.get(turned.a) if isinstance(turned, shape.Transpose) else None
-    if isinstance(source, Expand):
-        found = _expansion(source, env)
-        return None if found.missing else lanes.step(w, *found.tensors, *found.places)
+    if not isinstance(turned, shape.Transpose):
+        return None
+    root = chain.origin(turned.a, made)
+    if root is not None and isinstance(root[0], Expand):
+        found = _expansion(root[0], env)
+        if found.missing or not _plain(root[0], root[1]):
+            return None
+        return lanes.step(w, *found.tensors, *found.places)
+    source = made.get(turned.a)
     if not isinstance(source, Load) or len(source.indices) != 2:
         return None
     tensor, n, k = (env[v] for v in (source.mem, *source.indices))
     if not (isinstance(tensor, Tensor) and isinstance(n, Coordinates)):
         return None
     return lanes.slab(w, tensor, n, k) if isinstance(k, Coordinates) else None
+
+
+def _plain(op: Expand, links: tuple[Link, ...]) -> bool:
+    """Whether what is made of a stream's elements is their values."""
+    if not links:
+        return True
+    t = _dtype(op.result)
+    own = from_raw(t, np.arange(1 << t.bits)) if t.bits <= 8 else None
+    return own is not None and np.array_equal(own, chain.tabulated(op, links), equal_nan=True)
 
 
 @dataclass(frozen=True)
@@ -249,7 +267,7 @@ def expand(w: Writer, op: Expand, env: Env, alone: bool) -> Lazy:
     if found.missing:
         w.remark(op, f"`{op.values.hint}` is expanded into memory", found.missing)
     assert isinstance(op.result.type, Tile)
-    return lanes.filled(w, found.tensors, found.places, op.result.type)
+    return filled(w, found.tensors, found.places, op.result.type)
 
 
 def thin_product(w: Writer, op: Dot, sides: tuple[Lazy, Lazy], env: Env, made: Made,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tilec.codegen.cpu import numbers
-from tilec.codegen.cpu.llvm import Number, V, constant, vector
+from tilec.codegen.cpu.llvm import Function, Number, V, constant, vector
 from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
 from tilec.ir.bits import from_raw
 from tilec.ir.dtype import Array, DType, bf16
@@ -246,27 +246,7 @@ class Decoder(Rounds):
             high = f.binary("and", field, constant("i16", ~mask, 2 * LANES))
             index = f.binary("or", low, high)
         assert index is not None
-        return self._permuted(_bf16(self.values), bits, index)
-
-    def _permuted(self, table: list[int], bits: int, index: V) -> V:
-        """The entries at the low bits of every 16-bit lane."""
-        f = self.w.f
-        if bits <= 5:
-            entries = vector("i16", table * (32 >> bits))
-            return f.call("llvm.x86.avx512.permvar.hi.512", "i16", 2 * LANES, entries, index)
-        half = len(table) // 2
-        if bits == 6:
-            low, high = vector("i16", table[:half]), vector("i16", table[half:])
-            name = "llvm.x86.avx512.vpermi2var.hi.512"
-            return f.call(name, "i16", 2 * LANES, low, index, high)
-        low = self._permuted(table[:half], bits - 1, index)
-        top = f.binary("and", index, constant("i16", 1 << bits - 1, 2 * LANES))
-        if all(a ^ b == -0x8000 for a, b in zip(table[:half], table[half:], strict=True)):
-            sign = f.binary("shl", top, constant("i16", 16 - bits, 2 * LANES))
-            return f.binary("xor", low, sign)
-        high = self._permuted(table[half:], bits - 1, index)
-        zero = constant("i16", 0, 2 * LANES)
-        return f.select(f.compare("icmp eq", top, zero), low, high)
+        return permuted(f, bf16_bits(self.values), bits, index)
 
     def _converted(self, words: Words, t: int, half: int) -> V:
         """One half of every lane as floats: by shifts, and what turns a code into a float."""
@@ -296,6 +276,26 @@ class Decoder(Rounds):
         return f.call("llvm.x86.avx512.vpermi2var.ps.512", "float", LANES, low, code, high)
 
 
+def permuted(f: Function, table: list[int], bits: int, index: V) -> V:
+    """The entries at the low bits of every 16-bit lane, of a table in 16 bits."""
+    if bits <= 5:
+        entries = vector("i16", table * (32 >> bits))
+        return f.call("llvm.x86.avx512.permvar.hi.512", "i16", 2 * LANES, entries, index)
+    half = len(table) // 2
+    if bits == 6:
+        low, high = vector("i16", table[:half]), vector("i16", table[half:])
+        name = "llvm.x86.avx512.vpermi2var.hi.512"
+        return f.call(name, "i16", 2 * LANES, low, index, high)
+    low = permuted(f, table[:half], bits - 1, index)
+    top = f.binary("and", index, constant("i16", 1 << bits - 1, 2 * LANES))
+    if all(a ^ b == -0x8000 for a, b in zip(table[:half], table[half:], strict=True)):
+        sign = f.binary("shl", top, constant("i16", 16 - bits, 2 * LANES))
+        return f.binary("xor", low, sign)
+    high = permuted(f, table[half:], bits - 1, index)
+    zero = constant("i16", 0, 2 * LANES)
+    return f.select(f.compare("icmp eq", top, zero), low, high)
+
+
 def _splat(w: Writer, value: int) -> V:
     return constant("i32", value, w.lanes)
 
@@ -315,6 +315,6 @@ def exact_in_bf16(x: list[float]) -> bool:
     return bool(np.array_equal(bf16.round(np.asarray(x)), x, equal_nan=True))
 
 
-def _bf16(x: list[float]) -> list[int]:
+def bf16_bits(x: list[float]) -> list[int]:
     """The bits of numbers that are bf16s, as signed i16s."""
     return (np.asarray(x, np.float32).view(np.int32) >> 16).tolist()

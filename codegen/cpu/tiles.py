@@ -13,7 +13,8 @@ from tilec.ir.core import Op, Value
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, substitute
-from tilec.ir.lanes import Masked, Slabs
+from tilec.ir.lanes import Slabs
+from tilec.ir.masked import Masked
 from tilec.ir.remark import Remark
 from tilec.ir.stream import Records
 from tilec.ir.types import Tile

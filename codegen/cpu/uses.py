@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from tilec.ir.core import Block, Op, Value
+from tilec.ir.core import Block, Op, Trait, Value
 from tilec.ir.ops import shape
 from tilec.ir.ops.reduce import Dot
 
@@ -31,8 +31,16 @@ def _blocks(block: Block) -> Iterator[Block]:
 
 
 def multiplied(v: Value, users: Mapping[Value, Op], uses: Counter[Value]) -> bool:
-    """Whether a tile is nothing but the turned second operand of a product."""
+    """Whether a tile, or what elementwise ops make of it alone, is nothing but the turned second
+    operand of a product."""
     turned = users.get(v)
+    while (
+        turned is not None
+        and Trait.ELEMENTWISE in turned.traits
+        and len(turned.operands) == uses[v] == 1
+    ):
+        v = turned.result
+        turned = users.get(v)
     if not isinstance(turned, shape.Transpose) or uses[v] > 1:
         return False
     product = users.get(turned.result)

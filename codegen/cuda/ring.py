@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from tilec.codegen.cuda.printer import narrowed, offset, plus, times
-from tilec.codegen.cuda.tiles import Values, dims, extents, memory_type, storage, tile
+from tilec.codegen.cuda.tiles import Values, dims, memory_type, storage, tile
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.ir.fragments import Fragments
@@ -169,7 +169,9 @@ def _copy_fragments(values: Values, op: Copy, ring: FragmentRing) -> None:
     """A tile in fragment order is one run of bytes."""
     p, pieces = values.p, ring.slot // LINE
     rows, columns = ring.order.layout.shape
-    _, depth = extents(op.mem)
+    *_, depth = dims(op.mem)
+    if not isinstance(depth, int):
+        raise TileError(f"cuda: rows of {depth} codes can't be copied in fragment order", op.loc)
     row, column = (values.spans[v].start for v in op.indices)
     column = plus(column, str(op.ahead)) if op.axis == 1 else column
     number = f"u64({row}) / {rows} * {-(-depth // columns)} + ({column}) / {columns}"

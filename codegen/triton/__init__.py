@@ -54,8 +54,7 @@ def emit(func: Func, options: Options | None = None, own: Set[str] = frozenset()
 
 def _launch(k: Kernel) -> Launch:
     """A launch; Triton itself says how much shared memory it takes."""
-    return Launch(k.entry, k.programs, WARP * k.warps, 0, (), k.takes, k.stages or 3,
-                  k.descriptors)
+    return Launch(k.entry, k.programs, WARP * k.warps, 0, (), k.takes, k.stages or 3, k.descriptors)
 
 
 def _param(v: Value, name: str, place: int, own: bool) -> Param:

@@ -60,8 +60,10 @@ class Spans:
         assert isinstance(size, int)
         name, start = self.p.fresh("offs"), f"{op.start} + " if op.start else ""
         self.p.line(f"{name} = {start}tl.arange(0, {block_of(size)})")
-        most = op.dim if op.start is None else size + op.start
-        inside = "" if most == op.dim and size == block_of(size) else f"({name} < {most})"
+        first = op.start or 0
+        most = min(op.dim, first + size) if isinstance(op.dim, int) else op.dim
+        fits = isinstance(most, int) and first + block_of(size) <= most
+        inside = "" if fits else f"({name} < {most})"
         self._masked(op.result, size, str(block_of(size)), [inside] * bool(inside), "mask")
         return name
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tilec.ir.core import Op, Trait, Value
 from tilec.ir.dtype import Array, f32, integer, u32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import ceil_div
-from tilec.ir.format import Dense
+from tilec.ir.format import Dense, Format
 from tilec.ir.ops.arith import tile
 from tilec.ir.ops.reduce import accumulator, whole_bytes
+from tilec.ir.scaled import Scaled
 from tilec.ir.sparse.bitmap import WORD
 from tilec.ir.types import Memory, Span, Tile, Type
 
@@ -46,6 +49,20 @@ class Expand(Op, name="expand", traits=Trait.READS):
         if not (isinstance(start, Memory) and start.shape == words.shape):
             raise TileError(f"expand: the starts are {start}, not one for each word of {words}")
         return Tile((rows.size, columns.size), values.dtype)
+
+    @property
+    def format(self) -> Format:
+        """The format of the matrix of which this is a tile; its groups have columns as they are
+        before those that are 0 are left out."""
+        values, columns = self.values.type, self.columns.type
+        assert isinstance(values, Memory)
+        assert isinstance(columns, Span)
+        format, dims = values.format, (columns.dim, values.shape[1])
+        if not isinstance(format, Scaled) or format.block.columns is None:
+            return format
+        whole, part = (int(str(d)) for d in dims)
+        block = replace(format.block, columns=format.block.columns * whole // part)
+        return replace(format, block=block)
 
     def evaluate(self, values: Array, mask: Array, rows: range, columns: range,
                  start: Array | None = None) -> Array:  # fmt: skip

@@ -56,24 +56,26 @@ def absolute(op: arith.Abs, d: Value, w: Writer) -> Given:
 
 @derivative(arith.Maximum)
 def maximum(op: arith.Maximum, d: Value, w: Writer) -> Given:
-    """d to the one that is the result: to b where they are equal"""
-    return _picked(w(arith.Lt(op.b, op.a)), d, w)
+    """d to the greater; half to each of equals, as (a + b + |a - b|) / 2 has it"""
+    return _shared(w(arith.Lt(op.b, op.a)), w(arith.Lt(op.a, op.b)), d, w)
 
 
 @derivative(arith.Minimum)
 def minimum(op: arith.Minimum, d: Value, w: Writer) -> Given:
-    """d to the one that is the result: to b where they are equal"""
-    return _picked(w(arith.Lt(op.a, op.b)), d, w)
+    """d to the lesser; half to each of equals, as (a + b - |a - b|) / 2 has it"""
+    return _shared(w(arith.Lt(op.a, op.b)), w(arith.Lt(op.b, op.a)), d, w)
+
+
+def _shared(first: Value, second: Value, d: Value, w: Writer) -> tuple[Value, Value]:
+    half, zero = w.times(d, 0.5), w.constant(0.0, d)
+    a = w(arith.Where(first, d, w(arith.Where(second, zero, half))))
+    return a, w(arith.Where(second, d, w(arith.Where(first, zero, half))))
 
 
 @derivative(arith.Where)
 def where(op: arith.Where, d: Value, w: Writer) -> Given:
     """d to the one that is the result"""
-    return None, *_picked(op.condition, d, w)
-
-
-def _picked(first: Value, d: Value, w: Writer) -> tuple[Value, Value]:
-    return w.chosen(first, d), w(arith.Where(first, w.constant(0.0, d), d))
+    return None, w.chosen(op.condition, d), w(arith.Where(op.condition, w.constant(0.0, d), d))
 
 
 @derivative(arith.Exp)

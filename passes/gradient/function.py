@@ -12,7 +12,7 @@ from tilec.ir.ops import memory, shape
 from tilec.ir.ops.arith import tile
 from tilec.ir.ops.cast import Cast
 from tilec.ir.remark import Remark
-from tilec.ir.types import Memory
+from tilec.ir.types import Memory, Tile
 from tilec.passes.canonicalize import canonicalize
 from tilec.passes.gradient.memory import WHOLE, by_kernels, straight, whole
 from tilec.passes.gradient.reverse import Reverse
@@ -38,7 +38,7 @@ def gradient(
     with 16-bit floats to their dtype. Nothing asked for, nothing done.
 
     Before: expressions of whole tensors, outside of grids. Max and min pass the gradient to the
-    first element that attains them; of equal operands, maximum and minimum to the second; casts
+    first element that attains them; equal operands of maximum and minimum get half of it; casts
     between floats pass it on; floor, ceil, rint and casts to integers give 0, with a remark.
     Raises TileError at an op that has no derivative.
     """
@@ -58,7 +58,7 @@ class _Gradient:
     def __init__(self, func: Func, of: list[str], by: list[list[str]], keep: list[str],
                  rounded: bool) -> None:  # fmt: skip
         self.source, self.rounded = func, rounded
-        self.ops = straight(func)
+        self.ops = straight(canonicalize(func))  # equal values are one: the rules look for some
         self.made = {v: op for op in self.ops for v in op.results}
         written = list(dict.fromkeys(op.mem for op in func.walk() if isinstance(op, memory.Write)))
         self.results = {p.hint: p for p in func.params if p in written and "." not in p.hint}
@@ -78,6 +78,9 @@ class _Gradient:
         bodies = [self.ops_for(group) for group in self.by]
         params = (*self.inputs.values(), *self.keep, *self.seeds.values(),
                   *self.outputs.values(), *self.sums)  # fmt: skip
+        names = [p.hint for p in params]
+        if twice := next((n for n in names if names.count(n) > 1), None):
+            raise TileError(f"gradient: a parameter is called `{twice}` already")
         ops: list[Op] = []
         remarks = self.source.remarks
         for body, said in bodies:
@@ -163,13 +166,10 @@ def _one(known: dict[str, Value], name: str, kind: str) -> Value:
 
 def _memory(p: Value) -> Memory:
     """Where the gradient of an input is stored."""
-    if not isinstance(p.type, Memory):
-        t, dims = getattr(p.type, "dtype", None), (1,)
-    else:
-        t, dims = p.type.dtype, p.type.shape
-        if not isinstance(p.type.format, Dense):
-            raise TileError(f"gradient: `{p.hint}` is {p.type.format}, only dense tensors have "
-                            "gradients")  # fmt: skip
-    if t is None or not smooth(t):
-        raise TileError(f"gradient: `{p.hint}` is {p.type}, only floats have gradients")
-    return Memory(dims, Dense(t if t.is_float else width(t)))
+    t = p.type
+    if isinstance(t, Memory) and not isinstance(t.format, Dense):
+        raise TileError(f"gradient: `{p.hint}` is {t.format}, only dense tensors have gradients")
+    if not isinstance(t, Memory | Tile) or not smooth(t.dtype):
+        raise TileError(f"gradient: `{p.hint}` is {t}, only floats have gradients")
+    dims = t.shape if isinstance(t, Memory) else (1,)
+    return Memory(dims, Dense(t.dtype if t.dtype.is_float else width(t.dtype)))

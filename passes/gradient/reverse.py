@@ -30,7 +30,7 @@ def handles(cls: type[Op]) -> str:
         return "0"
     if cls in RULES:
         return f"passes/gradient/{RULES[cls].__module__.rpartition('.')[2]}.py"
-    return "none: nothing flows through it"
+    return "none: it is not of floats, or has no rule"
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,17 @@ from sparse_formats import DENSE_VALUES, QUANTISED, pruned, weight
 
 import tilec as tc
 from tilec.ir.errors import TileError
-from tilec.ir.lanes import DEPTH, RUN, Lanes, Masked, Runs, order, tall
+from tilec.ir.lanes import RUN, Lanes, Runs, order, tall
+from tilec.ir.masked import DEPTH, Masked
 from tilec.ir.packing import Plain, default_layout
 from tilec.runtime.tensor import PackedTensor, packed
 
 LAID = ["nm<2, 4, f16>", "nm<1, 4, f32>", "nm<4, 8, bf16>", "block<16, 8, f16>",
-        "block<64, 32, bf16>", "block<16, 48, f32>", "block<48, 7, bf16>", "bitmap<f16>",
-        "bitmap<f32>", "csr<f32>", "csr<f16>"]  # fmt: skip
+        "block<64, 32, bf16>", "block<16, 48, f32>", "block<16, 40, f32>", "block<48, 7, bf16>",
+        "bitmap<f16>",
+        "bitmap<f32>", "csr<f32>", "csr<f16>", "nm<2, 4, int8<channel>>",
+        "nm<2, 4, int4<group=32>>", "nm<4, 8, mxfp4>", "nm<2, 4, nvfp4>", "nm<1, 4, fp8>",
+        "bitmap<fp8>", "bitmap<int4<channel>>"]  # fmt: skip
 
 
 def same(a: PackedTensor, b: PackedTensor) -> bool:
@@ -65,6 +69,26 @@ def test_a_stream_says_where_its_steps_begin():
             assert [word >> 16 + b & 1 for b in range(rows)] == own[:, 1].tolist()
 
 
+def test_codes_of_two_words_begin_at_a_byte():
+    """The nibbles of the first rows and columns of a step are those of the dense matrix."""
+    w = tc.quantize(pruned(67, 2 * DEPTH), "bitmap<int4<channel>>")
+    dense, stream = w.dequantize(), w.arrays[0]
+    scale = w.parts()["values.scale"][:, None]
+    codes = np.zeros((128, 2 * DEPTH), int)
+    codes[:67] = np.rint(dense / np.where(scale, scale, 1))
+    for block, at in ((0, 0), (1, 2 * int(w.arrays[1].view(np.uint32)[2]))):
+        bits = np.unpackbits(stream[at : at + 8], bitorder="little").reshape(16, 2, 2)
+        want = codes[64 * block : 64 * block + 32, :2].reshape(2, 16, 2).transpose(1, 2, 0)
+        there = (w.parts()["mask"][:, 0] if not block else np.append(w.parts()["mask"][64:, 0],
+                                                                     np.zeros(64)))  # fmt: skip
+        known = there[:32].astype(int)[:, None] >> np.arange(2) & 1
+        assert np.array_equal(bits, known.reshape(2, 16, 2).transpose(1, 2, 0))
+        used = want[bits > 0] & 15
+        found = stream[at + 128 :][: -(-len(used) // 2)]
+        nibbles = np.stack([found & 15, found >> 4], 1).reshape(-1)
+        assert np.array_equal(nibbles[: len(used)], used)
+
+
 def test_runs_do_not_cross_rows():
     w = tc.quantize(pruned(67, 300), "csr<f32>")
     own = order(w.format, w.shape)
@@ -83,6 +107,7 @@ def test_runs_do_not_cross_rows():
 def test_what_lanes_do_not_hold():
     others = [t for kinds in (DENSE_VALUES, QUANTISED) for texts in kinds.values() for t in texts
               if t not in LAID]  # fmt: skip
+    others += ["nm<2, 4, uint4<group=32>>", "nm<2, 4, int4<group=4>>", "nm<2, 4, int3<channel>>"]
     for text in others:
         w = weight(text, 64)
         assert default_layout(w.format, w.shape) != Lanes()

@@ -143,7 +143,7 @@ def products(a: tc.Tensor["B", "M", "K"], c: tc.Tensor["K", "B", "N"], d: tc.Ten
     one = tc.einsum("bmk,kbn,ne->me", a, c, d)
     two = tc.einsum("bmk,bmk->b", a, a)
     three = tc.einsum("bmk,ne->bnm", a, d)
-    return one, two, three
+    return one, two, three, tc.einsum("bmk,kn->nbm", a, c[:, 0])
 
 
 @tc.program
@@ -158,6 +158,30 @@ def called(x: tc.Tensor["T", "C"], w: tc.Tensor["C", "C"]):
     if 1 < 2:
         z = z + 1.0
     return pair(z[None, :], w)[0], -x2
+
+
+@tc.fn
+def scaled(v, by=2.0):
+    return v * by
+
+
+@tc.kernel
+def shift(x: tc.Tensor["M", "N"], a: tc.f32, y: tc.Tensor["M", "N"]):
+    for m, n in tc.tiles("M", "N"):
+        y[m, n] = scaled(x[m, n], 1.0) + a
+
+
+@tc.program
+def in_place(x: tc.Tensor["M", "N"], y: tc.Tensor["M", "N"]):
+    a = scaled(x)
+    before = x
+    x[...] = a + tc.sum(x + 1.0, axis=0)
+    between = x
+    shift(x, 3.0, x)
+    y[...] = a + x - before * between
+    for m in tc.tiles("M"):
+        x[m, :] = x[m, :] * 0.5
+    y *= x
 
 
 def _softmax(s: Array) -> Array:
@@ -212,8 +236,13 @@ def _rows(table: Array, ids: Array, w: Array, b: Array) -> tuple[Array, Array]:
 def _products(a: Array, c: Array, d: Array) -> tuple[Array, ...]:
     return (
         np.einsum("bmk,kbn,ne->me", a, c, d), np.einsum("bmk,bmk->b", a, a),
-        np.einsum("bmk,ne->bnm", a, d),
+        np.einsum("bmk,ne->bnm", a, d), np.einsum("bmk,kn->nbm", a, c[:, 0]),
     )  # fmt: skip
+
+
+def _in_place(x: Array) -> tuple[Array, Array]:
+    new = x * 2 + (x + 1).sum(0) + 3
+    return new / 2, (x * 2 + new - x * (new - 3)) * new / 2
 
 
 def _called(x: Array, w: Array) -> tuple[Array, Array]:
@@ -305,7 +334,7 @@ PROGRAMS = {
           one = einsum("bmk,kbn,ne->me", a, c, d)
           two = einsum("bmk,bmk->b", a, a)
           three = einsum("bmk,ne->bnm", a, d)
-          return one, two, three
+          return one, two, three, einsum("bmk,kn->nbm", a, c[:, 0])
         }""",
         {"a": rng(21, 2, 3, 4), "c": rng(22, 4, 2, 5), "d": rng(23, 5, 6)},
         _products, {"B": 2, "M": 3, "K": 4, "N": 5, "E": 6},
@@ -320,5 +349,23 @@ PROGRAMS = {
           return pair(z[none, :], w)[0], -x2
         }""",
         {"x": rng(24, 5, 8), "w": rng(25, 8, 8)}, _called, {"T": 5, "C": 8},
+    ),
+    "in_place": Spelled(
+        in_place,
+        """fn scaled(v, by=2.0) { return v * by }
+        kernel shift(x: any[M, N], a: f32, y: any[M, N]) {
+          for m, n in tiles(M, N) { y[m, n] = scaled(x[m, n], 1.0) + a }
+        }
+        program in_place(x: f32[M, N], y: f32[M, N]) {
+          a = scaled(x)
+          before = x
+          x[...] = a + sum(x + 1.0, axis=0)
+          between = x
+          shift(x, 3.0, x)
+          y[...] = a + x - before * between
+          for m in tiles(M) { x[m, :] = x[m, :] * 0.5 }
+          y *= x
+        }""",
+        {"x": rng(26, 5, 8)}, _in_place, {"M": 5, "N": 8}, ("x", "y"),
     ),
 }  # fmt: skip

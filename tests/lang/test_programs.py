@@ -1,21 +1,27 @@
 """Programs: both spellings give one IR, which means what numpy says; errors at the user's line."""
 
+import importlib.util
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from lang.spelled_programs import PROGRAMS, meaning
 
 from tilec.ir.core import Block, Builder, Func
-from tilec.ir.dtype import f32
+from tilec.ir.dtype import f16, f32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Sym
 from tilec.ir.ops import memory, reduce, shape
 from tilec.ir.parameters import passed
 from tilec.ir.text import show
+from tilec.ir.types import Tile
 from tilec.ir.verify import verify
 from tilec.lang.text import parse
+from tilec.program import Program
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -37,6 +43,19 @@ def test_the_interpreter_says_what_numpy_says(name: str) -> None:
     for n, w in zip(names, wants, strict=True):
         assert found[n].shape == w.shape
         assert np.linalg.norm(found[n] - w) <= 1e-6 * math.sqrt(w.size) * np.linalg.norm(w), n
+
+
+@pytest.mark.parametrize("name", ["attention"])
+def test_the_examples_are_one_program(name: str) -> None:
+    text = (EXAMPLES / f"{name}.tile").read_text()
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    program: Program = getattr(module, name)
+    types = {p.name: f16 for p in program.definition.signature.params if p.name != "scale"}
+    assert show(parse(text)[name].ir()) == show(program.ir(**types))
 
 
 KERNEL = """kernel linear(x: f32[M, K], w: f32[N, K], y: f32[M, N]) {
@@ -123,6 +142,13 @@ def test_a_kernel_calls_no_kernel() -> None:
         parse(text)["k"].ir()
 
 
+def test_a_program_does_not_call_itself() -> None:
+    text = """program a(x: f32[M]) { return b(x) }
+    program b(x: f32[M]) { return a(x) }"""
+    with pytest.raises(TileError, match="`a` calls itself; a program can't"):
+        parse(text)["a"].ir()
+
+
 def test_products_of_batches_stand_outside_of_grids() -> None:
     text = """kernel k(x: f32[B, M, K], y: f32[M, K]) {
       for m in tiles(M) { y[m, :] = sum(x[:, m, :] * 2.0, axis=0) }
@@ -133,11 +159,12 @@ def test_products_of_batches_stand_outside_of_grids() -> None:
     load = next(op for op in grid.blocks[0].ops if isinstance(op, memory.Load))
     b = Builder(list(grid.blocks[0].ops))
     turned = b(shape.Transpose(load.result, (0, 2, 1)))
+    assert isinstance(turned.type, Tile)
     size = turned.type.shape[2]
     b(reduce.Dot(load.result, turned, b(shape.Full((Sym("B"), size, size), 0, f32))))
     inner = Block(grid.blocks[0].params, tuple(b.ops))
     broken = Func("k", Block(func.params, (replace(grid, body=inner),)))
-    with pytest.raises(TileError, match="a product of batches, .* inside a block"):
+    with pytest.raises(TileError, match=r"a product of batches, .* inside a block"):
         verify(broken)
 
 

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +14,14 @@ from gradient_texts import (
     ACTIVATIONS,
     ATTENTION,
     CROSS_ENTROPY,
-    GQA,
     LAYER_NORM,
+    LIBRARY,
     LINEAR,
     MASKS,
     RMS_NORM,
     SOFTMAX,
     SWIGLU,
+    against_torch,
 )
 from gradients import Case, assert_differences, case
 from hypothesis import HealthCheck, given, settings
@@ -32,6 +31,7 @@ from torch.nn import functional
 
 from tilec.ir.core import Op
 from tilec.ir.dtype import BY_NAME
+from tilec.ir.errors import TileError
 from tilec.ir.ops import arith, memory, reduce
 from tilec.ir.ops.cast import Cast
 from tilec.ir.parse import parse as parse_ir
@@ -41,28 +41,6 @@ from tilec.passes.gradient import gradient, handles
 from tilec.passes.gradient.rules import RULES
 
 ALL = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-
-
-def against_torch(c: Case, forward: Callable[..., Any]) -> None:
-    """The gradients are autograd's, in doubles."""
-    names = c.floats()
-    tensors = {n: torch.tensor(a, requires_grad=n in names) for n, a in c.inputs.items()}
-    results = forward(**tensors)
-    results = results if isinstance(results, tuple) else (results,)
-    for want, found in zip(results, c.forward().values(), strict=True):
-        np.testing.assert_allclose(found, want.detach().numpy(), rtol=1e-12, atol=1e-12)
-    loss = sum(
-        (r * torch.tensor(s)).sum() for r, s in zip(results, c.seeds().values(), strict=True)
-    )
-    assert isinstance(loss, Tensor)
-    loss.backward()  # type: ignore[no-untyped-call]
-    func = gradient(c.func, by="+".join(names))
-    verify(func)
-    for name, found in c.gradients(func).items():
-        want = tensors[name].grad
-        assert want is not None
-        np.testing.assert_allclose(found, want.numpy(), rtol=1e-10, atol=1e-12, err_msg=name)
-    assert_differences(c)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -121,6 +99,13 @@ def test_a_gated_mlp_with_a_residual():
     against_torch(case(SWIGLU, {"M": 3, "N": 5, "K": 4}), forward)
 
 
+@pytest.mark.parametrize("name", LIBRARY)
+def test_functions_of_the_library(name: str):
+    text, forward = LIBRARY[name]
+    program = f"program f(x: f64[M, N], g: f64[N], b: f64[N], t: i32[M]) {{ return {text} }}"
+    against_torch(case(program, {"M": 4, "N": 5}, t=np.array([2, 0, 4, 2])), forward)
+
+
 @settings(ALL, max_examples=60)
 @given(c=smooth_programs())
 def test_random_programs(c: Case):
@@ -147,65 +132,6 @@ def test_random_programs_hold_every_op_that_has_a_derivative():
     elsewhere = {Cast, arith.Ceil, arith.Rint}
     assert set(RULES) - found == elsewhere
     assert {memory.Load, memory.Accumulate} <= found
-
-
-def test_heads_that_share_keys_by_an_index():
-    """Gradients of keys are added up, in batches; the maximum gets none, behind a late division."""
-    c = case(GQA, {"N": 3, "M": 5, "D": 2})
-
-    def forward(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        k, v = k.repeat_interleave(2, 0), v.repeat_interleave(2, 0)
-        return torch.softmax(q @ k.mT, -1) @ v
-
-    against_torch(c, forward)
-    by_two = GQA.replace("value = 2, dtype = i32", "value = 1, dtype = i32")
-    other = case(by_two.replace("floordiv %i", "shr %i"), c.dims)  # nobody sees that it is the same
-    against_torch(other, forward)
-    for func, count in ((c.func, 0), (other.func, 2)):
-        ops = list(gradient(func, by="q+k+v").walk())
-        assert not [op for op in ops if isinstance(op, reduce.Argmax)]
-        assert len([op for op in ops if isinstance(op, memory.Accumulate)]) == count
-
-
-@pytest.mark.parametrize("text", [
-    SOFTMAX + ATTENTION.replace("MASKED", "where(j <= i, s, -1e999)"),
-    CROSS_ENTROPY,
-    SOFTMAX + "kernel f(x: f64[M, N], y: f64[M, N]) { y[:, :] = log(softmax(x[:, :])) }",
-    """kernel f(x: f64[M, N], y: f64[M]) {
-      z = x[:, :] * 1.4426950408889634
-      m = max(z, axis=1)
-      y[:] = (m + log2(sum(exp2(z - m[:, none]), axis=1))) * 0.6931471805599453
-    }""",
-])  # fmt: skip
-def test_a_maximum_that_cancels_gets_no_gradient(text: str):
-    floats = ("x", "w", "q", "k", "v")
-    c = case(text, {"M": 4, "N": 4, "K": 3, "D": 2, "E": 3}, t=np.array([2, 0, 3, 2]))
-    c = Case(c.func, {n: a for n, a in c.inputs.items() if n in [p.hint for p in c.func.params]},
-             c.dims)  # fmt: skip
-    func = gradient(c.func, by="+".join(n for n in floats if n in c.inputs))
-    assert not [op for op in func.walk() if isinstance(op, reduce.Argmax)]
-    assert_differences(c)
-
-
-@pytest.mark.parametrize("result", [
-    "sum(e, axis=1)",  # without the maximum it is another number
-    "sum(e, axis=1) / (1.0 + sum(e, axis=1))",
-    "log(sum(e, axis=1)) - m",
-    "sum(maximum(e, 0.5), axis=1) / sum(e, axis=1)",
-    "sum(where(e < 0.5, e, 0.0), axis=1) / sum(e, axis=1)",
-    "sum(e, axis=0) / sum(sum(e, axis=0))",
-    "sum(cumsum(x[:, :] - m[:, none], axis=1), axis=1) + m",
-    "sum(e * e, axis=1) / sum(e, axis=1)",
-])  # fmt: skip
-def test_a_maximum_that_stays_gets_a_gradient(result: str):
-    text = f"""kernel f(x: f64[M, M], y: f64[M]) {{
-      m = max(x[:, :], axis=1)
-      e = exp(x[:, :] - m[:, none])
-      y[:] = {result}
-    }}"""
-    c = case(text, {"M": 4})
-    assert [op for op in gradient(c.func, by="x").walk() if isinstance(op, reduce.Argmax)]
-    assert_differences(c)
 
 
 NARROW = {"f32": 2.0**-22, "f16": 2.0**-11, "bf16": 2.0**-8}  # of a norm: it is rounded once
@@ -283,7 +209,18 @@ def test_of_equal_elements_the_first_gets_the_gradient():
 
     assert of("y") == [[1, 0, 0], [0, 1, 0]]
     assert of("yl") == [[0, 0, 1], [1, 0, 0]]
-    assert of("ym") == [[0, 1, 0], [0, 1, 0]]  # of equal operands, the second
+    assert of("ym") == [[0.5, 0.5, 0], [0, 1, 0]]  # equal operands have half each
+
+
+def test_a_smooth_function_of_what_has_a_bend():
+    """max(x, 0) + log(1 + exp(-|x|)) at 0: its parts have the mean of both sides there."""
+    text = """kernel f(x: f64[M], y: f64[M]) {
+      y[:] = maximum(x[:], 0.0) + log(1.0 + exp(-abs(x[:]))) - minimum(-x[:], x[:] * 3.0)
+    }"""
+    c = case(text, {"M": 3}, x=np.array([-1.0, 0.0, 2.0]))
+    x = c.inputs["x"]
+    want = (1 / (1 + np.exp(-x)) + np.array([-3, -1, 1])) * c.seeds()["y"]
+    np.testing.assert_allclose(c.gradients(gradient(c.func, by="x"))["x"], want, rtol=1e-12)
 
 
 def test_results_that_are_kept_are_not_computed_again():
@@ -410,3 +347,25 @@ def test_functions_of_one_number(op: type[Op]):
     defined = np.ones(4) if op in (arith.Log, arith.Log2, arith.Sqrt, arith.Rsqrt) else (
         np.array([-1.0, 1.0, -1.0, 1.0]))  # fmt: skip
     assert_differences(case(text, {"M": 4}, x=x * defined), 1e-8)
+
+
+def test_what_can_not_be_kept():
+    text = "kernel f(x: f32[M], i: i32[M], y: f32[N]) { y[i[:]] = x[:] * x[:] }"
+    with pytest.raises(TileError, match="`y` can't be kept: it is not stored once, whole"):
+        gradient(case(text, {"M": 3, "N": 4}, i=np.arange(3)).func, by="x", keep="y")
+
+
+def test_products_with_scales():
+    text = """func @f(%x: *f32[M, K], %w: *f32[K, N], %s: *f32[N], %y: *f32[M, N]) {
+      %m = whole {dim = M} : span[M, M]
+      %n = whole {dim = N} : span[N, N]
+      %k = whole {dim = K} : span[K, K]
+      %a = load %x, [%m, %k] : f32[M, K]
+      %b = load %w, [%k, %n] : f32[K, N]
+      %c = load %s, [%n] : f32[N]
+      %z = full {shape = [M, N], value = 0, dtype = f32} : f32[M, N]
+      %o = dot %a, %b, %z, %c : f32[M, N]
+      store %y, [%m, %n], %o
+    }"""
+    with pytest.raises(TileError, match="a product with scales has no derivative here"):
+        gradient(parse_ir(text), by="x")

@@ -39,8 +39,8 @@ def quantised(tmp_path: Path) -> str:
 
 
 def test_help_teaches():
-    for command in ("compile", "pack", "run", "check", "opt", "op", "formats", "layout", "doctor",
-                    "ptx list", "ptx run"):  # fmt: skip
+    for command in ("compile", "pack", "run", "check", "opt", "explain", "op", "formats", "layout",
+                    "doctor", "ptx list", "ptx run"):  # fmt: skip
         done = tilec(*command.split(), "--help")
         assert done.exit_code == 0
         assert f"tilec {command}" in done.stdout

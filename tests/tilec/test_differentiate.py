@@ -7,6 +7,7 @@ from dataclasses import replace
 import gradients
 import numpy as np
 import pytest
+import torch
 from gradient_texts import (
     ACTIVATIONS,
     ATTENTION,
@@ -24,6 +25,7 @@ from tilec.compile import Kernel
 from tilec.differentiate import differentiate
 from tilec.ir.dtype import Array, DType, bf16, f16, f32, f64
 from tilec.ir.errors import TileError
+from tilec.ir.extent import Sym
 from tilec.ir.format import Dense, Format
 from tilec.ir.types import Memory
 from tilec.lang.kernel import Definition, TensorSpec
@@ -114,6 +116,51 @@ def test_what_is_kept():
 def test_inputs_apart():
     made = differentiate(definition(CROSS_ENTROPY), ["y"], ["w", "x"], apart=[["w"]])
     assert [p.name for p in made.signature.params] == ["x", "w", "t", "d_y", "d_x", "d_w"]
+
+
+ATTENDS = """
+program attends(q: f32[B, H, N, D], k: f32[B, H, M, D], v: f32[B, H, M, D]) {
+  seen = index("M") <= index("N")[:, none]
+  found = softmax(where(seen, q @ k.T * 0.25, -inf)).to(v.dtype) @ v
+  return found.to(v.dtype)
+}
+"""
+NEAR = {f32: 2.0**-20, f16: 2.0**-10, bf16: 2.0**-7}  # of norms; weights are rounded, too
+
+
+@pytest.mark.parametrize("apart", [[], [["k", "v"]]])
+@pytest.mark.parametrize("dtype", NEAR)
+def test_attention_as_a_program(dtype: DType, apart: list[list[str]]):
+    text = ATTENDS.replace("f32", str(dtype))
+    made = differentiate(definition(text), ["result"], ["q", "k", "v"], apart=apart)
+    names = ["q", "k", "v", "d_result", "d_q", "d_k", "d_v"]
+    assert [p.name for p in made.signature.params] == names
+    chance = np.random.default_rng(2)
+    given = [dtype.round(chance.standard_normal((2, 3, 19, 8))) for _ in range(4)]
+    q, k, v, d = (stored(a, dtype) for a in given)
+    found = [stored(np.full_like(given[0], np.nan), dtype) for _ in range(3)]
+    Kernel(made)(q, k, v, d, *found)
+    x = [torch.tensor(a, requires_grad=True) for a in given[:3]]
+    later = torch.triu(torch.ones(19, 19, dtype=torch.bool), 1)
+    weights = torch.softmax((x[0] @ x[1].mT * 0.25).masked_fill(later, -np.inf), -1)
+    torch.autograd.backward([weights @ x[2]], [torch.tensor(given[3])])
+    for a, b in zip(found, x, strict=True):
+        assert b.grad is not None
+        want = b.grad.numpy()
+        assert np.linalg.norm(a.astype(float) - want) < NEAR[dtype] * np.linalg.norm(want)
+
+
+def test_a_program_with_open_formats():
+    text = "program f(x: f32[M, K], w: f32[N, K]) { return gelu(x @ w.T) }"
+    made = differentiate(opened(definition(text)), ["result"], ["w"])
+    assert [p.spec for p in made.signature.params if p.name == "d_result"] == [
+        TensorSpec((Sym("M"), Sym("N")))]  # fmt: skip
+    func = made.ir({"x": f64, "w": bf16})
+    found = {p.hint: str(p.type) for p in func.params}
+    assert found == {"x": "*f64[M, K]", "w": "*bf16[N, K]", "d_result": "*f64[M, N]",
+                     "d_w": "*bf16[N, K]"}  # fmt: skip
+    with pytest.raises(TileError, match="`d_result` is f32, expected f64"):
+        made.ir({"x": f64, "w": bf16, "d_result": f32})
 
 
 def test_a_name_that_is_none():

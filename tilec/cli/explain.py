@@ -79,7 +79,7 @@ def _show(found: Explanation) -> None:
     for k in found.kernels:
         typer.echo(f"{k.name}, lines {ranges(k.lines)}: {' '.join(k.ops) or 'copies'}")
     table = Table()
-    for heading in ("kernel", "tensor", "", "bytes", "of", "passes", "shared by tiles of"):
+    for heading in ("kernel", "tensor", "", "bytes", "of", "passes", "again by tile of"):
         right = heading in ("bytes", "of", "passes")
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for k in found.kernels:
@@ -121,7 +121,7 @@ def _kernel(k: Kernel) -> dict[str, Any]:
 
 def _access(a: Access) -> dict[str, Any]:
     return {"tensor": a.tensor, "bytes": a.bytes, "size": a.size, "compulsory": a.compulsory,
-            "passes": a.passes, "shared by": a.again}  # fmt: skip
+            "passes": a.passes, "again": a.again}  # fmt: skip
 
 
 def _graph(g: Graph) -> dict[str, Any]:

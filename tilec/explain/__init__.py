@@ -96,8 +96,8 @@ def shown(bytes: int) -> str:
 
 
 def again(names: tuple[str, ...]) -> str:
-    """Which tiles of the grid share what is read."""
-    return f", shared by the tiles of {', '.join(names)}" if names else ""
+    """For which tiles it is read again."""
+    return f", again for each tile of {', '.join(names)}" if names else ""
 
 
 def ranges(lines: tuple[int, ...]) -> str:

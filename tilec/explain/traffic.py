@@ -1,8 +1,8 @@
 """Bytes that kernels read and write, counted in the IR before tile sizes are chosen.
 
-A kernel reads an operand in passes: it makes one for each loop over the operand's elements. What
-tiles of the grid share is counted once, as if caches kept it; `again` names the dimensions of the
-grid for whose tiles it is read once more.
+A kernel reads an operand in passes: it makes one for each loop over the operand's elements. What is
+read again for each tile of another dimension is counted once, as if caches kept it: `again` names
+these dimensions.
 """
 
 from __future__ import annotations
@@ -163,12 +163,15 @@ def _base(v: Value, made: Mapping[Value, Op]) -> tuple[Value, Op | None]:
 
 @dataclass(frozen=True, eq=False)
 class _Loop:
-    """A dimension of a grid, or a loop in order: how many tiles, of how many elements together."""
+    """A dimension of a grid, or a loop in order: how many tiles, of how many elements together.
+
+    It is `open` in a grid, or where its tile is not chosen yet.
+    """
 
     name: str
     extent: int
     trips: int
-    grid: bool
+    open: bool
 
 
 @dataclass
@@ -213,8 +216,8 @@ class _Accesses:
         others = {x for v in indices for x in of.get(v, ())} - used
         elements *= prod(x.trips for x in others)
         used |= others
-        elements *= prod(x.trips for x in around if x not in used and not x.grid)
-        again = tuple(x.name for x in around if x not in used and x.grid and x.extent > 1)
+        elements *= prod(x.trips for x in around if x not in used and not x.open)
+        again = tuple(x.name for x in around if x not in used and x.open and x.extent > 1)
         old = to.get(mem)
         more = _bytes(mem, elements) + (old.bytes if old else 0)
         both = tuple(dict.fromkeys((*(old.again if old else ()), *again)))
@@ -227,7 +230,7 @@ def _loop(op: Op) -> _Loop | None:
         case For():
             extent = _number(op.dim)
             trips = _number(ceil_div(extent, op.tile)) if op.tile else 1
-            return _Loop(op.body.params[0].hint or str(op.size), extent, trips, False)
+            return _Loop(op.body.params[0].hint or str(op.size), extent, trips, op.tile is None)
         case Count():
             return _Loop(op.body.params[0].hint, 1, 1, False)
         case _:

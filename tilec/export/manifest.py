@@ -10,7 +10,7 @@ from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, substitute
 from tilec.ir.format import Format
-from tilec.ir.fragments import Fragments
+from tilec.ir.fragments import Fragments, Places
 from tilec.ir.interleaved import Interleaved
 from tilec.ir.source import Order, Param, TensorBoxes
 from tilec.lang.kernel import Definition, TensorSpec
@@ -77,10 +77,12 @@ def _component(p: Param, order: Order | None) -> dict[str, Any]:
             said["order"] = {"kind": "interleaved", "codes": str(codes), "step": step}
         case Fragments(codes, layout, arrangement):
             rows, columns = shape
+            beyond = {"beyond": [0, 1]} if isinstance(order, Places) else {}  # pads rows of tiles
             size = prod(order.tiles((rows, columns))) * order.tile_bytes
             said["order"] = {
                 "kind": "fragments", "codes": str(codes), "layout": str(layout),
                 "places": arrangement.places, "stored": arrangement.stored,
+                **beyond,
             }  # fmt: skip
         case _:
             raise TileError(f"a manifest has no words for {order}")

@@ -55,13 +55,14 @@ class Signature:
             if isinstance(p.spec, TensorSpec) and shape is not None:
                 self._bind(p.name, p.spec, shape, known)
         dims = {k: n for k, (n, _) in known.items()}
-        for p, shape in zip(self.params, shapes, strict=True):
-            if isinstance(p.spec, TensorSpec) and shape is not None:
-                self._computed(p.name, p.spec, shape, dims)
+        for act in (_solved, self._computed):
+            for p, shape in zip(self.params, shapes, strict=True):
+                if isinstance(p.spec, TensorSpec) and shape is not None:
+                    act(p.name, p.spec, shape, dims)
         return dims
 
     def _computed(
-        self, name: str, spec: TensorSpec, shape: tuple[int, ...], dims: Mapping[str, int]
+        self, name: str, spec: TensorSpec, shape: tuple[int, ...], dims: dict[str, int]
     ) -> None:
         """Check the dimensions that are computed of others, such as 2*H."""
         for dim, n in zip(spec.dims, shape, strict=True):
@@ -96,6 +97,15 @@ class Signature:
                     if turned
                     else "",
                 )
+
+
+def _solved(name: str, spec: TensorSpec, shape: tuple[int, ...], dims: dict[str, int]) -> None:
+    """Find the dimensions of which tensors have products alone, such as 2*H."""
+    for dim, n in zip(spec.dims, shape, strict=True):
+        unknown = names_of(dim) - dims.keys()
+        if len(unknown) == 1 and str(dim).replace("*", "").isalnum():
+            (name,) = unknown
+            dims[name] = n // number(dim, {**dims, name: 1})
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,8 @@ class Composer(Walker):
     """Walks the statements of a program, and of functions that it calls."""
 
     @property
-    def tensors(self) -> Tensors:
-        """Those of the whole program."""
+    def state(self) -> Tensors:
+        """The tensors of the whole program."""
         return self.scope["%tensors"]
 
     def whole(self, node: ast.AST, x: Any) -> Any:
@@ -83,7 +83,7 @@ class Composer(Walker):
             raise self.fail(node, "empty(...) has no values", "give it a name: h = empty(...)")
         if not (isinstance(x, Value) and isinstance(x.type, Memory)):
             return x
-        known = self.tensors
+        known = self.state
         known.seen.add(x)
         if x not in known.loaded:
             known.loaded[x] = self.at(node, lambda: tensors.whole(self.b, x))
@@ -105,7 +105,7 @@ class Composer(Walker):
         rank = len(value.type.shape)
         keys = self.at(node, lambda: tensors.expanded(self.whole(node, tuple(keys)), rank))
         if isinstance(value.type, Memory) and any(isinstance(k, Value) for k in keys):
-            self.tensors.seen.add(value)
+            self.state.seen.add(value)
             return self.at(node, lambda: semantics.load(self.b, value, keys))
         tile = self.whole(node, value)
         return self.at(node, lambda: semantics.part(self.b, tile, keys))
@@ -118,11 +118,7 @@ class Composer(Walker):
         *dims, dtype = args if args and isinstance(args[-1], DType) else [*args, f32]
         shape = tuple(self.extents(node, d) for d in dims)
         for d in shape:
-            if (
-                not isinstance(d, int | Sym)
-                or isinstance(d, bool)
-                or (isinstance(d, int) and d < 1)
-            ):
+            if not isinstance(d, Sym) and (type(d) is not int or d < 1):
                 raise self.fail(node, f"empty: {semantics.shown(d)} is no dimension",
                                 'empty("M", "N", f16)')  # fmt: skip
         return Empty(shape, dtype)
@@ -145,9 +141,9 @@ class Composer(Walker):
         old = self.scope.get(target.id)
         if isinstance(value, Empty):
             name, shape = target.id, value.shape
-            self.scope[name] = self.at(target, lambda: self.tensors.made(name, shape, value.dtype))
+            self.scope[name] = self.at(target, lambda: self.state.made(name, shape, value.dtype))
         elif self.stores() and isinstance(old, Value) and isinstance(old.type, Memory):
-            if old in self.tensors.seen and old in self.tensors.params:
+            if old in self.state.seen and old in self.state.params:
                 raise self.fail(
                     target, f"`{target.id}` is a tensor that was read, and this would change it",
                     f"{target.id}[...] = value does that; else use another name",
@@ -158,7 +154,7 @@ class Composer(Walker):
 
     def stores(self) -> bool:
         """Whether the names of tensors are the program's, not those of a function."""
-        return self.function is self.tensors.body
+        return self.function is self.state.body
 
     def update(self, s: ast.AugAssign) -> None:
         """x += y: another value of a name, or of a tensor's elements."""
@@ -180,14 +176,23 @@ class Composer(Walker):
         rank = len(tensor.type.shape) if isinstance(tensor.type, Memory) else 0
         found = self.at(node, lambda: tensors.expanded(self.whole(node, tuple(keys)), rank))
         super().write(node, cls, tensor, found, value)
-        self.tensors.loaded.pop(tensor, None)
+        self.state.loaded.pop(tensor, None)
 
     def grid(
         self, s: ast.For, names: list[str], dims: list[Extent], sizes: list[Sym], blocks: list[Any]
     ) -> None:
         """A grid of the program's own: inside it, tensors are indexed as in kernels."""
+        first = len(self.b.ops)
         super().grid(s, names, dims, sizes, blocks)
-        self.tensors.loaded.clear()
+        self.written(first)
+
+    def written(self, first: int) -> list[Value]:
+        """The tensors that ops from a place on write, which are not what was read of them now."""
+        ops = (x for outer in self.b.ops[first:] for x in _walk(outer))
+        found = [op.mem for op in ops if isinstance(op, memory.Write)]
+        for mem in found:
+            self.state.loaded.pop(mem, None)
+        return found
 
     def nested(self, s: ast.For, axes: list[tuple[str, Extent, Sym, int | None]], to: Any) -> None:
         """A loop in order, which only kernels have."""
@@ -216,23 +221,24 @@ class Composer(Walker):
         """A kernel or program, written here with this program's tensors and dimensions."""
         if not isinstance(f, Definition):
             return super().launch(node, f, args, options)
-        made = len(self.tensors.own)
+        around = self.scope.get("%around", (self.function.tree,))
+        if any(tree is f.function.tree for tree in around):
+            raise self.fail(node, f"`{f.signature.name}` calls itself; a program can't")
+        made = len(self.state.own)
         given = self.arguments(node, f, args, options)
         renamed = self.dimensions(node, f, given)
-        around = {n: v for n, v in self.scope.items() if n.startswith("%")}
-        scope = {**around, "%renamed": renamed, **given}
+        scope = {n: v for n, v in self.scope.items() if n.startswith("%")} | given
+        scope |= {"%renamed": renamed, "%around": (*around, f.function.tree)}
         first = len(self.b.ops)
         if isinstance(f, ProgramDefinition):
-            scope["%tensors"] = replace(self.tensors, body=f.function)
+            scope["%tensors"] = replace(self.state, body=f.function)
             inner: Walker = Composer(f.function, self.b, scope, self.taken, self.loc(node))
         else:
             inner = Walker(f.function, self.b, scope, self.taken, self.loc(node))
         inner.body(f.function.tree.body)
-        self.tensors.loaded.clear()
-        for op in (x for outer in self.b.ops[first:] for x in _walk(outer)):
-            values = self.tensors.own[made:]
-            if isinstance(op, memory.Write) and op.mem in values and op.mem in given.values():
-                name = next(n for n, v in given.items() if v is op.mem)
+        wrong = set(self.written(first)).intersection(self.state.own[made:])
+        for name, v in given.items():
+            if v in wrong:
                 raise self.fail(node, f"{f.signature.name} writes `{name}`, which is given a value",
                                 'h = empty("M", "N", f16) is a tensor to write')  # fmt: skip
         return None if inner.returned is Missing else inner.returned
@@ -265,10 +271,10 @@ class Composer(Walker):
             raise self.fail(node, f"{kernel}: `{p.name}` is {semantics.shown(x)}, not a tensor")
         if isinstance(x.type, Tile):
             t, value = x.type, x
-            mem = self.at(node, lambda: self.tensors.made(p.name, t.shape, t.dtype))
+            mem = self.at(node, lambda: self.state.made(p.name, t.shape, t.dtype))
             self.at(node, lambda: tensors.kept(self.b, mem, value))
             return mem
-        self.tensors.seen.add(x)
+        self.state.seen.add(x)
         return x
 
     def dimensions(self, node: ast.Call, f: Definition, given: Mapping[str, Any]
@@ -367,8 +373,11 @@ class Called(Definition):
     program: ProgramDefinition
 
     def ir(self, types: Mapping[str, Format | DType] | None = None) -> Func:
-        """The program as IR."""
+        """The program as IR. Raises TileError where a result is of another format."""
         own = {p.name for p in self.program.signature.params}
+        for p in self.signature.params:
+            if p.name not in own:
+                self._type(p, (types or {}).get(p.name))
         return self.program.ir({n: t for n, t in (types or {}).items() if n in own})
 
 

@@ -25,7 +25,26 @@ from tilec.lang.kernel import Definition, Parameter, Signature, TensorSpec, plac
 class Tensor:
     """The annotation of a tensor parameter: `Tensor["M", "K"]`, `Tensor["M", 64, f16]`."""
 
-    dtype: DType  # that of its elements, inside kernels
+    dtype: DType  # that of its elements, inside kernels and programs
+    shape: tuple[Any, ...]
+    T: Any
+    to: Any
+    # In programs a tensor stands for its values.
+    __add__: Any
+    __radd__: Any
+    __sub__: Any
+    __rsub__: Any
+    __mul__: Any
+    __rmul__: Any
+    __truediv__: Any
+    __rtruediv__: Any
+    __matmul__: Any
+    __pow__: Any
+    __neg__: Any
+    __lt__: Any
+    __le__: Any
+    __gt__: Any
+    __ge__: Any
 
     def __class_getitem__(cls, items: Any) -> TensorSpec:
         parts = items if isinstance(items, tuple) else (items,)
@@ -43,10 +62,10 @@ class Tensor:
 
 
 def _dimension(p: object) -> Extent:
-    """A name, a whole number of at least 1, or a multiple of a name: "2*H"."""
+    """A name, a whole number of at least 1, or a product of both: "2*H"."""
     if isinstance(p, str):
-        factor, _, name = p.rpartition("*")
-        if name.strip().isidentifier() and (not factor or factor.strip().isdecimal()):
+        words = [word.strip() for word in p.split("*")]
+        if words[-1].isidentifier() and all(w.isidentifier() or w.isdecimal() for w in words):
             return extent(p)
     if isinstance(p, int) and p >= 1:
         return p

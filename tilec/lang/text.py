@@ -143,7 +143,7 @@ class _File:
         return Signature(kernel, tuple(params))
 
     def type(self, node: Node, kernel: str) -> TensorSpec | DType:
-        """`f16[M, K]`: a tensor; `f32`: a scalar."""
+        """`f16[M, K]`: a tensor; `any[M, K]`: one of any format; `f32`: a scalar."""
         format_, *dims = node.children
         assert isinstance(format_, Tree)
         text = _text(format_)
@@ -156,18 +156,18 @@ class _File:
                 )  # fmt: skip
             return scalar
         try:
-            found = named(text)
+            found = None if text == "any" else named(text)
         except TileError as e:
             raise e.at(self.loc(format_, kernel)) from None
         assert isinstance(dims[0], Tree)
         return TensorSpec(tuple(self.dim(d, kernel) for d in dims[0].children), found)
 
     def dim(self, token: Node | Token, kernel: str) -> Extent:
-        """A dimension: a name, a whole number of at least 1, or a multiple of a name."""
+        """A dimension: a name, a whole number of at least 1, or a product of both."""
         if isinstance(token, Tree):
-            factor, name = map(str, token.children)
-            self.dims.add(name)
-            return extent(f"{factor}*{name}")
+            words = list(map(str, token.children))
+            self.dims |= {w for w in words if w.isidentifier()}
+            return extent("*".join(words))
         text = str(token)
         if text.isidentifier():
             self.dims.add(text)

@@ -66,3 +66,18 @@ def biased(
     """As `full`, with a bias added to the scores, such as one of distances."""
     p = tc.softmax(q @ k.T * scale + bias)
     return (p.to(q.dtype) @ v).to(q.dtype)
+
+
+@tc.program
+def latent(
+    q: tc.Tensor["B", "H", "R"], turned: tc.Tensor["B", "H", "P"], c: tc.Tensor["B", "N", "R"],
+    k: tc.Tensor["B", "N", "P"], length: tc.Tensor["B", tc.i32], scale: tc.f32,
+):  # fmt: skip
+    """One token with latent keys and values, which all heads share, and turned keys beside them.
+
+    The projections of keys and values are in q and behind it (DeepSeek-AI, arXiv 2405.04434).
+    """
+    scores = (q @ c.T + turned @ k.T) * scale
+    seen = tc.index("N") < length[:, None, None]
+    p = tc.softmax(tc.where(seen, scores, -math.inf)).to(q.dtype)
+    return (p @ c).to(q.dtype)

@@ -6,11 +6,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 from lang import kernels
-from sparse_formats import DENSE_VALUES, weight
+from sparse_formats import DENSE_VALUES, TEXTS, weight
 
 import tilec as tc
 from tilec.compile import cpu_source
-from tilec.ir.lanes import Lanes
+from tilec.ir.lanes import Lanes, order
+from tilec.ir.masked import Masked
 from tilec.ir.packing import Plain
 from tilec.ir.sparse import Blocks
 from tilec.runtime.cache import Cache
@@ -25,9 +26,12 @@ FEATURES = {
 }
 LAID = ["nm<2, 4, f16>", "nm<1, 4, f32>", "nm<4, 8, bf16>", "block<16, 8, f16>",
         "block<64, 32, bf16>", "block<16, 48, f32>", "block<48, 7, bf16>", "bitmap<f16>",
-        "bitmap<bf16>", "bitmap<f32>", "csr<f32>", "csr<f16>", "csr<bf16>"]  # fmt: skip
+        "bitmap<bf16>", "bitmap<f32>", "csr<f32>", "csr<f16>", "csr<bf16>",
+        "nm<2, 4, int8<channel>>", "nm<2, 4, int4<group=32>>", "nm<4, 8, mxfp4>",
+        "nm<2, 4, nvfp4>", "bitmap<fp8>", "bitmap<int4<channel>>"]  # fmt: skip
 STREAMS = [t for t in LAID if t.startswith(("nm", "bitmap"))]
-QUICK = ["nm<2, 4, f16>", "block<16, 48, f32>", "block<48, 7, bf16>", "bitmap<bf16>", "csr<f32>"]
+QUICK = ["nm<2, 4, f16>", "block<16, 48, f32>", "block<48, 7, bf16>", "bitmap<bf16>", "csr<f32>",
+         "nm<2, 4, int4<group=32>>", "bitmap<fp8>", "bitmap<int4<group=16>>"]  # fmt: skip
 OTHERS = [t for kinds in DENSE_VALUES.values() for t in kinds if t not in LAID]
 DTYPES = pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float32], ids=["bf16", "f32"])
 
@@ -162,7 +166,9 @@ def test_steps_that_do_not_lie_in_one_piece(text):
     types = {"x": tc.f32, "w": w.format, "y": tc.f32}
     source = cpu_source(in_odd_steps.definition, types, {"M": 5, "N": w.shape[0], "K": w.shape[1]})
     (remark,) = (r for r in source.remarks if "is expanded into memory" in r.message)
-    assert remark.missing == "steps of k that are multiples of 256, not 40"
+    own = order(w.format, w.shape)
+    assert isinstance(own, Masked)
+    assert remark.missing == f"steps of k that are multiples of {own.depth}, not 40"
 
 
 @pytest.mark.parametrize("text", few(STREAMS))
@@ -196,7 +202,9 @@ def older(request: pytest.FixtureRequest) -> Engine:
 
 
 @pytest.mark.parametrize("text", ["nm<2, 4, f16>", "block<48, 7, bf16>", "block<16, 48, f32>",
-                                  "bitmap<bf16>", "bitmap<f32>", "csr<f32>"])  # fmt: skip
+                                  "bitmap<bf16>", "bitmap<f32>", "csr<f32>",
+                                  "nm<2, 4, int8<channel>>", "nm<4, 8, mxfp4>",
+                                  "bitmap<fp8>"])  # fmt: skip
 def test_on_processors_with_less(older, text):
     w = weight(text, 67)
     n, k = w.shape
@@ -223,10 +231,27 @@ def test_the_instructions_that_are_meant():
     assert "llvm.x86.avx512bf16.dpbf16ps.512" in stream
     assert "llvm.masked.gather" not in stream
     assert source_of("bitmap<f32, 400>", tc.f32, 1).count("expandload.v16i32(") == 64 + 1
+    codes = source_of("nm<2, 4, int4<group=128>>", tc.bf16, 1)
+    assert codes.count("@llvm.x86.avx512.mask.expand.v64i8(") == 16 + 1  # two words at once
+    assert codes.count("@llvm.x86.avx512.permvar.hi.512(") == 32 + 1
+    assert source_of("bitmap<fp8, 400>", tc.bf16, 1).count("expandload.v64i8(") == 16 + 1
     block = source_of("block<16, 16, bf16, 64>", tc.bf16, 16)
     assert block.count("@llvm.x86.avx512bf16.dpbf16ps.512(") == 16 + 1  # a block's rows at once
     assert "llvm.masked" not in block
     assert source_of("csr<f32, 999>", tc.f32, 1).count("@llvm.masked.gather") == 2 + 1  # a run
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["lanes", "plain"])
+@pytest.mark.parametrize("text", few(TEXTS))
+def test_code_is_short(text, plain):
+    """LLVM takes a second for some 10000 lines: what is read element by element is written once."""
+    format, host = weight(text, 64).format, Engine(Cache(None))
+    types = {"x": tc.bf16, "w": format, "y": tc.f32}
+    for n, k in ((256, 512), (4096, 4096)):
+        for rows in (1, 16, 64):
+            source = cpu_source(kernels.linear.definition, types, {"M": rows, "N": n, "K": k},
+                                {"w": Plain()} if plain else None, host)  # fmt: skip
+            assert source.text.count("\n") < 7000
 
 
 @pytest.mark.parametrize("text", ["block<16, 16, f32>", "block<32, 7, f32>"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from emulated import far, poisoned, program_of, run
 from lang import kernels
-from sparse_products import counted, exact, pruned
+from sparse_products import counted, exact, product, pruned
 
 import tilec as tc
 from tilec.cuda import Schedule
@@ -50,6 +50,16 @@ def test_tiles(tiles):
     exact(F16, "f16", (70, 100, 384), Schedule(threads=256), **tiles)
 
 
+@pytest.mark.parametrize(("text", "x"), [(F16, "f16"), ("nm<2, 4, i8>", "i8")])
+def test_places_rise_where_there_is_no_element(text, x):
+    """The instruction takes no others; the last tiles end beyond both edges."""
+    w = pruned(text, 100, 332)
+    order = product(text, x, (16, 100, 320), m=16, n=64, k=128).source.orders["w.index"]
+    words = order.pack(w.parts()["index"]).view(np.uint32)
+    for at in range(0, 32, 4):
+        assert ((words >> at & 3) < (words >> at + 2 & 3)).all()
+
+
 def test_a_step_within_four_is_refused():
     with pytest.raises(TileError, match="a step of 6 columns of a 2:4 operand ends within four"):
         exact(F16, "f16", (16, 64, 96), k=6)
@@ -85,7 +95,7 @@ def test_warp_groups(text, x, threads, tiles):
 
 def test_the_sparse_operand_may_be_the_first():
     @tc.kernel
-    def product(w: tc.Tensor["N", "K"], x: tc.Tensor["M", "K"], y: tc.Tensor["N", "M"]):
+    def turned(w: tc.Tensor["N", "K"], x: tc.Tensor["M", "K"], y: tc.Tensor["N", "M"]):
         for n, m in tc.tiles("N", "M"):
             acc = tc.zeros((n, m), tc.f32)
             for k in tc.tiles("K"):
@@ -94,7 +104,7 @@ def test_the_sparse_operand_may_be_the_first():
 
     w, x = pruned(F16, 100, 320), counted("f16", 70, 320)
     types = {"x": tc.f16, "w": w.format, "y": tc.f32}
-    program = program_of(product, types, {"M": 70, "N": 100, "K": 320})
+    program = program_of(turned, types, {"M": 70, "N": 100, "K": 320})
     assert "mma_sp<32, f16, f16, 1>" in program.source.text
     y = poisoned((100, 70), tc.f32)
     run(program, {"x": x, "w": w, "y": y})
@@ -131,6 +141,18 @@ def test_a_step_of_several_groups_is_refused():
         program_of(kernels.linear, types, {"M": 16, "N": 64, "K": 512}, k=128)
     assert "linear" in str(e.value)
     assert e.value.hint == "a step that divides 64"
+
+
+@pytest.mark.parametrize("known", [{"N": 100, "K": 320}, {"K": 320}])
+def test_open_dimensions(known):
+    """Rows and columns of the result that are known at a launch only."""
+    w, x, y = pruned(F16, 100, 320), counted("f16", 70, 320), poisoned((70, 100), tc.f32)
+    types = {"x": tc.f16, "w": w.format, "y": tc.f32}
+    program = program_of(kernels.linear, types, known)
+    assert "w.index" in program.source.orders
+    sizes = {n: size for n, size in {"M": 70, "N": 100}.items() if n not in known}
+    run(program, {"x": x, "w": w, "y": y, **sizes})
+    assert np.array_equal(y, x.astype(float) @ w.dequantize().astype(float).T)
 
 
 def test_dense_by_choice():
