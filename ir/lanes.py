@@ -101,7 +101,7 @@ class Runs:
         start = parts["start"].astype(np.int64)
         counts = np.diff(start)
         runs = starts(-(-counts // RUN))
-        at = np.arange(start[-1]) + np.repeat(runs[:-1] * RUN - start[:-1], counts)
+        at = np.arange(int(start[-1])) + np.repeat(runs[:-1] * RUN - start[:-1], counts)
         column = np.full(max(1, runs[-1]) * RUN, -1)
         values = np.zeros(column.shape, parts[VALUES].dtype)
         column[at], values[at] = parts["column"][: start[-1]], parts[VALUES][0, : start[-1]]
@@ -179,12 +179,12 @@ class Lanes:
             return own.pack(parts)
         values, others = parts[_values(format)], _scales(format, parts, shape)
         if isinstance(format, NM):
-            group = np.arange(parts["index"].shape[1]) // format.n * format.m
+            group = np.arange(int(parts["index"].shape[1])) // format.n * format.m
             mask = np.zeros(shape, bool)
             np.put_along_axis(mask, parts["index"].astype(int) + group, True, 1)
             return own.pack(mask, values.reshape(-1)) + others
         mask = ones_of(parts["mask"], shape[1])
-        used = np.arange(values.shape[1]) < mask.sum(1)[:, None]
+        used = np.arange(int(values.shape[1])) < mask.sum(1)[:, None]
         return own.pack(mask, values[used]) + others
 
     def unpack(self, format: Format, arrays: list[Array], shape: tuple[int, ...]) -> Parts:

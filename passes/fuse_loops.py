@@ -197,7 +197,8 @@ class Loops(Tiles):
     def start(self, p: Plan, b: Builder) -> Value:
         """What a loop carries first."""
         dtype = f32 if wider(p.node.dtype) and p.node.of is reduce.Sum else p.node.dtype
-        value = {reduce.Max: least(dtype), reduce.Min: most(dtype)}.get(p.node.of, 0)  # type: ignore[call-overload]
+        neutral: dict[object, float | int] = {reduce.Max: least(dtype), reduce.Min: most(dtype)}
+        value = neutral.get(p.node.of, 0)
         extents: tuple[Extent, ...] = self.extents(self.shown(p.node.axes))
         return b(shape.Full(extents, value, dtype))
 

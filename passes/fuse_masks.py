@@ -29,7 +29,7 @@ def skipped(loops: Loops, cluster: Cluster, b: Builder) -> Bounds:
     if any(p.mean for p in cluster.plans):
         return Bounds()
     found = [_of_plan(p) for p in cluster.plans]
-    limits = [x for m in sorted(set.intersection(*found), key=_place(found))
+    limits = [x for m in sorted(found[0].intersection(*found), key=_place(found))
               if (x := _limit(m, cluster.bound)) and loops.can_run(x.terms)]  # fmt: skip
     ends = [_extreme(loops, x, b) for x in limits if x.last]
     starts = [_extreme(loops, x, b) for x in limits if not x.last]

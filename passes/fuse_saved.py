@@ -60,11 +60,11 @@ def _moved(ops: Sequence[Op], made_of: Mapping[Value, frozenset[Value]]) -> list
     elsewhere: dict[Value, frozenset[Value]] = {}
     found: list[Value] = []
     for op in ops:
-        own = frozenset[Value]().union(*(elsewhere.get(v, frozenset()) for v in op.operands))
+        own = frozenset[Value]().union(*(elsewhere.get(v, frozenset[Value]()) for v in op.operands))
         if isinstance(op, memory.Load):
-            own = frozenset() if everything(op.indices, made) else frozenset({op.mem})
+            own = frozenset[Value](() if everything(op.indices, made) else (op.mem,))
         elif Trait.ELEMENTWISE not in op.traits:
-            own = own.union(*(made_of.get(v, frozenset()) for v in op.operands))
+            own = own.union(*(made_of.get(v, frozenset[Value]()) for v in op.operands))
         elsewhere.update(dict.fromkeys(op.results, own))
         if isinstance(op, memory.Store) and op.mem in elsewhere[op.value]:
             found.append(op.value)

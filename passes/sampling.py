@@ -44,6 +44,6 @@ def _looped(op: Op) -> Op:
     body = Block((column,), op.body.ops)
     loop = control.For(op.dims[at], op.sizes[at], op.tiles[at], (), body).placed(op.loc)
     rest = [i for i in range(len(op.dims)) if i != at]
-    dims, sizes, tiles = (tuple(x[i] for i in rest) for x in (op.dims, op.sizes, op.tiles))
-    params = tuple(op.body.params[i] for i in rest)
+    dims, sizes = (tuple(x[i] for i in rest) for x in (op.dims, op.sizes))
+    params, tiles = tuple(op.body.params[i] for i in rest), tuple(op.tiles[i] for i in rest)
     return control.Grid(dims, sizes, tiles, Block(params, (loop,))).placed(op.loc)

@@ -111,8 +111,8 @@ def _compiled(source: KernelSource, launch: Launch, kernel: Any, gpu: Any,
         raise TileError(f"triton does not compile {launch.entry} for sm_{gpu.arch}: {e}") from e
     if getattr(made.metadata, "global_scratch_size", 0):
         raise TileError(f"{launch.entry} needs memory that triton alone can give it")
-    maps = getattr(made.metadata, "tensordesc_meta", None) or ()
-    swizzles = tuple(SWIZZLES[m["swizzle"]] for m in maps)
+    maps: list[Any] = list(getattr(made.metadata, "tensordesc_meta", None) or ())
+    swizzles = tuple(SWIZZLES[int(m["swizzle"])] for m in maps)
     return Build({s: made.asm[s] for s in STAGES}, made.asm["cubin"], made.metadata.shared,
                  swizzles)  # fmt: skip
 

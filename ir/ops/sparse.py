@@ -113,7 +113,7 @@ class SparseDot(Op, name="sparse_dot"):
 
     def evaluate(self, values: Array, index: Array, b: Array, acc: Array,
                  row_scale: Array | None = None) -> Array:  # fmt: skip
-        columns = np.arange(values.shape[1]) // 2 * 4 + index.astype(np.int64)
+        columns = np.arange(int(values.shape[1])) // 2 * 4 + index.astype(np.int64)
         whole = np.zeros((len(values), -(-len(b) // 4) * 4), values.dtype)
         np.put_along_axis(whole, columns, values, 1)
         product = whole[:, : len(b)] @ np.ascontiguousarray(b)

@@ -99,7 +99,7 @@ class Blocks(Sparse):
         squares."""
         sums = np.square(self.cut(x)).sum((2, 3))
         kept = super().pruned(sums, density) != 0
-        whole = np.kron(kept, np.ones((self.rows, self.columns), bool))
+        whole = kept.repeat(self.rows, 0).repeat(self.columns, 1)
         return np.where(whole[: x.shape[0], : x.shape[1]], x, 0.0)
 
     def fitted(self, x: Array) -> Blocks:

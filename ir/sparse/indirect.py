@@ -227,7 +227,8 @@ def _lengths(x: Array) -> Array:
     if x.ndim < 2:
         raise TileError(f"ragged: expected [B, S, ...], not {x.ndim} dimensions")
     used = (np.asarray(x).reshape(*x.shape[:2], -1) != 0).any(-1)
-    return (used * np.arange(1, x.shape[1] + 1)).max(1, initial=0)
+    numbered: Array = used * np.arange(1, int(x.shape[1]) + 1)
+    return numbered.max(1, initial=0)
 
 
 @fit.encode.register
@@ -243,7 +244,8 @@ def _(format: Paged, x: Array, how: fit.Fit) -> Parts:
     cut = np.moveaxis(padded.reshape(*x.shape[:-2], each, format.page, x.shape[-1]), -3, 1)
     pool = np.zeros(size)
     pool[: x.shape[0] * each] = cut.reshape(-1, *size[1:])
-    return {"table": np.arange(x.shape[0] * each).reshape(-1, each)} | encoded(format, pool, how)
+    table: Array = np.arange(int(x.shape[0] * each)).reshape(-1, each)
+    return {"table": table} | encoded(format, pool, how)
 
 
 @fit.encode.register

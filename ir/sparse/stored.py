@@ -127,5 +127,6 @@ def check_columns(format: Sparse, start: Array, column: Array, columns: int) -> 
     rising = np.diff(used) > 0
     rising[start[1:-1][(start[1:-1] > 0) & (start[1:-1] < used.size)] - 1] = True
     if not rising.all():
-        row = int(np.searchsorted(start, np.flatnonzero(~rising)[0], "right")) - 1
+        first = int(np.flatnonzero(~rising)[0])
+        row = int(np.searchsorted(start, first, "right")) - 1
         raise format.refuse(f"expected columns that rise within row {row}")

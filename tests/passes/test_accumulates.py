@@ -5,6 +5,7 @@ import pytest
 
 from tilec.ir.interpret import interpret
 from tilec.ir.ops import machine, memory
+from tilec.ir.types import Memory
 from tilec.lang.text import parse
 from tilec.passes import parse_pipeline, run
 
@@ -35,8 +36,9 @@ def test_nothing_is_added_twice(passes):
              "w": rng.integers(-2, 3, (48, 96)).astype(float)}  # fmt: skip
     found = []
     for f, tiles in ((func, {"m.tile": 16, "n.tile": 16, "k.tile": 32}), (changed, {})):
-        own = {p.hint: np.zeros(tuple(int(str(d)) for d in p.type.shape)) for p in changed.params
-               if p.hint not in given}  # fmt: skip
+        mems = {p.hint: p.type for p in changed.params if isinstance(p.type, Memory)}
+        own = {n: np.zeros(tuple(int(str(d)) for d in t.shape)) for n, t in mems.items()
+               if n not in given}  # fmt: skip
         interpret(f, {**given, **own}, DIMS | tiles)
         found.append(own)
     assert np.any(found[0]["y"])

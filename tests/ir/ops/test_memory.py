@@ -15,7 +15,9 @@ from tilec.ir.ops.memory import Accumulate, Store, Write
 from tilec.ir.types import Memory, Span, Tile
 
 
-def made(dtype=f32, shape=(4, 3), index=None, value=None, mask=None, cls=Accumulate) -> Write:
+def made(
+    dtype=f32, shape=(4, 3), index=None, value=None, mask=None, cls: type[Write] = Accumulate
+) -> Write:
     mem = Value(Memory(shape, Dense(dtype)), "y")
     at = (index or Value(Tile((5,), i32)), Value(Span(3, 3)))
     return cls(mem, at, value or Value(Tile((5, 3), dtype)), mask)
