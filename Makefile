@@ -36,7 +36,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/minilm.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check --quiet .
