@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 from tilec.ir.codes import CODES as TYPES
@@ -17,7 +16,7 @@ from tilec.ir.ops.scaled import CODES, FP8, SCALES, ScaledDot
 from tilec.ir.remark import Remark
 from tilec.ir.scaled import Scaled
 from tilec.ir.types import Memory, Span
-from tilec.passes.parts import tile
+from tilec.passes.parts import readers, tile
 from tilec.passes.pipeline import register
 from tilec.passes.rounded import Rounded
 from tilec.passes.scaled import Along, Components, components, spread
@@ -71,15 +70,9 @@ class _Survey:
         self.target = target
         self.made = {v: op for op in func.walk() for v in op.results}
         self.loops = {op.body.params[0]: op for op in func.walk() if isinstance(op, control.For)}
-        self.readers: dict[Value, list[Op | Block]] = defaultdict(list)
+        self.readers = readers(func)
         self.remarks: list[Remark] = []
         self.plans: dict[Op, _Plan] = {}
-        for op in func.walk():
-            for v in op.operands:
-                self.readers[v].append(op)
-            for block in op.blocks:
-                for v in block.results:
-                    self.readers[v].append(block)
         for op in func.walk():
             if isinstance(op, reduce.Dot):
                 self._product(op)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.dtype import DType, bf16, f16
 from tilec.ir.errors import TileError
@@ -18,7 +16,7 @@ from tilec.ir.sparse.stored import VALUES
 from tilec.ir.types import Memory, Span
 from tilec.passes import stored
 from tilec.passes.layout.products import common
-from tilec.passes.parts import tile
+from tilec.passes.parts import readers, tile
 from tilec.passes.pipeline import register
 from tilec.passes.swap_operands import TURN, swapped
 from tilec.passes.whole import exact
@@ -60,16 +58,10 @@ class _Survey:
         self.unit = unit
         self.made = {v: op for op in func.walk() for v in op.results}
         self.loops = {op.body.params[0]: op for op in func.walk() if isinstance(op, control.For)}
-        self.readers: dict[Value, list[Op | Block]] = defaultdict(list)
+        self.readers = readers(func)
         self.remarks: list[Remark] = []
         self.loads: dict[reduce.Dot, memory.Load] = {}
         self.second: set[reduce.Dot] = set()
-        for op in func.walk():
-            for v in op.operands:
-                self.readers[v].append(op)
-            for block in op.blocks:
-                for v in block.results:
-                    self.readers[v].append(block)
         for op in func.walk():
             if isinstance(op, reduce.Dot):
                 self._product(op)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from tilec.ir.composed import LowRank, Outliers, Permuted, Plus
-from tilec.ir.core import Builder, Value
+from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.dtype import f32, i32
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
@@ -83,6 +84,18 @@ def _own(format: Format, p: Value, hint: str) -> tuple[Value, ...]:
     assert isinstance(p.type, Memory)
     return tuple(Value(Memory(c.shape, Dense(c.dtype)), f"{hint}.{c.name}")
                  for c in format.components(p.type.shape))  # fmt: skip
+
+
+def readers(func: Func) -> dict[Value, list[Op | Block]]:
+    """The ops that read each value, and the blocks that yield it."""
+    found: dict[Value, list[Op | Block]] = defaultdict(list)
+    for op in func.walk():
+        for v in op.operands:
+            found[v].append(op)
+        for block in op.blocks:
+            for v in block.results:
+                found[v].append(block)
+    return found
 
 
 def tile(v: Value) -> Tile:

@@ -34,10 +34,6 @@ class Bitmap(Sparse):
     def __str__(self) -> str:
         return f"bitmap<{self.inner}{'' if self.room is None else f', {self.room}'}>"
 
-    @property
-    def rooms(self) -> int | None:
-        return self.room
-
     def stored(self, shape: tuple[Extent, ...]) -> tuple[Extent, ...]:
         if self.room is None:
             raise TileError(f"{self}: how many elements of a row are stored is not known",

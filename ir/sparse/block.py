@@ -47,10 +47,6 @@ class Blocks(Sparse):
         return f"block<{self.rows}, {self.columns}, {self.inner}{room}>"
 
     @property
-    def rooms(self) -> int | None:
-        return self.room
-
-    @property
     def writable(self) -> bool:
         return self.inner.writable
 

@@ -38,10 +38,6 @@ class Csr(Sparse):
         return f"csr<{self.inner}{'' if self.room is None else f', {self.room}'}>"
 
     @property
-    def rooms(self) -> int | None:
-        return self.room
-
-    @property
     def writable(self) -> bool:
         return self.inner.writable
 

@@ -21,7 +21,7 @@ STEPS = 16  # rooms are multiples of a power of two, and at least so many of the
 class Sparse(Format):
     """The base of sparse formats.
 
-    A format `with_room` stores as many elements as there are, up to a room that is part of it, so
+    A format with a `room` stores as many elements as there are, up to a room that is part of it, so
     that a kernel need not be compiled again for every tensor.
     """
 
@@ -30,11 +30,6 @@ class Sparse(Format):
     @property
     def value(self) -> DType:
         return self.inner.value
-
-    @property
-    def rooms(self) -> int | None:
-        """How many elements (or blocks) there is room for; None where the shape says it all."""
-        return None
 
     def stored(self, shape: tuple[Extent, ...]) -> tuple[Extent, ...]:
         """The shape of the tensor of values."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+from every_format import every
 
 import tilec as tc
 from tilec.compile import Kernel, cpu_source, lower
@@ -26,15 +27,6 @@ kernel batched(x: bf16[E, M, K], w: FORMAT[E, N, K], y: f32[E, M, N]) {
   }
 }
 """
-
-
-@tc.kernel
-def batched(x: tc.Tensor["E", "M", "K"], w: tc.Tensor["E", "N", "K"], y: tc.Tensor["E", "M", "N"]):
-    for e, m, n in tc.tiles("E", "M", "N", block=(1, None, None)):
-        acc = tc.zeros((m, n), tc.f32)
-        for k in tc.tiles("K"):
-            acc += tc.dot(x[e.start, m, k], w[e.start, n, k].T)
-        y[e.start, m, n] = acc
 
 
 @tc.kernel
@@ -180,7 +172,7 @@ def test_a_batched_linear_layer(text, shape):
     for rows, dtype in ((1, ml_dtypes.bfloat16), (16, np.float32)):
         x = np.random.default_rng(rows).standard_normal((shape[0], rows, shape[2])).astype(dtype)
         y = np.full((shape[0], rows, shape[1]), np.nan, np.float32)
-        batched(x, w, y)
+        every(x, w, y)
         want = np.einsum("emk,enk->emn", x.astype(float), w.dequantize().astype(float))
         assert near(y, want), rows
 
@@ -192,13 +184,13 @@ def test_each_expert_is_as_if_it_were_alone():
     x = x.astype(ml_dtypes.bfloat16)
     w = tc.quantize(weight, TWO, search=False)
     y = np.full((5, 16, 128), np.nan, np.float32)
-    batched(x, w, y)
+    every(x, w, y)
     order = w.parts()["order"].tolist()
     for e in range(5):
         text = "int4<group=64>" if order.index(e) < 2 else "int2<group=32>"
         alone = tc.quantize(weight[e : e + 1], f"experts<{text}>", search=False)
         one = np.full((1, 16, 128), np.nan, np.float32)
-        batched(x[e : e + 1], alone, one)
+        every(x[e : e + 1], alone, one)
         np.testing.assert_array_equal(y[e], one[0])
         np.testing.assert_array_equal(
             w.dequantize()[e], tc.quantize(weight[e], text, search=False).dequantize()
@@ -208,7 +200,7 @@ def test_each_expert_is_as_if_it_were_alone():
 def test_codes_stay_whole_in_a_grid_over_experts():
     """The scale is on the accumulator, and nothing is read element by element."""
     types = {"x": tc.bf16, "w": tc.format(TWO), "y": tc.f32}
-    source = cpu_source(batched.definition, types, {"E": 5, "M": 16, "N": 128, "K": 256})
+    source = cpu_source(every.definition, types, {"E": 5, "M": 16, "N": 128, "K": 256})
     said = [r.message for r in source.remarks]
     assert sum("the scale on the accumulator" in m for m in said) == 2
     assert not [m for m in said if "one by one" in m or "element by element" in m]
@@ -364,7 +356,7 @@ def test_both_spellings():
     w = made(TWO, 5, 64, 301)
     x = np.random.default_rng(4).standard_normal((5, 16, 301)).astype(ml_dtypes.bfloat16)
     y, z = (np.full((5, 16, 64), np.nan, np.float32) for _ in range(2))
-    batched(x, w, y)
+    every(x, w, y)
     Kernel(parse(TEXT.replace("FORMAT", TWO))["batched"])(x, w, z)
     np.testing.assert_array_equal(y, z)
 
