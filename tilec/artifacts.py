@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tilec.compile import Kernel, cpu_source, engine, lower, written
+from tilec.compile import Kernel, engine, written
+from tilec.cpu import Schedule as CpuSchedule
+from tilec.cpu import cpu_source, lower
 from tilec.cuda import Schedule, cuda_func, cuda_program, emulate, in_memory
+from tilec.gpu import Choice
 from tilec.ir.bits import is_packed
 from tilec.ir.core import Func
 from tilec.ir.dtype import Array, DType
@@ -105,13 +108,14 @@ def check_dims(definition: Definition, dims: Mapping[str, int], some: bool = Fal
 
 
 def cpu_artifacts(
-    definition: Definition, dims: Mapping[str, int], emits: Sequence[str], cpu: str = ""
-) -> dict[str, Artifact]:
+    definition: Definition, dims: Mapping[str, int], emits: Sequence[str], cpu: str = "",
+    schedule: CpuSchedule | None = None,
+) -> dict[str, Artifact]:  # fmt: skip
     """The texts asked for, of a kernel for this processor or one that LLVM knows by name."""
     check_dims(definition, dims)
-    func = lower(definition, {}, dims)
     host = _host(cpu)
-    source = cpu_source(definition, {}, dims, host=host)
+    func = lower(definition, {}, dims, host.pool.threads, schedule)
+    source = cpu_source(definition, {}, dims, host, schedule=schedule)
     makers: dict[str, Callable[[], str]] = {
         "ir": lambda: show(func),
         "source": lambda: source.text,
@@ -222,9 +226,11 @@ def _known(
 class Trial:
     """A kernel with random arguments, to run once and compare with the interpreter."""
 
-    def __init__(self, definition: Definition, dims: Mapping[str, int], seed: int) -> None:
+    def __init__(
+        self, definition: Definition, dims: Mapping[str, int], seed: int, choice: Choice
+    ) -> None:
         check_dims(definition, dims)
-        self.definition, self.dims, self.kernel = definition, dict(dims), Kernel(definition)
+        self.definition, self.dims, self.kernel = definition, dict(dims), Kernel(definition, choice)
         self.func: Func = definition.ir()
         self.given = self.func.params[: len(definition.signature.params)]
         self.outputs = written(self.func)
@@ -281,7 +287,7 @@ class EmulatedTrial(Trial):
 
     def __init__(self, definition: Definition, dims: Mapping[str, int], seed: int,
                  schedule: Schedule) -> None:  # fmt: skip
-        super().__init__(definition, dims, seed)
+        super().__init__(definition, dims, seed, Choice("cuda", schedule))
         self.schedule = schedule
         self.reports: tuple[Report, ...] = ()
 

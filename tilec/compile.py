@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, overload
 
-from tilec.ir.core import Func, Value
+from tilec.cpu import cpu_source
+from tilec.ir.core import Func
 from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
 from tilec.ir.ops.memory import Write
-from tilec.ir.packing import Layout, Plain, default_layout, place
-from tilec.ir.parameters import passed
-from tilec.ir.source import KernelSource, Param
+from tilec.ir.packing import Layout
+from tilec.ir.source import KernelSource
 from tilec.ir.text import show
-from tilec.ir.types import Memory, Shape, Tile, Type
 from tilec.lang.kernel import Definition, TensorSpec
 from tilec.lang.python import definition_of
-from tilec.passes import Step, parse_pipeline, run
+from tilec.passes import parse_pipeline, run
 from tilec.passes.pipeline import Dump
 from tilec.runtime.arguments import TensorArgument, describe
 from tilec.runtime.driver import open_driver
@@ -46,26 +45,6 @@ def gpu() -> Any:
     return Gpu(open_driver(), engine().machine, engine().object)
 
 
-def pipeline(dims: Mapping[str, int], threads: int, plain: Iterable[str] = ()
-             ) -> tuple[Step, ...]:  # fmt: skip
-    """The passes that make a kernel ready for the code of a CPU.
-
-    `plain` names tensors whose components are arrays row by row although CPU code has an order of
-    its own for them.
-    """
-    return (
-        Step("specialise", dict(dims)),  # first: every later choice depends on the extents
-        Step("fuse"),  # before all that knows grids
-        Step("compose"),  # before tile: it makes grids of its own
-        # before decode-elements: values have formats of their own
-        Step("sparsify", {"lanes": True, "plain": "+".join(plain)}),
-        Step("decode-elements"),  # after compose: they may be parts of what that takes apart
-        Step("tile", {"threads": threads}),  # before formats: a step of k divides a scale's group
-        Step("lower-formats"),
-        Step("canonicalize"),  # last: drops the decoding that a product did not need
-    )
-
-
 def optimize(text: str, passes: str, dump: Dump | None = None, file: str = "<text>") -> str:
     """A `.tile` program or IR text through a textual pipeline, as IR text."""
     from tilec.ir.parse import parse as parse_ir
@@ -76,57 +55,6 @@ def optimize(text: str, passes: str, dump: Dump | None = None, file: str = "<tex
     ]  # fmt: skip
     steps = parse_pipeline(passes)
     return "\n".join(show(run(steps, f, dump)) for f in functions)
-
-
-def lower(
-    definition: Definition, types: Mapping[str, Format | DType], dims: Mapping[str, int]
-) -> Func:
-    """A kernel as the CPU back end takes it, with the remarks of the passes."""
-    return run(pipeline(dims, engine().pool.threads), definition.ir(types))
-
-
-def cpu_source(
-    definition: Definition, types: Mapping[str, Format | DType], dims: Mapping[str, int],
-    layouts: Mapping[str, Layout] | None = None, host: Any = None,
-) -> KernelSource:  # fmt: skip
-    """LLVM IR of a kernel for a machine, by default this one. Raises TileError at the user's line.
-
-    `layouts` says how scaled tensors lie in memory where that is not the default; `host` is the
-    Engine that will run the code.
-    """
-    from tilec.codegen.cpu import emit
-    from tilec.passes.specialise import specialise
-
-    host = host or engine()
-    whole = specialise(definition.ir(types), **dims)
-    plain = [name for name, layout in (layouts or {}).items() if isinstance(layout, Plain)]
-    func = run(pipeline(dims, host.pool.threads, plain), whole)
-    given = {p.hint: p.type for p in whole.params}
-    params = tuple(_param(p, given, layouts or {}) for p in func.params if passed(p, given))
-    return emit(func, params, host.machine.cpu, host.machine.features, host.pool.threads)
-
-
-def _param(p: Value, given: Mapping[str, Type], layouts: Mapping[str, Layout]) -> Param:
-    """The slot of a parameter that the passes left, part of one that the user gave."""
-    name, _, component = p.hint.partition(".")
-    argument, whole = list(given).index(name), given[name]
-    if isinstance(p.type, Tile):
-        return Param(name, str(p.type.dtype), (), "scalar", argument)
-    if not (isinstance(p.type, Memory) and isinstance(whole, Memory)):
-        raise TileError(f"a parameter cannot be {p.type}")
-    dtype, shape = str(p.type.dtype), _known(p.type.shape)
-    if not component:
-        return Param(name, dtype, shape, "tensor", argument)
-    layout = layouts.get(name) or default_layout(whole.format, _known(whole.shape))
-    at = place(layout, whole.format, _known(whole.shape), component)
-    return Param(p.hint, dtype, shape, "packed", argument, at.name, at.array, at.records)
-
-
-def _known(shape: Shape) -> tuple[int, ...]:
-    unknown = [str(d) for d in shape if not isinstance(d, int)]
-    if unknown:
-        raise TileError(f"the dimension {unknown[0]} is not known", hint="give a number for it")
-    return tuple(int(str(d)) for d in shape)
 
 
 def _element(pinned: Format | None, found: DType) -> DType:
@@ -174,7 +102,14 @@ class Kernel:
 
     def source(self, types: Mapping[str, Format | DType], dims: Mapping[str, int]) -> str:
         """The LLVM IR that would run for these formats and dimensions."""
-        return cpu_source(self.definition, types, dims).text
+        return self._for_cpu(types, dims).text
+
+    def _for_cpu(
+        self, types: Mapping[str, Format | DType], dims: Mapping[str, int],
+        layouts: Mapping[str, Layout] | None = None,
+    ) -> KernelSource:  # fmt: skip
+        schedule = self.choice.cpu if self.choice else None
+        return cpu_source(self.definition, types, dims, engine(), layouts, schedule)
 
     def _compile(self, args: tuple[Any, ...]) -> Any:
         """Code for arguments of a kind not seen before."""
@@ -205,7 +140,7 @@ class Kernel:
         dims, device = signature.bind(shapes), self._device(devices)
         if device is not None:
             return self._on_gpu(types, dims, device, args)
-        return engine().load(cpu_source(self.definition, types, dims, layouts))
+        return engine().load(self._for_cpu(types, dims, layouts))
 
     def _device(self, devices: Mapping[str, str]) -> int | None:
         """The number of the GPU that the tensors are on, or None. Raises TileError for several."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tilec import cuda, triton
+from tilec import cpu, cuda, triton
 from tilec.codegen.cuda.lines import pinned, unpinned
 from tilec.ir.bits import is_packed
 from tilec.ir.core import Func, Value
@@ -31,15 +31,17 @@ Kept = Callable[[str, Callable[[], Entry]], Entry]
 
 @dataclass(frozen=True)
 class Choice:
-    """How kernels for GPUs are made: the back end, its schedule (None: the default one), the
+    """How kernels are made. For GPUs: the back end, its schedule (None: the default one), the
     dimensions that stay open in the code, what the driver is given, and whether machine code knows
-    the lines of the user's files, as profilers show them (cuda)."""
+    the lines of the user's files, as profilers show them (cuda). `cpu` is the schedule for
+    processors."""
 
     backend: str = "cuda"
     schedule: cuda.Schedule | triton.Schedule | None = None
     open: tuple[str, ...] = ()
     image: Image = "cubin"
     lines: bool = True
+    cpu: cpu.Schedule | None = None
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:

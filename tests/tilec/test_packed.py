@@ -8,7 +8,8 @@ import pytest
 from lang import kernels
 
 import tilec as tc
-from tilec.compile import cpu_source
+from tilec.compile import engine
+from tilec.cpu import cpu_source
 from tilec.ir.packing import Plain
 from tilec.ir.stream import Stream
 
@@ -143,7 +144,7 @@ def test_bad_requests(bad, message):
 
 
 def remarks(kernel, w, types, dims):
-    source = cpu_source(kernel.definition, types, dims, {"w": w.layout})
+    source = cpu_source(kernel.definition, types, dims, engine(), {"w": w.layout})
     return [(r.origin, r.message, r.missing, r.loc and r.loc.text.strip()) for r in source.remarks]
 
 

@@ -39,7 +39,9 @@ from tilec.cli.report import (
     show_rows,
     types_of,
 )
+from tilec.cpu import schedule_of as cpu_schedule
 from tilec.cuda import schedule_of as cuda_schedule
+from tilec.gpu import Choice
 from tilec.ir.errors import TileError
 from tilec.lang.kernel import Definition
 from tilec.sass.report import rows, text
@@ -113,10 +115,10 @@ def _made(
     schedule: str,
 ) -> Mapping[str, Artifact]:  # fmt: skip
     match backend:
-        case "cpu" if schedule:
-            raise TileError("the cpu back end takes no schedule")
         case "cpu":
-            return cpu_artifacts(definition, dims, emits, "" if target == "host" else target)
+            chosen = cpu_schedule(schedule)
+            host = "" if target == "host" else target
+            return cpu_artifacts(definition, dims, emits, host, chosen)
         case "triton":
             chosen = triton_schedule(schedule)
             return triton_artifacts(definition, dims, emits, target or "sm_90", chosen)
@@ -195,13 +197,11 @@ def run(
     if emulate:
         emulated(file, kernel, dims, types, seed, schedule, json_)
         return
-    if schedule:
-        raise TileError("the cpu back end takes no schedule")
     given = types_of(types)
     definition = retyped(kernel_of(file, kernel), given)
     numbers = dims_of(dims) or dict.fromkeys(dimensions(definition), 64)
     with progress(f"running {definition.signature.name}"):
-        trial = Trial(definition, numbers, seed)
+        trial = Trial(definition, numbers, seed, Choice(cpu=cpu_schedule(schedule)))
         first = _timed(trial)
         compared = prod(numbers.values()) <= LARGEST
         errors = trial.errors() if compared else {}

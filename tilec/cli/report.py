@@ -27,7 +27,8 @@ Schedules = Annotated[
     str,
     typer.Option(
         "--schedule",
-        help="Choices and tile sizes: cuda: threads=256,swap=small,m=16; triton: warps=8,split=4.",
+        help="Choices and tile sizes: m=16,k=64; cpu: depth=512; cuda: threads=256,swap=small; "
+        "triton: warps=8,split=4.",
     ),
 ]
 KernelName = Annotated[str, typer.Option("--kernel", help="Which kernel, if there are several.")]
