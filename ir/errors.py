@@ -18,6 +18,11 @@ class Loc:
     function: str = ""
     caller: Loc | None = None  # where an inlined function was called
 
+    @property
+    def user(self) -> Loc:
+        """The outermost place: in the user's function, not in what that calls."""
+        return self if self.caller is None else self.caller.user
+
     def carets(self) -> str:
         """Blanks up to the span, then one caret per column of it (wide characters count two)."""
         lead = "".join("\t" if c == "\t" else " " * _width(c) for c in self.text[: self.column])

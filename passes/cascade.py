@@ -9,23 +9,27 @@ takes part in the loop of those others where a term is a product of
 * exp(u - t), t made of a maximum: the sum so far is multiplied by exp(old t - new t), as in the
   online softmax (Milakov and Gimelshein, 2018);
 
-or where it is the square of u less the mean of u (Chan, Golub and LeVeque, 1983).
+where it is the square of u less the mean of u (Chan, Golub and LeVeque, 1983), or a product with u
+less a mean: the mean is that of what there was so far, and where it moves the sum so far moves by
+as much times the sum of the other factors. A summand beside such a product is summed by itself.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from tilec.ir.core import Op
 from tilec.ir.dtype import DType, boolean
+from tilec.ir.format import Dense
 from tilec.ir.ops import arith, memory, reduce, shape
 from tilec.ir.ops.cast import Cast
 from tilec.passes.fuse_elements import Index, Node
 from tilec.passes.fuse_nodes import Nodes
 
 EXPONENTIALS = (arith.Exp, arith.Exp2)
+FEW = 64  # columns of a product
 
 
 @dataclass(frozen=True)
@@ -39,23 +43,48 @@ class Anchor:
 @dataclass(frozen=True)
 class Term:
     """A term of a sum: what is summed (None: 1), anchors, and factors that move behind the loop,
-    each with whether the sum is divided by it."""
+    each with whether the sum is divided by it. A core may have a `mean` taken from something, which
+    `others` are multiplied by; `beside` is added to all that."""
 
     core: Node | None
     anchors: tuple[Anchor, ...] = ()
     factors: tuple[tuple[Node, bool], ...] = ()
+    mean: Node | None = None
+    others: Node | None = None
+    beside: Node | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is what is summed, and factors."""
+        return self.mean is None and self.beside is None
+
+    def changed(self, make: Callable[[Node], Node], one: Node) -> Term:
+        """The term with a function of what is summed, which is linear; `one` is 1."""
+        parts = (self.core or one, self.mean and (self.others or one), self.beside)
+        core, others, beside = (n and make(n) for n in parts)
+        return Term(core, self.anchors, self.factors, self.mean, others, beside)
 
 
 @dataclass(frozen=True)
 class Plan:
     """How a reduction takes part in a loop: its operands there (for a product two), anchors,
-    factors; `mean` of a sum of squared distances from the mean: what is summed for that."""
+    factors; `mean` of a sum of squared distances from the mean: what is summed for that. Of a sum
+    of distances from the mean `centre`, `others` is the sum of what they are multiplied by;
+    `beside` is a sum that is added."""
 
     node: Node
     operands: tuple[Node, ...]
     anchors: tuple[Anchor, ...] = ()
     factors: tuple[tuple[Node, bool], ...] = ()
     mean: Node | None = None
+    centre: Node | None = None
+    others: Node | None = None
+    beside: Node | None = None
+
+    @property
+    def needs(self) -> list[Node]:
+        """The sums that it needs in the same loop."""
+        return [n for n in (self.others, self.beside) if n is not None]
 
 
 @dataclass
@@ -85,7 +114,33 @@ class Cascade:
             for t, a in zip(found, node.args, strict=True)
         )
         anchors = tuple(a for t in found for a in t.anchors)
-        return Plan(node, operands, anchors, tuple(f for t in found for f in t.factors))
+        factors = tuple(f for t in found for f in t.factors)
+        special = [i for i, t in enumerate(found) if not t.plain]
+        if not special:
+            return Plan(node, operands, anchors, factors)
+        (at, *more), t = special, found[special[0]]
+        if more or any(f.anchors or f.factors for i, f in enumerate(found) if i != at):
+            return "both operands depend on reductions over the same elements"
+        one = t.mean and self.nodes.constant(1, t.mean.dtype)
+        parts = [n and self.companion(node, operands, at, n) for n in (t.others or one, t.beside)]
+        if any(n and not few(n, node) for n in parts):
+            return "sums of the other operand would be taken beside the product"
+        return Plan(node, operands, anchors, factors, None, t.mean, *parts)
+
+    def companion(self, node: Node, operands: Sequence[Node], at: int, own: Node) -> Node:
+        """The sum as `node` is, of `own` in the place of an operand."""
+        make, bound = self.nodes.node, self.bound
+        if bound not in own.axes:
+            own = make(arith.Mul, (own, self.ones(own)))
+        rest = [n for i, n in enumerate(operands) if i != at]
+        if rest and not set(own.axes) <= set(rest[0].axes):
+            both = (own, rest[0]) if at == 0 else (rest[0], own)
+            axes = tuple(dict.fromkeys(a for n in both for a in n.axes if a is not bound))
+            return make(reduce.Dot, both, axes=axes, dtype=node.dtype, bound=bound, op=node.op)
+        for n in rest:
+            own = make(arith.Mul, [self.nodes.cast(x, node.dtype) for x in (own, n)])
+        axes = tuple(a for a in own.axes if a is not bound)
+        return make(reduce.Sum, (own,), axes=axes, bound=bound, op=node.op)
 
     def ones(self, like: Node) -> Node:
         """A sum of ones counts: of the shape that the loop gives it."""
@@ -114,6 +169,8 @@ class Cascade:
                 return self.product(node)
             case arith.Div:
                 return self.quotient(node)
+            case arith.Add | arith.Sub:
+                return self.sum(node)
             case arith.Neg:
                 return self.within(node, lambda core: self.nodes.node(arith.Neg, (core,)))
             case c if c is Cast:
@@ -121,25 +178,57 @@ class Cascade:
             case arith.Where:
                 return self.selected(node)
             case _:
-                return f"{node.of.name} of a reduction over the same elements is no product"
+                return self.no_product(node)
+
+    def no_product(self, node: Node) -> str:
+        """Why a term is none."""
+        return f"{node.of.name} of a reduction over the same elements is no product"
 
     def within(self, node: Node, make: Callable[[Node], Node]) -> Term | str:
         """A term whose core is changed."""
         found = self.term(node.args[0])
+        one = self.nodes.constant(1, node.args[0].dtype)
+        return found if isinstance(found, str) else found.changed(make, one)
+
+    def sum(self, node: Node) -> Term | str:
+        """u less a mean, or a term and what depends on no reduction."""
+        a, b = node.args
+        if node.of is arith.Sub and not self.dependent(a) and self.total(b):
+            return Term(node, mean=b)
+        if node.of is arith.Add and self.dependent(b):
+            a, b = b, a
+        found = self.no_product(node) if self.dependent(b) else self.term(a)
         if isinstance(found, str):
             return found
-        core = self.nodes.constant(1, node.args[0].dtype) if found.core is None else found.core
-        return Term(make(core), found.anchors, found.factors)
+        if found.mean is None or found.beside is not None:
+            return self.no_product(node)
+        return replace(found, beside=b if node.of is arith.Add else negative(b, self.nodes))
+
+    def total(self, mean: Node) -> Node | None:
+        """What a mean over the index is made of, if a node is one."""
+        if mean.of is not arith.Div or mean.args[0].of is not reduce.Sum:
+            return None
+        sums, count = mean.args
+        here = sums in self.inside and sums.bound is self.bound and counts(count, self.bound)
+        return sums if here and not self.dependent(sums.args[0]) else None
 
     def product(self, node: Node) -> Term | str:
         """a * b."""
         a, b = (self.term(x) for x in node.args)
         if isinstance(a, str) or isinstance(b, str):
             return a if isinstance(a, str) else b
-        cores = [t.core for t in (a, b) if t.core is not None]
-        core = cores[0] if len(cores) == 1 else (
-            self.nodes.node(arith.Mul, cores) if cores else None)  # fmt: skip
-        return Term(core, a.anchors + b.anchors, a.factors + b.factors)
+        if not b.plain:
+            a, b = b, a
+        if not a.plain and not (b.plain and not b.anchors):
+            return self.no_product(node)
+        if a.beside is not None and b.factors:
+            return "what is added to a product of a reduction is multiplied by another one"
+        anchors, factors = a.anchors + b.anchors, a.factors + b.factors
+        if a.core is None or b.core is None:
+            return replace(a, core=a.core or b.core, anchors=anchors, factors=factors)
+        by, one = b.core, self.nodes.constant(1, node.dtype)
+        made = a.changed(lambda n: by if n is one else self.nodes.node(arith.Mul, (n, by)), one)
+        return replace(made, anchors=anchors, factors=factors)
 
     def quotient(self, node: Node) -> Term | str:
         """a / b."""
@@ -147,11 +236,11 @@ class Cascade:
         if isinstance(above, str):
             return above
         if not self.dependent(below):
-            core = above.core or self.nodes.constant(1, node.dtype)
-            return Term(self.nodes.node(arith.Div, (core, below)), above.anchors, above.factors)
-        if self.bound in below.axes:
+            one = self.nodes.constant(1, node.dtype)
+            return above.changed(lambda n: self.nodes.node(arith.Div, (n, below)), one)
+        if self.bound in below.axes or above.beside is not None:
             return "a divisor depends on the element and on a reduction over the same elements"
-        return Term(above.core, above.anchors, (*above.factors, (below, True)))
+        return replace(above, factors=(*above.factors, (below, True)))
 
     def rounded(self, node: Node) -> Term | str:
         """a in another float."""
@@ -164,12 +253,11 @@ class Cascade:
         c, a, b = node.args
         if self.dependent(c) or constant(b) != 0:
             return "a choice depends on a reduction over the same elements"
-        found = self.term(a)
+        found, one = self.term(a), self.nodes.constant(1, a.dtype)
         if isinstance(found, str):
             return found
-        core = found.core or self.nodes.constant(1, a.dtype)
-        return Term(self.nodes.node(arith.Where, (c, core, b), dtype=node.dtype),
-                    found.anchors, found.factors)  # fmt: skip
+        return found.changed(
+            lambda n: self.nodes.node(arith.Where, (c, n, b), dtype=node.dtype), one)  # fmt: skip
 
     def exponential(self, node: Node) -> Term | str:
         """exp(u - t)."""
@@ -224,14 +312,19 @@ class Cascade:
         if a is not b or a.of is not arith.Sub:
             return None
         u, mean = a.args
-        if self.dependent(u) or mean.of is not arith.Div:
-            return None
-        total, count = mean.args
-        if total.of is not reduce.Sum or total.args != (u,) or total.bound is not self.bound:
-            return None
-        if total not in self.inside or not counts(count, self.bound):
-            return None
-        return Plan(node, (u,), mean=total)
+        total = None if self.dependent(u) else self.total(mean)
+        return Plan(node, (u,), mean=total) if total and total.args == (u,) else None
+
+
+def few(sums: Node, node: Node) -> bool:
+    """Whether sums beside a product take less time than the statistics by themselves: measured on
+    a CPU, they do for the columns of a router, and not for those of a layer."""
+    if node.of is not reduce.Dot:
+        return True
+    packed = any(n.mem and not isinstance(n.mem.type.format, Dense) for n in loads(sums))  # type: ignore[union-attr]
+    sizes = [a.dim for a in sums.axes]
+    return not packed and sums.of is reduce.Sum and all(
+        isinstance(e, int) and e <= FEW for e in sizes)  # fmt: skip
 
 
 def counts(node: Node, bound: Index) -> bool:

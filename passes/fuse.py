@@ -13,13 +13,15 @@ from tilec.ir.ops import control, memory
 from tilec.ir.remark import Remark
 from tilec.ir.types import Memory, Span, Tile, symbols
 from tilec.passes.cascade import product_of
+from tilec.passes.fuse_cost import bytes_saved, size_of
 from tilec.passes.fuse_elements import Index, Indices, Node, indices_of
 from tilec.passes.fuse_grids import joined
+from tilec.passes.fuse_groups import Group, Root, Source, roots_of
 from tilec.passes.fuse_loops import Fresh, Loops
 from tilec.passes.fuse_masks import skipped
 from tilec.passes.fuse_nodes import Nodes
-from tilec.passes.fuse_order import Order, everything, forwarded, writes_before
-from tilec.passes.fuse_partition import Cut, Group, Root, Source, cut, grouped, roots_of, size_of
+from tilec.passes.fuse_order import Order, everything, forwarded, writes_before, written
+from tilec.passes.fuse_partition import Cut, cut, grouped
 from tilec.passes.fuse_saved import saved
 from tilec.passes.fuse_tiles import Scope
 from tilec.passes.pipeline import register
@@ -54,6 +56,7 @@ class _Fusion:
     func: Func
     own: list[Value] = field(default_factory=list[Value])
     remarks: list[Remark] = field(default_factory=list[Remark])
+    lying: dict[Value, Value] = field(default_factory=dict[Value, Value])  # values in memory
 
     def __post_init__(self) -> None:
         ops = self.func.body.ops
@@ -77,7 +80,11 @@ class _Fusion:
             if op.blocks:
                 ops += [*self.kernels(part), op]
                 part = []
+                self.overwritten(op)
                 continue
+            if _waits(op, part):
+                ops += self.kernels(part)
+                part = []
             if needed.intersection(op.results):
                 ops += _chain(op, self.source, ops)
             part.append(op)
@@ -87,27 +94,47 @@ class _Fusion:
 
     def kernels(self, part: Sequence[Op]) -> list[Op]:
         """The grids for the stores among ops."""
-        stores = [op for op in part if isinstance(op, memory.Store)]
+        stores = [op for op in part if isinstance(op, memory.Write)]
         if not stores:
             return []
-        roots, kept = roots_of(stores), dict[Value, Value]()
+        for op in stores:
+            self.overwritten(op)
+        roots, kept = roots_of(stores), dict(self.lying)
         for _ in range(ROUNDS):
             groups = grouped(roots, kept, self.source)
             found = next((c for g in groups if (c := cut(g, self.source))), None)
             found = found or _shared(groups)
             if found is None:
                 Order(self.func.body.ops, part[0]).check(groups)
+                self.lying |= {r.value: r.mem for r in roots if self.readable(r)}
                 return [self.kernel(g) for g in groups]
             if found.value in kept:
                 raise TileError(found.reason)
-            whole = (r for r in roots if everything(r.indices or (), self.source.made))
+            whole = (r for r in roots if self.whole(r))
             stored = next((r for r in whole if r.value is found.value), None)
             new = stored or Root(found.value, self.kept(found, stores[0]))
             kept[found.value] = new.mem
             roots = _placed(new, [r for r in roots if r is not new], self.source)
         raise TileError(f"more than {ROUNDS} values would have to be kept")
 
-    def kept(self, found: Cut, store: memory.Store) -> Value:
+    def overwritten(self, op: Op) -> None:
+        """Values no longer lie in memory that an op writes."""
+        gone = {*written(op)}
+        self.lying = {v: mem for v, mem in self.lying.items() if mem not in gone}
+
+    def whole(self, root: Root) -> bool:
+        """Whether a memory is a value, all of it."""
+        added = isinstance(root.op, memory.Accumulate)
+        return not added and everything(root.indices or (), self.source.made)
+
+    def readable(self, root: Root) -> bool:
+        """Whether later kernels had better read a value than compute its sums again."""
+        t = root.value.type
+        assert isinstance(t, Tile)
+        same = root.mem.type == Memory(t.shape, Dense(t.dtype))
+        return same and self.whole(root) and self.source.sums(root.value)
+
+    def kept(self, found: Cut, store: memory.Write) -> Value:
         """Memory of the function's own for a value."""
         t = found.value.type
         assert isinstance(t, Tile)
@@ -159,33 +186,37 @@ class _Fusion:
         left = list(idx)
         if root.indices is None:
             found = tuple(nodes.coordinate(None) if i is None else i for i in left)
-            return _Target(root.mem, value, found)
+            return _Target(memory.Store, root.mem, value, found)
         places: list[Index | Node] = []
         gathered: Indices | None = None
         for v in root.indices:
             if isinstance(v.type, Span):
-                places.append(nodes.place(v, left.pop(0), root.op or self.source.made[v]))
+                found = nodes.place(v, left.pop(0), root.op or self.source.made[v])
+                part = isinstance(found, Index) and found.dim != v.type.dim
+                places.append(nodes.coordinate(found) if part else found)
                 continue
             assert isinstance(v.type, Tile)
             if gathered is None and v.type.rank:
                 gathered, left = tuple(left[: v.type.rank]), left[v.type.rank :]
             places.append(nodes.at(v, gathered or () if v.type.rank else ()))
-        return _Target(root.mem, value, tuple(places))
+        of = memory.Accumulate if isinstance(root.op, memory.Accumulate) else memory.Store
+        return _Target(of, root.mem, value, tuple(places))
 
     def told(self, group: Group, loops: Loops) -> None:
         """The remark of a kernel."""
         names_ = ", ".join(f"`{r.mem.hint}`" for r in group.roots)
-        saved = _saved(group, self.source)
+        less = bytes_saved(group)
         text = f"{names_}: one kernel with {loops.loops} loops" + (
-            f"; {saved} bytes of values that no memory holds" if saved else "")  # fmt: skip
+            f"; {less} bytes that are not moved" if less else "")  # fmt: skip
         missing = "; ".join(dict.fromkeys([*group.apart, *(why for _, why in loops.reasons)]))
         self.remarks.append(Remark("fuse", text, _loc(group.roots), missing))
 
 
 @dataclass(frozen=True)
 class _Target:
-    """A value, and where it is stored."""
+    """A value, and where it is stored or added."""
 
+    of: type[memory.Write]
     mem: Value
     value: Node
     places: tuple[Index | Node, ...]
@@ -228,7 +259,7 @@ def _store(loops: Loops, t: _Target) -> None:
     for p in t.places:
         mine = [p] if isinstance(p, Index) else shared if loops.shown(p.axes) else []
         axes += [a for a in loops.shown(mine) if a not in axes]
-    b.add(memory.Store(t.mem, places, loops.spread(t.value, axes, b)))
+    b.add(t.of(t.mem, places, loops.spread(t.value, axes, b)))
 
 
 def _loc(roots: Sequence[Root]):
@@ -254,10 +285,19 @@ def _checked(ops: Sequence[Op]) -> None:
     for op in ops:
         if op.blocks and not isinstance(op, control.Grid):
             raise TileError(f"a `{op.name}` outside of a grid runs in order", op.loc)
-        if isinstance(op, memory.Write) and not isinstance(op, memory.Store):
-            raise TileError(f"{op.name}: the order in which it adds is its own", op.loc)
-        if isinstance(op, memory.Store) and op.mask is not None:
-            raise TileError("store: only some elements are written", op.loc)
+        if isinstance(op, memory.Write) and not isinstance(op, memory.Store | memory.Accumulate):
+            raise TileError(f"{op.name} is not computed by tiles", op.loc)
+        if isinstance(op, memory.Write) and op.mask is not None:
+            raise TileError(f"{op.name}: only some elements are written", op.loc)
+
+
+def _waits(op: Op, part: Sequence[Op]) -> bool:
+    """Whether an op is to run behind all kernels for others: what is added to has been written, and
+    what is read has been added up."""
+    if isinstance(op, memory.Accumulate):
+        return any(isinstance(o, memory.Write) and o.mem is op.mem for o in part)
+    return isinstance(op, memory.Load | memory.Write) and any(
+        isinstance(o, memory.Accumulate) and o.mem is op.mem for o in part)  # fmt: skip
 
 
 def _placed(new: Root, roots: Sequence[Root], source: Source) -> list[Root]:
@@ -297,12 +337,3 @@ def _shared(groups: Sequence[Group]) -> Cut | None:
 def _bytes(v: Value) -> str:
     size = size_of(v)
     return "" if size is None else f", {size} bytes"
-
-
-def _saved(group: Group, source: Source) -> int:
-    """The bytes of values that a kernel computes and does not store, written and read once."""
-    stored = {r.value for r in group.roots}
-    ops = {n.op for v in group.values for n in v.walk() if n.op is not None and not
-           isinstance(n.op, memory.Load)}  # fmt: skip
-    sizes = [size_of(op.result) for op in ops if op.result not in stored]
-    return 2 * sum(n for n in sizes if n is not None)

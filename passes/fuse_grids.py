@@ -15,7 +15,7 @@ from tilec.ir.extent import Extent, Sym
 from tilec.ir.ops import control, memory
 from tilec.ir.remark import Remark
 from tilec.ir.types import Memory, Span
-from tilec.passes.fuse_partition import size_of
+from tilec.passes.fuse_cost import size_of
 from tilec.passes.specialise import attribute
 
 Ops = list[Op]

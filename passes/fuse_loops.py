@@ -15,6 +15,8 @@ from tilec.passes.cascade import Cascade, Plan, reductions, replaced, safe, wide
 from tilec.passes.fuse_elements import Index, Node
 from tilec.passes.fuse_tiles import Axes, Scope, Tiles
 
+WIDE = 256  # elements of an axis of which a tile has all, and a usual step of a loop fits beside
+NARROW = 32  # the step of a loop where such an axis has more
 COMBINE = {reduce.Sum: arith.Add, reduce.Max: arith.Maximum, reduce.Min: arith.Minimum}
 
 
@@ -37,6 +39,14 @@ class Cluster:
     @property
     def nodes(self) -> frozenset[Node]:
         return frozenset(p.node for p in self.plans)
+
+
+@dataclass(frozen=True)
+class Centre:
+    """Sums as they would be with another mean, and what stands for that mean."""
+
+    sums: Node
+    known: dict[Node, Node]
 
 
 Skipped = Callable[["Loops", Cluster, Builder], Bounds]
@@ -83,6 +93,8 @@ class Loops(Tiles):
             for i in (i for i in fits if i >= at):
                 plan = Cascade(self.nodes, n.bound, out[i][1].nodes).plan(n)
                 if isinstance(plan, Plan):
+                    known = out[i][1].nodes
+                    out[i][1].plans += [Plan(x, x.args) for x in plan.needs if x not in known]
                     out[i][1].plans.append(plan)
                     break
                 self.reasons.append((n, plan))
@@ -104,7 +116,8 @@ class Loops(Tiles):
         results = self.step(cluster, carried, inner)
         self.scopes = self.scopes[:-1]
         body = Block((span, *carried), tuple(inner.builder.ops), results)
-        tile = 1 if index in self.nodes.single else limits.tile
+        tile = 1 if index in self.nodes.single else limits.tile or (
+            NARROW if self.wide(cluster) else None)  # fmt: skip
         loop = control.For(index.dim, size, tile, init, body, limits.stop, limits.first)
         done = b.add(loop).results
         self.loops += 1
@@ -117,18 +130,27 @@ class Loops(Tiles):
                 self.value(finals[p.node]), self.shown(finals[p.node].axes),
                 self.shown(p.node.axes), b)  # fmt: skip
 
+    def wide(self, cluster: Cluster) -> bool:
+        """Whether a product of a loop has all of a wide axis, of which few rows are held."""
+        axes = {a for p in cluster.plans if p.node.of is reduce.Dot
+                for n in (p.node, *p.node.args) for a in n.axes}  # fmt: skip
+        return any(isinstance(a.dim, int) and a.dim > WIDE for a in axes if self.is_whole(a))
+
     def step(self, cluster: Cluster, carried: Sequence[Value], scope: Scope) -> tuple[Value, ...]:
         """The body of a loop: what is carried on."""
         old: dict[Node, Node] = {}
         new: dict[Node, Node] = {}
         raw: dict[Node, Node] = {}
         results: list[Value] = []
+        alone = [x for p in cluster.plans for x in p.operands if cluster.nodes.isdisjoint(x.walk())]
+        self.prepare(alone)  # together: loops inside of this one may be one
         for p, v in zip(cluster.plans, carried, strict=True):
             before = self.leaf(p.node, v, scope)
-            operands = [replaced(x, new, self.nodes, {}) for x in p.operands]
+            now = self.centre(p, before, raw, new, scope)
+            operands = [replaced(x, new | now.known, self.nodes, {}) for x in p.operands]
             raw[p.node] = before
             found = self.about_mean(p, before, operands[0], raw, new, scope) if p.mean else (
-                self.added(p, before, operands, old, new, scope))  # fmt: skip
+                self.added(p, now.sums, operands, old, new, scope))  # fmt: skip
             results.append(found)
             old[p.node] = self.scaled(p, before, old)
             after = self.leaf(p.node, found, scope)
@@ -160,23 +182,43 @@ class Loops(Tiles):
         and n (old mean - new mean)**2 for the n before."""
         b, make = scope.builder, self.nodes.node
         assert p.mean is not None
-        assert p.node.bound is not None
-        span, dtype = scope.spans[p.node.bound], before.dtype
-        size = b(shape.Size(self.sizes[p.node.bound]))
-        at = self.leaf(None, b(shape.Start(span)), scope)
+        at, then, now = self.means(p.mean, raw, new, scope)
+        far = make(arith.Sub, (self.nodes.cast(u, before.dtype), now))
+        part = self.reduced(p.node, make(arith.Mul, (far, far)), b)
+        moved = make(arith.Sub, (then, now))
+        again = make(arith.Mul, (at, make(arith.Mul, (moved, moved))), axes=p.node.axes)
+        axes = self.shown(p.node.axes)
+        so_far = b(arith.Add(self.value(before), self.spread(again, axes, b)))
+        return b(arith.Add(so_far, part))
+
+    def means(self, total: Node, raw: dict[Node, Node], new: dict[Node, Node], scope: Scope
+              ) -> tuple[Node, Node, Node]:  # fmt: skip
+        """How many elements there were before a step, their mean (or 0), and the mean with those
+        of the step."""
+        b, make = scope.builder, self.nodes.node
+        assert total.bound is not None
+        dtype = raw[total].dtype
+        size = b(shape.Size(self.sizes[total.bound]))
+        at = self.leaf(None, b(shape.Start(scope.spans[total.bound])), scope)
         end = self.leaf(None, b(arith.Add(self.value(at), size)), scope)
         one = self.nodes.constant(1, i32)
         n, whole_ = (self.nodes.cast(make(arith.Maximum, (x, one)), dtype) for x in (at, end))
         then, now = (make(arith.Div, (self.nodes.cast(s, dtype), c))
-                     for s, c in ((raw[p.mean], n), (new[p.mean], whole_)))  # fmt: skip
-        far = make(arith.Sub, (self.nodes.cast(u, dtype), now))
-        part = self.reduced(p.node, make(arith.Mul, (far, far)), b)
-        moved = make(arith.Sub, (then, now))
-        count = self.nodes.cast(at, dtype)
-        again = make(arith.Mul, (count, make(arith.Mul, (moved, moved))), axes=p.node.axes)
-        axes = self.shown(p.node.axes)
-        so_far = b(arith.Add(self.value(before), self.spread(again, axes, b)))
-        return b(arith.Add(so_far, part))
+                     for s, c in ((raw[total], n), (new[total], whole_)))  # fmt: skip
+        return self.nodes.cast(at, dtype), then, now
+
+    def centre(self, p: Plan, before: Node, raw: dict[Node, Node], new: dict[Node, Node],
+               scope: Scope) -> Centre:  # fmt: skip
+        """What a sum of distances from a mean is, if they are taken from the mean of a step."""
+        if p.centre is None:
+            return Centre(before, {})
+        make, mean = self.nodes.node, p.centre
+        assert p.others is not None
+        _, then, now = self.means(mean.args[0], raw, new, scope)
+        then, now = (self.nodes.cast(x, mean.dtype) for x in (then, now))
+        moved = self.nodes.cast(make(arith.Sub, (then, now)), before.dtype)
+        by = make(arith.Mul, (moved, raw[p.others]))
+        return Centre(make(arith.Add, (before, by), axes=p.node.axes), {mean: now})
 
     def leaf(self, node: Node | None, v: Value, scope: Scope) -> Node:
         """A node whose value is known: what stands for a reduction, or a number."""
@@ -192,6 +234,9 @@ class Loops(Tiles):
             by = self.nodes.cast(replaced(factor, known, self.nodes, {}), sums.dtype)
             of = arith.Div if divides else arith.Mul
             sums = self.nodes.node(of, (sums, by), axes=p.node.axes)
+        if p.beside is not None:
+            more = self.nodes.cast(known[p.beside], sums.dtype)
+            sums = self.nodes.node(arith.Add, (sums, more), axes=p.node.axes)
         return self.nodes.cast(sums, p.node.dtype)
 
     def start(self, p: Plan, b: Builder) -> Value:

@@ -18,7 +18,7 @@ from tilec.ir.ops.cast import Cast
 from tilec.ir.types import Tile
 from tilec.passes.cascade import Plan, constant
 from tilec.passes.fuse_elements import Index, Node
-from tilec.passes.fuse_loops import Bounds, Cluster, Loops
+from tilec.passes.fuse_loops import NARROW, Bounds, Cluster, Loops
 
 STEP = 64  # of a loop that does not begin with its first tile
 Terms = Mapping[Node, int]  # a sum of nodes, each so many times
@@ -26,7 +26,7 @@ Terms = Mapping[Node, int]  # a sum of nodes, each so many times
 
 def skipped(loops: Loops, cluster: Cluster, b: Builder) -> Bounds:
     """The part of a loop that may change something."""
-    if any(p.mean for p in cluster.plans):
+    if any(p.mean or p.centre for p in cluster.plans):
         return Bounds()
     found = [_of_plan(p) for p in cluster.plans]
     limits = [x for m in sorted(found[0].intersection(*found), key=_place(found))
@@ -37,8 +37,9 @@ def skipped(loops: Loops, cluster: Cluster, b: Builder) -> Bounds:
     first = _together(starts, arith.Maximum, b)
     if first is None:
         return Bounds(stop)
-    step = b(shape.Full((), STEP, i32))
-    return Bounds(stop, b(arith.FloorDiv(first, step)), STEP)
+    size = NARROW if loops.wide(cluster) else STEP
+    step = b(shape.Full((), size, i32))
+    return Bounds(stop, b(arith.FloorDiv(first, step)), size)
 
 
 def _place(found: list[set[Node]]) -> Callable[[Node], int]:

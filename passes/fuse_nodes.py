@@ -36,6 +36,9 @@ class Nodes:
     single: set[Index] = field(default_factory=set[Index])  # what has to be one at a time
     pool: dict[Extent, list[Index]] = field(default_factory=dict[Extent, list[Index]])
     seen: dict[object, Node] = field(default_factory=dict[object, Node])
+    known: dict[tuple[Value, Indices], Node] = field(
+        default_factory=dict[tuple[Value, Indices], Node]
+    )  # what was asked for before
 
     def node(self, of: type[Op], args: Sequence[Node] = (), **fields: Any) -> Node:
         """A node, the one that was made before if it is equal."""
@@ -72,6 +75,12 @@ class Nodes:
         v = self.same.get(v, v)
         if v in self.kept and not root:
             return self.loaded(self.kept[v], idx, self.made[v])
+        if (v, idx) not in self.known:
+            self.known[v, idx] = self.found(v, idx)
+        return self.known[v, idx]
+
+    def found(self, v: Value, idx: Indices) -> Node:
+        """A value that is computed, at indices."""
         op = self.made.get(v)
         match op:
             case None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from tilec.ir.core import Op, Value
 from tilec.ir.errors import TileError
+from tilec.ir.extent import Extent
 from tilec.ir.ops import memory
 from tilec.passes.cascade import loads
 from tilec.passes.fuse_elements import Node
-from tilec.passes.fuse_partition import Group, Root
+from tilec.passes.fuse_groups import Group, Root
 
 
 @dataclass(frozen=True)
@@ -22,18 +23,23 @@ class Order:
 
     def check(self, groups: Sequence[Group]) -> None:
         """Raise TileError where a kernel would read other numbers than the program."""
-        seen: set[Value] = set()
-        for g in groups:
-            for r in g.roots:
-                if r.mem in seen:
-                    raise TileError(f"`{r.mem.hint}` is written twice", r.op and r.op.loc)
-                seen.add(r.mem)
+        made = {v: op for op in self.ops for v in op.results}
+        seen: list[Root] = []
+        for r in (r for g in groups for r in g.roots):
+            if not all(r.mem is not o.mem or apart(r, o, made) for o in seen):
+                raise TileError(f"`{r.mem.hint}` is written twice", r.op and r.op.loc)
+            seen.append(r)
         for at, g in enumerate(groups):
             for n in _loads(g):
                 self.before(n)
                 for other, r in ((i, r) for i, w in enumerate(groups) for r in w.roots):
                     if r.mem is n.mem and r.op is not None and n.op is not None:
                         self.pair(n, at, r, other, g)
+
+    @property
+    def made(self) -> dict[Value, Op]:
+        """The ops by what they give."""
+        return {v: op for op in self.ops for v in op.results}
 
     def place(self, op: Op) -> int:
         """The number of an op; of one inside of another, nothing."""
@@ -58,10 +64,30 @@ class Order:
             good = at > other
         else:
             here = group.places[group.roots.index(r)] if at == other else ()
-            good = at < other or (at == other and n.indices == here)
+            there = at == other and everything(r.indices or (), self.made)
+            good = at < other or (there and n.indices == here)
         if not good:
             raise TileError(f"`{r.mem.hint}` is read at other places than it is written at, in an "
                             "order that matters", r.op.loc)  # fmt: skip
+
+
+def apart(a: Root, b: Root, made: Mapping[Value, Op]) -> bool:
+    """Whether parts of a memory have no element together: they have other places of a dimension."""
+    for i, j in zip(a.indices or (), b.indices or (), strict=False):
+        one, other = (made.get(x) for x in (i, j))
+        if isinstance(one, memory.Whole) and isinstance(other, memory.Whole):
+            (first, end), (start, stop) = (_ends(x) for x in (one, other))
+            if first == stop or start == end or (
+                isinstance(end, int) and isinstance(stop, int) and (end < start or stop < first)
+            ):  # fmt: skip
+                return True
+    return False
+
+
+def _ends(span: memory.Whole) -> tuple[int, Extent]:
+    """Where a span begins, and what is behind its end."""
+    first = span.start or 0
+    return first, (span.dim if span.size is None else first + span.size)
 
 
 def _loads(group: Group) -> list[Node]:

@@ -1,6 +1,7 @@
 """Every pass: importing this fills the registry, as `passes.pipeline.passes` does when asked."""
 
 from tilec.passes import (
+    beside,
     canonicalize,
     coalesce_stores,
     compose,
@@ -10,6 +11,7 @@ from tilec.passes import (
     fuse,
     gradient,
     hint_caches,
+    hoist,
     interleave,
     layout,
     lower_formats,
@@ -30,6 +32,7 @@ from tilec.passes import (
 )
 
 __all__ = [
+    "beside",
     "canonicalize",
     "coalesce_stores",
     "compose",
@@ -39,6 +42,7 @@ __all__ = [
     "fuse",
     "gradient",
     "hint_caches",
+    "hoist",
     "interleave",
     "layout",
     "lower_formats",

@@ -28,8 +28,13 @@ def _block(block: Block, known: Mapping[str, Extent], to: dict[Value, Value]) ->
     for op in block.ops:
         b.add(_op(op, known, to))
     return Block(
-        tuple(to[p] for p in block.params), tuple(b.ops), tuple(to[v] for v in block.results)
+        tuple(to[p] for p in block.params), tuple(b.ops), tuple(to.get(v, v) for v in block.results)
     )
+
+
+def renamed(op: Op, known: Mapping[str, Extent]) -> Op:
+    """The same op, with symbols replaced in it and in the blocks inside."""
+    return _op(op, known, {})
 
 
 def _op(op: Op, known: Mapping[str, Extent], to: dict[Value, Value]) -> Op:

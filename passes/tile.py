@@ -7,6 +7,7 @@ from math import gcd
 from typing import Any
 
 from tilec.ir.core import Block, Builder, Func, Op, Value
+from tilec.ir.dtype import bf16
 from tilec.ir.extent import Extent, Sym
 from tilec.ir.format import Dense, Format
 from tilec.ir.ops import control
@@ -19,36 +20,41 @@ from tilec.ir.types import Memory, Span, Tile
 from tilec.passes.depth import step
 from tilec.passes.pipeline import register
 
+FEW, LONGER = 16, 4  # for so few rows of dense operands steps are that many times as long
 SCALED = (128, 128, 128)  # sides of a product of codes with scales: those of tcgen05's
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that tiles should be: sides of a product, elements of one without a product; and
-    for how many products of bits a step of whole codes is longer (passes.depth)."""
+    """The most that tiles should be: sides of a product, elements of one without a product; for
+    how many products of bits a step of whole codes is longer (passes.depth); and the sides of a
+    tile that one product makes and another reads, 0 where it is as all others."""
 
     rows: int
     columns: int
     depth: int
     budget: int
     planes: int
+    chained: int = 0
 
 
 @register("tile")
 def tile(
     func: Func, *, threads: int = 2, rows: int = 256, columns: int = 64, depth: int = 256,
-    budget: int = 8192, planes: int = 2, **sizes: int,
+    budget: int = 8192, planes: int = 2, chained: int = 0, **sizes: int,
 ) -> Func:  # fmt: skip
     """Choose every tile size that is left open; `sizes` (`m=16`) pins some.
 
     The defaults fit a processor with vectors: of a product, the first operand's rows stay in L2
     and a panel of the second in L1; without one, temporaries stay in L1 and L2. A loop along rows
-    that is in no product takes as much of a row at once as it may.
+    that is in no product takes as much of a row at once as it may. With `chained`, that is the
+    most for both sides of what is made by a product and multiplied in the same step, as scores of
+    attention are: it stays in L1 or L2, and a loop that stops early does so soon.
 
     Before: extents are numbers. A product's k step divides the group of a scaled operand, so that
     its scale is constant over a step. After: every Grid and For says its tiles.
     """
-    limits = Limits(rows, columns, depth, budget, planes)
+    limits = Limits(rows, columns, depth, budget, planes, chained)
     products = _roles(func, limits)
     roles = dict.fromkeys(_along_rows(func), budget) | products
     chooser = _Chooser(limits, roles, frozenset(products), dict(sizes), threads)
@@ -81,8 +87,47 @@ def _roles(func: Func, limits: Limits) -> dict[str, int]:
             rows = op.a.type.shape[0]
             found = step(_format(made, op.a), _format(made, op.b),
                          dims.get(str(rows), rows), limits.depth, limits.planes)  # fmt: skip
+            if _along(op, made, dims.get(str(rows), rows)):
+                found *= LONGER
             _narrow(steps, op.b, found)
+    roles |= _chained(func, limits) if limits.chained else {}
     return roles | {k: n for k, n in steps.items() if n != limits.depth}
+
+
+def _chained(func: Func, limits: Limits) -> dict[str, int]:
+    """The most of the sizes of tiles that are made by a product and the first operand of one."""
+    made = {v: op for op in func.walk() for v in op.results}
+    most: dict[str, int] = {}
+    for op in func.walk():
+        if isinstance(op, Dot) and isinstance(op.a.type, Tile) and _multiplied(op.a, made):
+            sides = zip(op.a.type.shape, (min(limits.rows, limits.chained), limits.chained),
+                        strict=True)  # fmt: skip
+            most |= {extent.text: side for extent, side in sides if isinstance(extent, Sym)}
+    return most
+
+
+def _multiplied(v: Value, made: dict[Value, Op]) -> bool:
+    """Whether a tile is made of a product of as many rows and columns."""
+    assert isinstance(v.type, Tile)
+    waiting, seen = [v], {v}
+    while waiting:
+        op = made.get(waiting.pop())
+        if op is None:
+            continue
+        t = op.results[0].type
+        if isinstance(op, Dot) and isinstance(t, Tile) and t.shape == v.type.shape:
+            return True
+        waiting += [o for o in op.operands if o not in seen]
+        seen.update(op.operands)
+    return False
+
+
+def _along(op: Dot | ScaledDot, made: dict[Value, Op], rows: Extent) -> bool:
+    """Whether a product of few rows reads both operands along k, where a step is summed up at its
+    end."""
+    dense = all(_format(made, v) == Dense(bf16) for v in (op.a, op.b))
+    few = isinstance(rows, int) and rows <= FEW
+    return dense and few and isinstance(made.get(op.b), Transpose)
 
 
 def _narrow(steps: dict[str, int], b: Value, found: int) -> None:
@@ -177,11 +222,12 @@ class _Chooser:
         return max(sizes, default=1)
 
     def spread(self, op: control.Grid, out: list[int]) -> tuple[int, ...]:
-        """Smaller first tiles, where there would be fewer tasks than four a thread."""
+        """Smaller first tiles, where there would be fewer tasks than four a thread, or of
+        products fewer than threads."""
         for i, (dim, size, pinned) in enumerate(zip(op.dims, op.sizes, op.tiles, strict=True)):
-            free = pinned is None and str(size) not in (*self.sizes, *self.roles)
-            free = free and isinstance(dim, int)
-            while free and out[i] > 1 and _tasks(op, out) < 4 * self.threads:
+            free = pinned is None and str(size) not in self.sizes and isinstance(dim, int)
+            enough = (1 if str(size) in self.roles else 4) * self.threads
+            while free and out[i] > 1 and _tasks(op, out) < enough:
                 out[i] = -(-out[i] // 2)
         return tuple(out)
 

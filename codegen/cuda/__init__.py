@@ -23,6 +23,7 @@ from tilec.ir.extent import names as extent_names
 from tilec.ir.laid import layouts
 from tilec.ir.ops.control import Grid
 from tilec.ir.source import KernelSource, Launch, Param
+from tilec.ir.symbol import symbol
 from tilec.ir.types import Memory, Tile
 
 
@@ -32,6 +33,7 @@ def emit(func: Func, params: tuple[Param, ...] = (), *, threads: int = 128) -> K
     Every kernel takes the function's parameters in order; those beyond `params` are memory of the
     function's own. Raises TileError where CUDA code can't do an op.
     """
+    func = Func(symbol(func.name), func.body, func.remarks)
     found = orders(func)
     texts: list[str] = []
     launches: list[Launch] = []

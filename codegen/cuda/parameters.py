@@ -59,6 +59,8 @@ def renamed(text: str, given: Mapping[str, str]) -> str:
 
 def _free(wanted: str, taken: Set[str]) -> str:
     plain = re.sub(r"\W", "_", wanted, flags=re.ASCII)
+    if plain.startswith("__"):  # C++ keeps these for itself, and CUDA has words among them
+        plain = plain.strip("_")
     name, n = plain, 2
     while name in taken or not _WORD.fullmatch(name):
         name, n = f"{plain}{n}" if _WORD.match(plain) else f"p{n}", n + 1

@@ -13,6 +13,7 @@ from tilec.ir.extent import Extent
 from tilec.ir.layout.digits import Digit, Digits
 from tilec.ir.layout.register import RegisterLayout
 from tilec.ir.source import TensorBoxes
+from tilec.ir.symbol import comment, quoted, symbol
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Printer:
 
     def fresh(self, name: str) -> str:
         """A name that nothing else has."""
+        name = symbol(name)
         found, n = name, 2
         while found in self.taken:
             found, n = f"{name}{n}", n + 1
@@ -61,8 +63,8 @@ class Printer:
         if op.loc is None or (op.loc.file, op.loc.line) == self._place():
             return
         self.at_loc = op.loc
-        self.line(f"// {op.loc.text.strip()}")
-        self.lines.append(f'#line {op.loc.line} "{op.loc.file}"')
+        self.line(f"// {comment(op.loc.text)}")
+        self.lines.append(f"#line {op.loc.line} {quoted(op.loc.file)}")
 
     def _place(self) -> tuple[str, int] | None:
         return None if self.at_loc is None else (self.at_loc.file, self.at_loc.line)

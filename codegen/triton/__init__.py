@@ -19,6 +19,7 @@ from tilec.codegen.triton.printer import DTYPES, Printer, block_of
 from tilec.ir.core import Func, Value
 from tilec.ir.errors import TileError
 from tilec.ir.source import KernelSource, Launch, Param
+from tilec.ir.symbol import symbol
 from tilec.ir.types import Memory, Tile
 
 WARP = 32
@@ -31,6 +32,7 @@ def emit(func: Func, options: Options | None = None, own: Set[str] = frozenset()
     Params are the tensors and scalars in order; `own` names those that passes made, for which the
     launcher makes memory. Raises TileError where Triton can't do an op.
     """
+    func = Func(symbol(func.name), func.body, func.remarks)
     p = Printer()
     names = {v: p.fresh(v.hint.replace(".", "_")) for v in func.params}
     made = {v for v in func.params if v.hint in own}

@@ -11,6 +11,7 @@ from tilec.ir.core import Func, Op
 from tilec.ir.dtype import DType, tf32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym, names
+from tilec.ir.symbol import comment, symbol
 from tilec.ir.types import Memory, Tile
 
 DTYPES = {
@@ -84,10 +85,11 @@ class Printer:
         loc = statement_of(op.loc) if op.loc is not None and op not in self.quiet else None
         if loc is not None and (loc.file, loc.line) != self.said:
             self.said = (loc.file, loc.line)
-            self.line(f"# {loc.text.strip()}")
+            self.line(f"# {comment(loc.text)}")
 
     def fresh(self, name: str) -> str:
         """The name, with a number if it is taken."""
+        name = symbol(name)
         found, i = name, 2
         while found in self.taken:
             found, i = f"{name}_{i}", i + 1

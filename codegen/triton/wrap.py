@@ -50,7 +50,8 @@ def wrapped(statement: str, indent: int) -> list[str]:
         case ast.Assign(targets=[target], value=value):
             left = reader.listed(target)
             right = reader.listed(value)
-            if len(left) > room // 2 and len(f"{left} = {right}") > room:
+            several = isinstance(target, ast.Tuple)  # a comma after one name would change it
+            if several and len(left) > room // 2 and len(f"{left} = {right}") > room:
                 inside = [f"{lead}    {line}" for line in textwrap.wrap(f"{left},", room - 4)]
                 return [f"{lead}(", *inside, *_broken(") = ", reader.text(value), "", indent)]
             if isinstance(value, ast.Tuple) and len(f"{left} = {right}") <= room:

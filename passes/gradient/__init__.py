@@ -2,5 +2,6 @@
 
 from tilec.passes.gradient.function import gradient
 from tilec.passes.gradient.reverse import handles
+from tilec.passes.gradient.saved import saved
 
-__all__ = ["gradient", "handles"]
+__all__ = ["gradient", "handles", "saved"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilec.ir.core import Block, Builder, Func, Op, Value
-from tilec.ir.dtype import DType, i32
+from tilec.ir.dtype import i32
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense
 from tilec.ir.ops import memory, shape
@@ -95,40 +95,52 @@ class _Gradient:
         writer = Writer(b, self.made, self.rounded)
         reverse = Reverse(self.ops, frozenset(group), self.seeds, writer)
         reverse.run()
-        for p in group:
-            self.store(p, reverse)
+        self.stores(group, reverse)
         forward = [op for op in self.ops if not isinstance(op, memory.Write)]
         unreached = [p for p in group if p not in reverse.found and p not in reverse.parts]
         none = [Remark("gradient", f"the gradient of `{p.hint}` is 0: no result depends on it")
                 for p in unreached]  # fmt: skip
         return self.kept([*forward, *b.ops]), [*reversed(reverse.remarks), *none]
 
-    def store(self, p: Value, reverse: Reverse) -> None:
-        """Write an input's gradient. Parts that may coincide are added up in memory."""
-        w, to = reverse.w, self.outputs[p]
-        assert isinstance(to.type, Memory)
-        parts, wide = reverse.parts.get(p, []), width(to.type.dtype)
-        total = reverse.found.get(p)
-        if total is None:
-            total = w(shape.Full(to.type.shape if isinstance(p.type, Memory) else (), 0.0, wide))
-        if parts:
-            place = self.added(p, wide)
-            w.b.add(memory.Store(place, _all(place, w.b), total))
-            for part in parts:
+    def stores(self, group: list[Value], reverse: Reverse) -> None:
+        """Write the gradients of inputs. Parts that may coincide are added up in memory: all of it
+        is filled first, and read last."""
+        w = reverse.w
+        totals = {p: reverse.found.get(p) or self.zero(p, w) for p in group}
+        parts = {p: reverse.parts[p] for p in group if p in reverse.parts}
+        places = {p: self.added(p) for p in parts}
+        for p, place in places.items():
+            w.b.add(memory.Store(place, _all(place, w.b), totals[p]))
+        for p, place in places.items():
+            for part in parts[p]:
                 w.b.loc = part.loc
                 w.b.add(memory.Accumulate(place, part.indices, part.value))
             w.b.loc = None
-            if place is to:
-                return
-            total = w(memory.Load(place, _all(place, w.b)))
+        for p in (p for p in group if p not in places):
+            self.store(p, totals[p], w)
+        for p, place in places.items():
+            if place is not self.outputs[p]:
+                self.store(p, w(memory.Load(place, _all(place, w.b))), w)
+
+    def zero(self, p: Value, w: Writer) -> Value:
+        """No gradient."""
+        to = self.outputs[p].type
+        assert isinstance(to, Memory)
+        dims = to.shape if isinstance(p.type, Memory) else ()
+        return w(shape.Full(dims, 0.0, width(to.dtype)))
+
+    def store(self, p: Value, total: Value, w: Writer) -> None:
+        """Write an input's gradient in its dtype."""
+        to = self.outputs[p]
+        assert isinstance(to.type, Memory)
         scalar = () if isinstance(p.type, Memory) else (w(shape.Full((), 0, i32)),)
         w.b.add(memory.Store(to, scalar or _all(to, w.b), w.cast(total, to.type.dtype)))
 
-    def added(self, p: Value, wide: DType) -> Value:
+    def added(self, p: Value) -> Value:
         """Memory in which parts are added up: the gradient's, or the function's own if wider."""
         to = self.outputs[p]
         assert isinstance(to.type, Memory)
-        if to.type.dtype == wide:
+        if to.type.dtype == (wide := width(to.type.dtype)):
             return to
         self.sums.append(Value(Memory(to.type.shape, Dense(wide)), f"{to.hint}.sums"))
         return self.sums[-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tilec.ir.core import Op, Value
 from tilec.ir.ops import arith, reduce, shape
 from tilec.ir.ops.arith import tile
@@ -18,28 +20,30 @@ def log_sum_exp(op: Op, made: Made) -> reduce.Sum | None:
     if not isinstance(op, arith.Add):
         return None
     for m, other in ((op.a, op.b), (op.b, op.a)):
-        log = made.get(_base(other, made))
-        total = made.get(_base(log.a, made)) if isinstance(log, arith.Log) else None
-        if isinstance(total, reduce.Sum) and _shifted(total, m, made) is not None:
+        log = made.get(base(other, made))
+        total = made.get(base(log.a, made)) if isinstance(log, arith.Log) else None
+        if isinstance(total, reduce.Sum) and shifted(total, m, made) is not None:
             return total
     return None
 
 
 def derivative(op: Op, total: reduce.Sum, d: Value, w: Writer) -> tuple[Value, Value]:
     """What gets a gradient, s, and d exp(s - out)."""
-    shifted = _shifted(total, None, w.made)
-    assert shifted is not None
-    s, to, out = shifted.a, tile("sum", total.a).shape, tile("sum", total.result).shape
-
-    def stretched(v: Value) -> Value:
-        flat = v if tile("sum", v).shape == out else w(shape.Reshape(v, out))
-        return w.stretched(flat, total.axis, to)
-
-    p = w(arith.Exp(w(arith.Sub(w.wide(s), stretched(w.wide(op.results[0]))))))
-    return s, w.times(stretched(d), p)
+    less = shifted(total, None, w.made)
+    assert less is not None
+    p = w(arith.Exp(w(arith.Sub(w.wide(less.a), stretched(w.wide(op.results[0]), total, w)))))
+    return less.a, w.times(stretched(d, total, w), p)
 
 
-def _shifted(total: reduce.Sum, m: Value | None, made: Made) -> arith.Sub | None:
+def stretched(v: Value, total: reduce.Sum, write: Callable[[Op], Value]) -> Value:
+    """A value of a sum's elements, repeated along the axis of the sum."""
+    to, out = tile("sum", total.a).shape, tile("sum", total.result).shape
+    flat = v if tile("sum", v).shape == out else write(shape.Reshape(v, out))
+    one = (*to[: total.axis], 1, *to[total.axis + 1 :])
+    return write(shape.Broadcast(write(shape.Reshape(flat, one)), to))
+
+
+def shifted(total: reduce.Sum, m: Value | None, made: Made) -> arith.Sub | None:
     """s - m, of which a sum is of the exponentials."""
     exp = made.get(total.a)
     sub = made.get(exp.a) if isinstance(exp, arith.Exp) else None
@@ -49,11 +53,11 @@ def _shifted(total: reduce.Sum, m: Value | None, made: Made) -> arith.Sub | None
     one, to = tile("sum", spread.a).shape, spread.shape
     along = len(one) == len(to) and all(
         n == (1 if i == total.axis else to[i]) for i, n in enumerate(one))  # fmt: skip
-    same = m is None or _base(m, made) is _base(spread.a, made)
+    same = m is None or base(m, made) is base(spread.a, made)
     return sub if along and same else None
 
 
-def _base(v: Value, made: Made) -> Value:
+def base(v: Value, made: Made) -> Value:
     """What a value is in another shape."""
     while isinstance(op := made.get(v), shape.Reshape):
         v = op.a

@@ -13,7 +13,7 @@ from tilec.ir.ops.shape import Reshape
 from tilec.ir.remark import Remark
 from tilec.ir.types import Memory, Tile
 from tilec.passes.gradient import arith as arithmetic
-from tilec.passes.gradient import cast, log_sums, reduce, scan, shape
+from tilec.passes.gradient import cast, log_sums, logistic, reduce, scan, shape
 from tilec.passes.gradient.memory import repeated, whole
 from tilec.passes.gradient.rules import FLAT, RULES, Writer, smooth, width
 from tilec.passes.gradient.shifts import unmoved
@@ -86,21 +86,28 @@ class Reverse:
         if isinstance(op, memory.Load):
             self.load(op, d)
             return
-        total = log_sums.log_sum_exp(op, self.w.made)
+        for v, part in self.given(op, d):
+            if part is not None:
+                self.add(v, part)
+
+    def given(self, op: Op, d: Value) -> list[tuple[Value, Value | None]]:
+        """The gradients of an op's operands; or, where ops before it have none that is finite by
+        themselves, of what those are made of."""
+        w = self.w
+        total = log_sums.log_sum_exp(op, w.made)
         if total is not None:
-            self.add(*log_sums.derivative(op, total, d, self.w))
-            return
+            return [log_sums.derivative(op, total, d, w)]
+        exponent = logistic.exponent(op, w.made)
+        if exponent is not None:
+            return [*zip((op.operands[0], exponent), logistic.derivative(op, d, w), strict=True)]
         if type(op) not in RULES:
             raise TileError(f"gradient: `{op.name}` has no derivative", op.loc)
         if isinstance(op, FLAT):
             self.flat(op)
         try:
-            given = RULES[type(op)](op, d, self.w)
+            return [*zip(op.operands, RULES[type(op)](op, d, w), strict=True)]
         except TileError as e:
             raise e.at(op.loc) from None
-        for v, part in zip(op.operands, given, strict=True):
-            if part is not None:
-                self.add(v, part)
 
     def flat(self, op: Op) -> None:
         """Say that nothing goes on here."""

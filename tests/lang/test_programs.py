@@ -113,9 +113,11 @@ REFUSED = {  # what a program says: the message, its hint, and the words that th
     "z = extent(T) * 0.5": (
         "extents have +, -, * and floor division with whole numbers and extents, "
         "not Mult of T and 0.5", "size(extent) is a number", "extent(T) * 0.5"),
-    "y[0:2, :] = exp(y[0:2, :])": (
-        "index 0 of `y` is not a span, integers or `:`", "slice the tile after loading it",
-        "y[0:2, :]"),
+    "y[2:1, :] = exp(y[0:2, :])": (
+        "a part of a dimension of T is between whole numbers, not 2 and 1", "", "y[2:1, :]"),
+    "y[:size(T), :] = y": (
+        "a part of a dimension of T is between whole numbers, not nothing and i32", "",
+        "y[:size(T), :]"),
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tilec.ir.errors import TileError
-from tilec.ops.plan import route, tasks
+from tilec.ops.plan import owned, route, tasks
 
 
 @pytest.mark.parametrize("size", [1, 16, 64])
@@ -24,6 +24,16 @@ def test_every_row_is_in_one_task(counts, size):
     assert t.wasted == pytest.approx(1 - sum(counts) / max(1, size * len(rows)) if rows else 0)
     near = tasks(start, size, local=True)
     assert np.array_equal(near.first + start[near.owner], t.first)
+
+
+def test_rows_by_their_owners():
+    owner = np.random.default_rng(0).integers(-1, 5, 90)
+    row, t = owned(owner, 5, 16)
+    assert sorted(row) == list(range(90))
+    for o, a, b in zip(t.owner, t.first, t.end, strict=True):
+        assert (owner[row[a:b]] == (-1 if o == 5 else o)).all()
+    with pytest.raises(TileError, match=r"expected owners \[M\] below 4, not \[90\] up to 4"):
+        owned(owner, 4)
 
 
 def sample(tokens: int = 200, experts: int = 16, top: int = 4):

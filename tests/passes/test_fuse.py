@@ -41,3 +41,24 @@ def test_a_short_row_is_held_and_a_long_one_read_again():
     text = "program f(x: f32[M, N]) { return softmax(x) }"
     assert len(loops(fuse(program(text, M=4, N=4096)))) == 0
     assert len(loops(fuse(program(text, M=4, N=4097)))) == 2
+
+
+SAVED = {  # sums and products that no memory holds, twice, and what two results read, once
+    "program f(x: f32[M, K], w: f32[N, K], b: f32[N]) { return silu(x @ w.T + b) }": 2
+    * 4
+    * 16
+    * 32,
+    "program f(x: f32[M, K], w: f32[N, K], v: f32[N, K]) { return (x @ w.T, x @ v.T) }": 4
+    * 16
+    * 64,
+    "program f(x: f32[M, N]) { return softmax(x) }": 2 * 2 * 4 * 16,
+    "program f(x: f32[M, N]) { return exp(silu(x) + 1.0) * 2.0 }": 0,
+}
+
+
+@pytest.mark.parametrize("text", SAVED)
+def test_a_remark_says_the_bytes_that_are_not_moved(text: str):
+    made = fuse(program(text, M=16, N=32, K=64))
+    (said,) = [r.message for r in made.remarks]
+    less = f"; {SAVED[text]} bytes that are not moved" if SAVED[text] else ""
+    assert said.partition("loops")[2] == less

@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, Option]] = {  # of passes that leave out what nobod
     "split-k": {"parts": 2},
     "stream-k": {"blocks": 3},
     "persist": {"blocks": 2},
+    "beside": {"kernels": 3},
     "hint-caches": {},
     "coalesce-stores": {},
 }

@@ -143,13 +143,7 @@ def _line(op: Op) -> str:
 
 def _lines(ops: Iterable[Op]) -> tuple[int, ...]:
     """The lines of the program that ops come from, through every function and kernel it calls."""
-    found: set[int] = set()
-    for op in ops:
-        loc = op.loc
-        while loc is not None and loc.caller is not None:
-            loc = loc.caller
-        found |= {loc.line} if loc is not None else set()
-    return tuple(sorted(found))
+    return tuple(sorted({op.loc.user.line for op in ops if op.loc is not None}))
 
 
 def _base(v: Value, made: Mapping[Value, Op]) -> tuple[Value, Op | None]:

@@ -172,9 +172,10 @@ class Composer(Walker):
     def write(
         self, node: ast.expr, cls: type[memory.Write], tensor: Value, keys: list[Any], value: Any
     ) -> None:
-        """Into a tensor: all of it, or rows."""
-        rank = len(tensor.type.shape) if isinstance(tensor.type, Memory) else 0
-        found = self.at(node, lambda: tensors.expanded(self.whole(node, tuple(keys)), rank))
+        """Into a tensor: all of it, rows, or a part between whole numbers."""
+        dims = tensor.type.shape if isinstance(tensor.type, Memory) else ()
+        found = self.at(node, lambda: tensors.expanded(self.whole(node, tuple(keys)), len(dims)))
+        found = self.at(node, lambda: tensors.bounded(self.b, found, dims))
         super().write(node, cls, tensor, found, value)
         self.state.loaded.pop(tensor, None)
 

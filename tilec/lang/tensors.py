@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tilec.ir.core import Builder, Value
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Extent
+from tilec.ir.extent import Extent, Sym
 from tilec.ir.ops import arith, memory, reduce, shape
 from tilec.ir.types import Memory, Tile
 from tilec.lang import semantics
@@ -43,6 +43,34 @@ def expanded(keys: Sequence[object], rank: int) -> list[object]:
     rest: list[object] = [slice(None)] * (rank - used)
     at = dots[0] if dots else len(keys)
     return [*keys[:at], *rest, *keys[at + 1 :]]
+
+
+def bounded(b: Builder, keys: Sequence[object], dims: Sequence[Extent]) -> list[object]:
+    """The keys of a subscript of memory, with a span for each slice between whole numbers."""
+    found: list[object] = []
+    for key, dim in zip(keys, dims, strict=False):
+        match key:
+            case slice(start=None, stop=None):
+                found.append(key)
+            case slice(start=start, stop=stop, step=None):
+                found.append(_span(b, start, stop, dim))
+            case _:
+                found.append(key)
+    return [*found, *keys[len(dims) :]]
+
+
+def _span(b: Builder, first: object, end: object, dim: Extent) -> Value:
+    start, stop = 0 if first is None else first, dim if end is None else end
+    if isinstance(dim, int):
+        start, stop = (x + dim if isinstance(x, int) and x < 0 else x for x in (start, stop))
+    match start, stop:
+        case int(), int() if 0 <= start < stop and not (isinstance(dim, int) and stop > dim):
+            return b(memory.Whole(dim, stop - start, start))
+        case int(), Sym() if start >= 0 and stop == dim:
+            return b(memory.Whole(dim, stop - start, start))
+        case _:
+            given = " and ".join(map(semantics.shown, (first, end)))
+            raise TileError(f"a part of a dimension of {dim} is between whole numbers, not {given}")
 
 
 def product(b: Builder, x: Value, y: Value) -> Value:

@@ -54,6 +54,21 @@ def tasks(start: Any, size: int = 64, *, local: bool = False) -> Tasks:
     return Tasks(found[0], found[1], found[2], size)
 
 
+def owned(owner: Any, lists: int, size: int = 64) -> tuple[Array, Tasks]:
+    """The rows by their owners, and tasks of at most `size` rows of one owner.
+
+    owner[M] is below `lists`; rows whose owner is below 0 have none, and are in tasks of `lists`.
+    Raises TileError for other owners.
+    """
+    ids = np.asarray(owner)
+    if ids.ndim != 1 or ids.max(initial=-1) >= lists:
+        raise TileError(f"owned: expected owners [M] below {lists}, not {list(ids.shape)} up to "
+                        f"{ids.max(initial=-1)}")  # fmt: skip
+    own = np.where(ids < 0, lists, ids)
+    start = np.concatenate([[0], np.cumsum(np.bincount(own, minlength=lists + 1))])
+    return np.argsort(own, kind="stable").astype(np.int32), tasks(start, size)
+
+
 @dataclass(frozen=True, eq=False)
 class Routing:
     """Which token each place has: those of expert e are start[e] to start[e + 1].

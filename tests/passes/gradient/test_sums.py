@@ -75,6 +75,29 @@ def test_a_maximum_that_stays_gets_a_gradient(result: str):
     assert_differences(c)
 
 
+@pytest.mark.parametrize("result", [
+    "x[:] / (1.0 + exp(-x[:]))",
+    "1.0 / (exp(-x[:]) + 1.0)",
+    "w[:] / (1.0 + exp(x[:] * w[:]))",
+    "w[:] / (2.0 + exp(w[:]))",
+])  # fmt: skip
+def test_what_is_divided_by_infinity(result: str):
+    """exp(800) is infinite in doubles; the quotient's gradient is 0, not 0 times that."""
+    text = f"kernel f(x: f64[M], w: f64[M], y: f64[M]) {{ y[:] = {result} }}"
+    assert_differences(case(text, {"M": 4}))
+    far = np.array([-800.0, 800.0, -0.5, 0.0])
+    c = case(text, {"M": 4}, x=far, w=np.array([0.5, 0.5, -1.0, 3.0]))
+    for name, found in c.gradients(gradient(c.func, by="x+w")).items():
+        assert np.isfinite(found).all(), name
+    if "w" not in result:
+        x = torch.tensor(far, requires_grad=True)
+        y = torch.sigmoid(x) * (x if result.startswith("x") else 1)
+        y.backward(torch.tensor(c.seeds()["y"]))
+        assert x.grad is not None
+        found = c.gradients(gradient(c.func, by="x"))["x"]
+        np.testing.assert_allclose(found, x.grad.numpy(), rtol=1e-12, atol=1e-15)
+
+
 LOOKALIKES = {
     "other weights": "y[:, :] = dot(x[:, :] / (b[:][:, none] + 3.0) + w[:, :], v[:, :])",
     "columns": "y[:, :] = dot(x[:, :] / (b[:][none, :] + 3.0), v[:, :])",
