@@ -18,11 +18,12 @@ from tilec.ir.dtype import Array
 from tilec.runtime.arguments import read
 from tilec.runtime.driver import FUNCTIONS, Driver
 
-INVALID_VALUE, OUT_OF_MEMORY, NOT_FOUND, UNKNOWN = 1, 2, 500, 999
+INVALID_VALUE, OUT_OF_MEMORY, NOT_FOUND, ILLEGAL, UNKNOWN = 1, 2, 500, 700, 999
 ERRORS = {
     INVALID_VALUE: (b"CUDA_ERROR_INVALID_VALUE", b"invalid argument"),
     OUT_OF_MEMORY: (b"CUDA_ERROR_OUT_OF_MEMORY", b"out of memory"),
     NOT_FOUND: (b"CUDA_ERROR_NOT_FOUND", b"named symbol not found"),
+    ILLEGAL: (b"CUDA_ERROR_ILLEGAL_ADDRESS", b"an illegal memory access was encountered"),
 }
 ATTRIBUTES = {16: 4, 97: 227 << 10}  # processors, shared memory of a block
 MAP = struct.Struct("<8sQII5I4Q5HH")  # magic, address, element, rank, sizes, pitches, box, swizzle
@@ -69,6 +70,11 @@ class FakeDriver:
             table[name] = self._callback(letters, self._guarded(name, getattr(self, f"_{name}")))
         stream = self._callback("iip", self._guarded("stream", self._stream))
         self.driver = Driver(table, "cpu", stream)
+
+    def lose(self, code: int) -> None:
+        """From now on every function returns an error, as after a fault of a kernel."""
+        said = ("cuGetErrorName", "cuGetErrorString")
+        self.fails |= {name: code for name in FUNCTIONS if name not in said}
 
     def hold(self, *arrays: Any) -> None:
         """These are in device memory: numpy arrays or tensors of torch."""

@@ -78,6 +78,10 @@ PRODUCTS = {
                          "s = max(abs(y), axis=1, keepdims=true) / 127.0\n"
                          "return (cast(rint(y / s), i8, saturate=true), s) }",
                          dict(M=5, N=7, K=6), 2, 3),
+    "codes by groups": Written("""program f(x: f32[M, K], w: f32[G, 8, K], b: f32[G, 8]) {
+  y = silu(einsum("mk,gjk->mgj", x, w) + b)
+  s = max(abs(y), axis=2, keepdims=true) / 127.0
+  return (cast(rint(y / s), i8, saturate=true), s) }""", dict(M=17, G=2, K=9), 1, 1),
     "low rank": Written("program f(x: f32[M, K], w: f32[N, K], a: f32[R, K], b: f32[N, R]) { "
                         "return x @ w.T + (x @ a.T) @ b.T }", dict(M=5, N=7, K=6, R=2), 2, 3),
     "einsum": Written('program f(x: f32[B, M, K], w: f32[N, K]) { return '
@@ -144,6 +148,18 @@ CALLS = {
   h = empty("M", "N")
   linear(swiglu(x, y), w, h)
   return h }""", dict(M=5, N=7, K=9), 2, 1),
+    "both sides of a call": Written(LINEAR + """program f(x: f32[M, K], w: f32[N, K]) {
+  a = softmax(x)
+  h = empty("M", "N")
+  linear(a, w, h)
+  return (h, a * 2.0) }""", dict(M=5, N=7, K=9), 3, 3),
+    "written behind a call": Written(LINEAR + """program f(
+    x: f32[M, K], y: f32[M, K], w: f32[N, K], z: f32[M, N]) {
+  a = softmax(x)
+  y = a
+  linear(y, w, z)
+  y[:, :] = x + 1.0
+  return a * 2.0 }""", dict(M=5, N=7, K=9), 3, 5),
     "calls of calls": Written(LINEAR + """program f(x: f32[M, K], w: f32[K, K]) {
   h = empty("M", "K")
   linear(x, w, h)
@@ -168,6 +184,10 @@ STATEMENTS = {
     "gathered": Written("kernel f(x: f32[M, N], t: i32[K], y: f32[M, N], z: f32[K, N]) {\n"
                         "y[:, :] = exp(x[:, :])\n z[:, :] = y[t[:], :] + 1.0 }",
                         dict(M=5, N=7, K=3), 2, 0),
+    "a part": Written("program f(x: f32[M, 4], y: f32[M, 9]) { y[:, 2:-3] = x * 2.0 }",
+                      dict(M=5), 1, 0),
+    "parts": Written("program f(x: f32[M, K], w: f32[4, K], v: f32[5, K], y: f32[M, 9]) {\n"
+                     "y[:, :4] = x @ w.T\n y[:, 4:] = x @ v.T }", dict(M=5, K=7), 2, 2),
     "scattered": Written('kernel f(x: f32[K, N], y: f32[M, N]) { '
                          'y[arange("K"), :] = exp(x[:, :]) }',
                          dict(M=5, N=7, K=3), 1, 0),

@@ -12,7 +12,8 @@ import torch
 
 from tilec.ir.source import Param
 from tilec.runtime.jit import LoadedModule, Machine, compile_object, load_object
-from tilec.runtime.launch import Compiled, Launcher, NativeLauncher, PythonLauncher
+from tilec.runtime.launch import Compiled, Launcher, PythonLauncher
+from tilec.runtime.native import NativeLauncher
 from tilec.runtime.packed import PackedHandle
 
 # Slot 0 is the address of i64 words: copy the first 6 slots there.

@@ -31,10 +31,10 @@ class Piped(Kernel):
         return tuple(Step(s.name, s.options | self.options.get(s.name, {}))
                      for s in self.default(dims, threads, plain))  # fmt: skip
 
-    def _compile(self, args: tuple[Any, ...]) -> Any:
+    def specialised(self, args: tuple[Any, ...]) -> Any:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(compiling, "pipeline", self._pipeline)
-            return super()._compile(args)
+            return super().specialised(args)
 
     def compiled(
         self, types: Mapping[str, Format | DType], dims: Mapping[str, int], host: Any = None,

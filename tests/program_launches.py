@@ -91,10 +91,10 @@ def decoded() -> Case:
     return case("decode", dense_attention.decode, given, want, 2e-6)
 
 
-def latent() -> Case:
-    """Keys and values are the same 24 numbers; 8 more of the keys alone."""
-    q, t = normal(2, 6, 24).astype(np.float32), normal(2, 6, 8, seed=1).astype(np.float32)
-    c, k = normal(2, 40, 24, seed=2).astype(np.float32), normal(2, 40, 8, seed=3)
+def latent(name: str, r: int = 24) -> Case:
+    """Keys and values are the same numbers; 8 more of the keys alone."""
+    q, t = normal(2, 6, r).astype(np.float32), normal(2, 6, 8, seed=1).astype(np.float32)
+    c, k = normal(2, 40, r, seed=2).astype(np.float32), normal(2, 40, 8, seed=3)
     k = k.astype(np.float32)
     length = np.array([17, 40], np.int32)
     scores = q.astype(float) @ c.astype(float).swapaxes(-1, -2)
@@ -102,7 +102,7 @@ def latent() -> Case:
     seen = np.arange(40) < length[:, None, None]
     want = softmax(np.where(seen, scores, -math.inf)) @ c.astype(float)
     given: dict[str, Given] = {"q": q, "turned": t, "c": c, "k": k, "length": length, "scale": 0.2}
-    return case("latent", dense_attention.latent, given, want, 2e-6)
+    return case(name, dense_attention.latent, given, want, 2e-6)
 
 
 def normed(name: str) -> Case:
@@ -259,7 +259,7 @@ def convolved(name: str) -> Case:
 CASES = {
     c.name: c for c in (
         *map(attended, ("causal", "windowed")), *map(headed, ("full", "biased")), decoded(),
-        latent(), decoder(),
+        latent("latent"), latent("latent of 512", 512), decoder(),
         *map(normed, ("rms", "layer", "added_rms", "rms_linear", "softmax")),
         *map(layered, ("swiglu", "gelu")), *map(lost, ("cross_entropy", "linear_cross_entropy")),
         turned(), *map(added, ("affine", "affine_silu", "low_rank", "low_ranks")),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
 
-from tilec.compile import Kernel
+from tilec.compile import Kernel, engine
 from tilec.explain import Explanation, explain
 from tilec.ir.core import Func
 from tilec.ir.dtype import BY_NAME, DType
@@ -20,46 +21,81 @@ from tilec.lang.kernel import Definition, TensorSpec
 from tilec.lang.programs import ProgramDefinition
 from tilec.lang.python import definition_of
 from tilec.runtime.arguments import TensorArgument, describe, is_torch_tensor, torch_name
+from tilec.runtime.launch import Compiled, Form, Out
 from tilec.runtime.placed import DeviceTensor
 from tilec.runtime.tensor import PackedTensor
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A program for arguments of one kind: the kernel that it is, and the shapes and dtypes of the
-    results that the kernel is to write."""
-
-    kernel: Kernel
-    results: tuple[tuple[tuple[int, ...], DType], ...]
 
 
 class Program:
     """A program that can be called: `y = program(x, w)` on numpy arrays or torch tensors.
 
     It runs where the tensors are. What it returns is made by the call: of torch where an argument
-    is of torch. `choice` and `gpu` are as those of `Kernel`.
+    is of torch. `program(x, w, out=y)` writes to tensors that are there instead, a tuple of them
+    for several results, and returns those; they must not overlap an argument. `choice` and `gpu`
+    are as those of `Kernel`.
+
+    Where a tensor of torch requires gradients, autograd knows the results: `tilec.autograd`.
     """
+
+    __slots__ = ("__call__", "__dict__", "__weakref__")  # as Kernel's
+    __call__: Callable[..., Any]
 
     def __init__(self, definition: ProgramDefinition, choice: Any = None, gpu: Any = None) -> None:
         self.definition = definition
         self.name = definition.signature.name
         self._made = {"choice": choice, "gpu": gpu}
         self._kernels: dict[object, Kernel] = {}
-        self._calls: dict[object, _Call] = {}
+        self._dispatcher: Any = None
+        self.__call__ = self._first
+        self._plans: dict[object, Any] = {}  # of tilec.autograd
 
     @property
     def __tilec__(self) -> Definition:
         """What other programs call."""
         return self.definition
 
-    def __call__(self, *args: Any) -> Any:
-        key = tuple(map(_kind, args))
-        call = self._calls.get(key)
-        if call is None:
-            call = self._calls[key] = self._call(args)
-        made = [_array(shape, dtype, args) for shape, dtype in call.results]
-        call.kernel(*args, *made)
-        return None if not made else made[0] if len(made) == 1 else tuple(made)
+    def bind(self, *args: Any, **keywords: Any) -> Callable[..., Any]:
+        """The program for these arguments: `bound()`, or `bound(*others)`, as `Kernel.bind` says.
+
+        Each call writes to the same tensors and returns them: those given by `out=` here, or else
+        made here, once.
+        """
+        return self._callable().bind(*args, **keywords)
+
+    def _first(self, *args: Any, **keywords: Any) -> Any:
+        self.__call__ = self._callable().launch
+        return self.__call__(*args, **keywords)
+
+    def _callable(self) -> Any:
+        if self._dispatcher is None:
+            names = tuple(p.name for p in self.definition.signature.params)
+            form = Form(names, results=True, recorded=self._differentiated)
+            self._dispatcher = engine().dispatcher(self.name, self.specialised, form)
+        return self._dispatcher
+
+    def _differentiated(self, args: tuple[Any, ...], out: Out | None) -> Any:
+        """A call with tensors that require gradients."""
+        from tilec.autograd import call
+
+        names = [p.name for p in self.definition.signature.params]
+        if out is not None:
+            raise TileError(f"{self.name}: results that are given by `out` have no gradients",
+                            hint="call it without `out`, or under torch.no_grad()")  # fmt: skip
+        wanted = tuple(n for n, x in zip(names, args, strict=True)
+                       if getattr(x, "requires_grad", False))  # fmt: skip
+        return call(self.plan(args, wanted), args)
+
+    def plan(self, args: tuple[Any, ...], wanted: tuple[str, ...]) -> Any:
+        """How the program and its gradients by the parameters `wanted` are computed for such
+        arguments, of torch: a `tilec.autograd.Plan`."""
+        from tilec.autograd import kind, plan
+
+        key = wanted, tuple(map(kind, args))
+        if key not in self._plans:
+            types, dims = self._bound(args)
+            self._plans[key] = plan(self.definition, types, dims, wanted,
+                                    lambda made: Kernel(made, **self._made))  # fmt: skip
+        return self._plans[key]
 
     def kernel(self, **types: Format | DType) -> Kernel:
         """The program as a kernel that takes its results behind its arguments, and writes them."""
@@ -80,8 +116,36 @@ class Program:
         """The LLVM IR that would run for these formats and dimensions."""
         return self.kernel(**types).source(types, dims)
 
-    def _call(self, args: tuple[Any, ...]) -> _Call:
-        """What a call with arguments of a new kind needs."""
+    def specialised(self, given: tuple[Any, ...]) -> Compiled:
+        """Code for arguments of a kind not seen before: a slow path of the launcher."""
+        out = given[-1] if given and isinstance(given[-1], Out) else None
+        args = given if out is None else given[:-1]
+        kernel, results = self._kernel_of(args)
+        makers = tuple(_maker(shape, dtype, args) for shape, dtype in results)
+        if out is None:
+            made: Compiled = kernel.specialised((*args, *(make() for make in makers)))
+            return replace(made, results=makers)
+        if len(out.tensors) != len(results):
+            raise TileError(f"{self.name} has {len(results)} results, "
+                            f"`out` has {len(out.tensors)}")  # fmt: skip
+        return kernel.specialised((*args, *out.tensors))
+
+    def _kernel_of(
+        self, args: tuple[Any, ...]
+    ) -> tuple[Kernel, list[tuple[tuple[int, ...], DType]]]:
+        """The kernel that the program is for such arguments, and the shapes and dtypes of the
+        results that it writes."""
+        types, dims = self._bound(args)
+        kernel = self.kernel(**types)
+        more = kernel.definition.signature.params[len(args) :]
+        results = [
+            (tuple(number(d, dims) for d in p.spec.dims), p.spec.format.dtype)
+            for p in more if isinstance(p.spec, TensorSpec) and isinstance(p.spec.format, Dense)
+        ]  # fmt: skip
+        return kernel, results
+
+    def _bound(self, args: tuple[Any, ...]) -> tuple[dict[str, Format | DType], dict[str, int]]:
+        """The formats of arguments by name, and the numbers of the dimensions."""
         signature = self.definition.signature
         if len(args) != len(signature.params):
             raise TileError(f"{self.name} takes {len(signature.params)} arguments, not {len(args)}")
@@ -91,14 +155,7 @@ class Program:
             shapes.append(None)
             if isinstance(p.spec, TensorSpec):
                 types[p.name], shapes[-1] = self._tensor(p.name, p.spec, x)
-        dims = signature.bind(shapes)
-        kernel = self.kernel(**types)
-        more = kernel.definition.signature.params[len(args) :]
-        results = [
-            (tuple(number(d, dims) for d in p.spec.dims), p.spec.format.dtype)
-            for p in more if isinstance(p.spec, TensorSpec) and isinstance(p.spec.format, Dense)
-        ]  # fmt: skip
-        return _Call(kernel, tuple(results))
+        return types, signature.bind(shapes)
 
     def _tensor(self, name: str, spec: TensorSpec, x: Any) -> tuple[Format, tuple[int, ...]]:
         """The format and the shape of an argument."""
@@ -114,23 +171,14 @@ class Program:
         return Dense(found), tuple(seen.shape)
 
 
-def _kind(x: Any) -> object:
-    """What calls with the same code have in common."""
-    if isinstance(x, PackedTensor | DeviceTensor):
-        return str(x.format), x.shape, x.device
-    array: Any = x
-    if type(array) is np.ndarray or is_torch_tensor(array):
-        return str(array.dtype), tuple(array.shape), str(getattr(array, "device", ""))
-    return array.__class__
-
-
-def _array(shape: tuple[int, ...], dtype: DType, args: tuple[Any, ...]) -> Any:
-    """A result: of torch, on the device of the first tensor of torch, or of numpy."""
+def _maker(shape: tuple[int, ...], dtype: DType, args: tuple[Any, ...]) -> Callable[[], Any]:
+    """What makes a result: of torch, on the device of the first tensor of torch, or of numpy."""
     like = next((x for x in args if is_torch_tensor(x)), None)
     if like is None:
-        return np.empty(shape, dtype.numpy)
+        return partial(np.empty, shape, dtype.numpy)
     torch: Any = sys.modules["torch"]
-    return torch.empty(shape, dtype=getattr(torch, torch_name(dtype)), device=like.device)
+    kind = getattr(torch, torch_name(dtype))
+    return partial(torch.empty, shape, dtype=kind, device=like.device)
 
 
 @overload

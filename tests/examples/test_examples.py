@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SLOW = ("minilm",)
+SLOW = ("minilm", "quantise_llama")
 PARTS = ("minilm_model", "minilm_sentences")  # imported by minilm
 
 
