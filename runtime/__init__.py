@@ -1,7 +1,7 @@
 """KernelSource -> running code. Knows machine code, threads, files, Python calls and the CUDA
 driver; knows no operation and no pass.
 
-    engine = Engine(Cache(default_directory(os.environ)))           # once per process
+    engine = Engine(open_cache(os.environ))                         # once per process
     kernel = engine.dispatcher("axpy", slow_path)
     kernel.launch(x, y, 2.0)                                        # positional; returns None
 
@@ -14,11 +14,15 @@ jit        host_machine(cpu="", features="") -> Machine; compile_object(text, ma
            whose ["symbol"] is an address
 pool       Pool(machine, threads=0): the threads behind `tilec_parallel` and `tilec_threads`, which
            kernels import through load_object(..., pool.symbols)
-cache      Cache(directory or None): get, put, get_or_make by cache_key(**parts)
+cache      Cache(directory or None): get, put, get_or_make by Key(made_by, parts)
 packed     PackedHandle(format_id, layout_id, pointers): a packed tensor sets
            `tilec_handle = handle.address`; Param.place counts its pointers
 arguments  describe(argument) -> TensorArgument | PackedArgument | ScalarArgument
-launch     Compiled(address, params, workspace, release_gil, keep); NativeLauncher, PythonLauncher
+launch     Compiled(address, params, workspace, release_gil, keep, results, bind), what a slow path
+           returns; Form: names of parameters, `out=`, gradients; PythonLauncher; `bind(*arguments)`
+           of a dispatcher makes a callable that has its arguments, and memory of its own
+native     NativeLauncher: the same as functions of machine code
+slots      what fills the argument array of a call
 engine     Engine(cache, machine=None, threads=0, native=True): all of these together
 
 On GPUs a slow path returns `Gpu(driver, machine, objects).load(program, device, dims, arguments)`:

@@ -4,10 +4,12 @@
 ;   torch   2 | ndim << 8 | odd << 16 | DLPack dtype << 32, DLPack device, dims, strides in elements
 ;   packed  3 | components << 8, format, layout
 ;   int 4, float 5, bool 6, None 7
+;   8 | results << 8: the arguments behind are given for results
 ; where odd is 1 for an address that is no multiple of 16.
 
-%registry = type { ptr, ptr, ptr, ptr, ptr, ptr }   ; ndarray, memmap, Tensor, Parameter, the
-                                                    ; DLPack reader, name of the handle attribute
+%registry = type { ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr }
+    ; 0 ndarray, 1 memmap, 2 Tensor, 3 Parameter, 4 the DLPack reader, 5 name of the handle
+    ; attribute, 6 torch.is_grad_enabled, 7 name of the attribute requires_grad
 %dltensor = type { ptr, i64, i32, i32, ptr, ptr, i64 }
 
 @PyLong_Type = external global i8

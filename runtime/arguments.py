@@ -39,7 +39,7 @@ _DTYPES: dict[str, tuple[Any, str, int, int]] = {
 _FROM_NUMPY = {np.dtype(row[0]): name for name, row in _DTYPES.items()}
 _FROM_TORCH = {f"torch.{row[1]}": name for name, row in _DTYPES.items()}
 _DLPACK_DEVICES = {"cpu": 1, "cuda": 2}
-_NUMPY, _TORCH, _PACKED, _INT, _FLOAT, _BOOL, _NONE = range(1, 8)
+_NUMPY, _TORCH, _PACKED, _INT, _FLOAT, _BOOL, _NONE, _RESULTS = range(1, 9)
 _SCALARS: dict[type[object], int] = {int: _INT, float: _FLOAT, bool: _BOOL, type(None): _NONE}
 _KEPT_FLAGS = 0x500  # numpy's ALIGNED and WRITEABLE
 
@@ -147,9 +147,12 @@ def read(argument: object) -> Reading | None:
     return _read_packed(argument)
 
 
-def launch_key(readings: Sequence[Reading]) -> bytes:
-    """The key of a call, as the launcher forms it."""
+def launch_key(readings: Sequence[Reading], results: Sequence[Reading] | None = None) -> bytes:
+    """The key of a call, as the launcher forms it. `results` are what it gives for its results."""
     words = [word for reading in readings for word in reading.words]
+    if results is not None:
+        words.append(_RESULTS | len(results) << 8)
+        words += [word for reading in results for word in reading.words]
     return struct.pack(f"<{len(words)}q", *words)
 
 
@@ -158,6 +161,12 @@ def torch_name(dtype: DType) -> str:
     if str(dtype) not in _DTYPES:
         raise TileError(f"torch has no tensors of {dtype}", hint="cast the result")
     return _DTYPES[str(dtype)][1]
+
+
+def dlpack_type(dtype: str) -> int:
+    """DLPack's code, bits and lanes of a dtype, as they lie in 4 bytes."""
+    _, _, code, bits = _DTYPES[dtype]
+    return code | bits << 8 | 1 << 16
 
 
 def is_torch_tensor(argument: object) -> bool:
@@ -177,6 +186,29 @@ def refusal(argument: object) -> str:
         return f"a tensor on device {device}: expected one on {' or '.join(_DLPACK_DEVICES)}"
     expected = "a numpy array, torch tensor, packed tensor, int, float or bool"
     return f"a {kind.__module__}.{kind.__qualname__}: expected {expected}"
+
+
+def told(argument: object) -> str:
+    """An argument in words."""
+    try:
+        seen = describe(argument)
+    except TileError as error:
+        return str(error)
+    match seen:
+        case TensorArgument():
+            text = f"{seen.dtype}{list(seen.shape)} on {seen.device}"
+            text += "" if seen.contiguous else f" with strides {list(seen.strides)}"
+            text += "" if seen.writable else ", read-only"
+            reading = read(argument)
+            odd = reading is not None and reading.addresses[0] % ALIGNMENT
+            text += f", at an address that is no multiple of {ALIGNMENT}" if odd else ""
+            return f"{'numpy' if isinstance(argument, np.ndarray) else 'torch'} {text}"
+        case PackedArgument():
+            return repr(argument)
+        case ScalarArgument(kind):
+            return {"none": "None"}.get(kind, kind)
+        case _:
+            raise TileError(f"an argument of unknown kind {seen}")
 
 
 def _tensor_words(
@@ -202,11 +234,10 @@ def _read_torch(tensor: Any) -> Reading | None:
     device = _DLPACK_DEVICES.get(tensor.device.type)
     if dtype is None or device is None or tensor.ndim > MAX_DIMENSIONS:
         return None
-    _, _, code, bits = _DTYPES[dtype]
     where = device | (tensor.device.index or 0) << 32
-    kind = code | bits << 8 | 1 << 16  # one lane
     address: int = tensor.data_ptr()
-    words = _tensor_words(_TORCH, address, kind, where, tuple(tensor.shape), tensor.stride())
+    kind, shape = dlpack_type(dtype), tuple(tensor.shape)
+    words = _tensor_words(_TORCH, address, kind, where, shape, tensor.stride())
     return Reading(words, (address,))
 
 

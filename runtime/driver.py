@@ -48,6 +48,15 @@ FUNCTIONS = {
 _PROCESSORS, _MAJOR, _MINOR, _SHARED = 16, 75, 76, 97  # CUdevice_attribute
 _DYNAMIC_SHARED = 8  # CUfunction_attribute
 _FREE_SHARED = 48 << 10  # bytes of shared memory that every function may use
+_NO_MEMORY, _NO_BINARY, _NEWER_PTX = 2, 209, 222  # CUresult
+# After these a process can do no more with the GPU (CUDA driver API, CUresult: "must be terminated
+# and relaunched"): memory, NVLink, and what a kernel did wrong.
+_LOST = {214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719}
+_HINTS = {
+    _NO_MEMORY: "free tensors on the GPU, or give the kernel smaller ones",
+    _NO_BINARY: "compile for the GPU that is there",
+    _NEWER_PTX: "install a newer driver, or give it cubins",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,12 +90,21 @@ class Driver:
             raise TileError(f"the NVIDIA driver has no {name}", hint="install a newer driver")
         return self.addresses[name]
 
-    def call(self, name: str, *arguments: Any) -> None:
+    def call(self, name: str, *arguments: Any, doing: str = "") -> None:
         """Call a function. Raises TileError with the driver's name of the error."""
         types = (_TYPES[t] for t in FUNCTIONS[name][0])
         code = ctypes.CFUNCTYPE(ctypes.c_int, *types)(self.address(name))(*arguments)
         if code:
-            raise TileError(f"{name}: {self.error(code)}")
+            raise self.failure(f"{name} of {doing}" if doing else name, code)
+
+    def failure(self, doing: str, code: int) -> TileError:
+        """The driver's error in what was being done, and what to do about it."""
+        if code in _LOST:
+            hint = ("an earlier kernel of this process, of tilec or not, left the GPU in this "
+                    "state: start a new process")  # fmt: skip
+        else:
+            hint = _HINTS.get(code, "")
+        return TileError(f"{doing}: {self.error(code)}", hint=hint)
 
     def error(self, code: int) -> str:
         """What the driver says of an error."""
@@ -156,7 +174,7 @@ class Driver:
         """Memory of a GPU that is freed when the object is dropped, aligned to 256 bytes."""
         found = ctypes.c_size_t()
         with self.on(device):
-            self.call("cuMemAlloc", ctypes.byref(found), max(size, 1))
+            self.call("cuMemAlloc", ctypes.byref(found), max(size, 1), doing=f"{size} bytes")
         return Memory(self, device, found.value, size)
 
 

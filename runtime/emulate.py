@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from tilec.runtime.cache import Cache, Entry, cache_key
+from tilec.runtime.cache import Cache, Entry, Key
 from tilec.runtime.emulated_kernel import Argument, EmulatedKernel, Shape, load_library
 from tilec.runtime.host_compiler import HostCompiler, find_host_compiler
 from tilec.runtime.report import Report
@@ -96,20 +96,19 @@ class Emulator:
         if check not in self._machines:
             options = ("-O3", f"-DTILEC_CHECK={int(check)}", "machine.cc")
             key = self._key(_MACHINE, options=options)
-            name = f"libtilec-machine-{key[:16]}.so"
+            name = f"libtilec-machine-{key.name[:16]}.so"
             named = (*options, f"-Wl,-soname,{name}")
             image = self._library(key, named, {"machine.cc": _MACHINE.encode()})
             load_library(image)
             self._machines[check] = name, image
         return self._machines[check]
 
-    def _key(self, source: str, **parts: str | Sequence[str]) -> str:
+    def _key(self, source: str, **parts: str | Sequence[str]) -> Key:
         """The name of what a source is compiled to."""
-        said = self._compiler.version
+        made_by = {"kind": "emulated", "compiler": self._compiler.version, "common": _OPTIONS}
         headers = self._reached(source)
-        return cache_key(
-            kind="emulated", source=source, headers=headers, compiler=said, common=_OPTIONS, **parts
-        )
+        about = {"kernel": parts.get("entry", "")}
+        return Key(made_by, {"source": source, "headers": headers, **parts}, about)
 
     def _reached(self, source: str) -> dict[str, str]:
         """The headers that a source includes, and those that they include."""
@@ -125,7 +124,7 @@ class Emulator:
                     waiting.append((posixpath.dirname(path), found[path]))
         return found
 
-    def _library(self, key: str, options: Sequence[str], files: Mapping[str, bytes]) -> bytes:
+    def _library(self, key: Key, options: Sequence[str], files: Mapping[str, bytes]) -> bytes:
         return self._cache.get_or_make(key, partial(self._compiled, options, files)).payload
 
     def _compiled(self, options: Sequence[str], files: Mapping[str, bytes]) -> Entry:

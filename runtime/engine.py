@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from tilec.ir.errors import TileError
 from tilec.ir.source import KernelSource
-from tilec.runtime.cache import Cache, Entry, cache_key
+from tilec.runtime.cache import Cache, Entry, Key
 from tilec.runtime.jit import Machine, compile_object, host_machine, load_object
 from tilec.runtime.launch import (
+    ANY,
     Compiled,
     Dispatcher,
+    Form,
     Launcher,
-    NativeLauncher,
     PythonLauncher,
     SlowPath,
 )
+from tilec.runtime.native import NativeLauncher
 from tilec.runtime.pool import Pool
 
 
@@ -47,12 +50,12 @@ class Engine:
                 message = f"kernels are called more slowly: {error}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
 
-    def object(self, text: str, machine: Machine) -> bytes:
+    def object(self, text: str, machine: Machine, about: Mapping[str, Any] | None = None) -> bytes:
         """The object file of a module, from the cache if it is there."""
-        key = cache_key(kind="object", text=text, machine=machine.identity)
+        key = object_key(text, machine, about or {})
         return self.kept(key, partial(_made, text, machine)).payload
 
-    def kept(self, key: str, make: Callable[[], Entry]) -> Entry:
+    def kept(self, key: Key, make: Callable[[], Entry]) -> Entry:
         """An artifact from the cache, made if it is not there."""
         return self._cache.get_or_make(key, make)
 
@@ -63,14 +66,25 @@ class Engine:
         """
         if source.language != "llvm":
             raise TileError(f"the CPU runtime loads llvm, not {source.language}")
-        image = self.object(source.text, self.machine)
+        image = self.object(source.text, self.machine, about(source))
         module = load_object(image, (source.entry,), self.pool.symbols)
         address = module[source.entry]
         return Compiled(address, source.params, source.workspace, release_gil, module)
 
-    def dispatcher(self, name: str, slow_path: SlowPath) -> Dispatcher:
+    def dispatcher(self, name: str, slow_path: SlowPath, form: Form = ANY) -> Dispatcher:
         """A callable for the kernel `name`, which asks `slow_path` for unseen arguments."""
-        return self._launcher.dispatcher(name, slow_path)
+        return self._launcher.dispatcher(name, slow_path, form)
+
+
+def object_key(text: str, machine: Machine, about: Mapping[str, Any]) -> Key:
+    """What the object file of a module is named after."""
+    return Key({"kind": "object", **machine.made_by}, {"text": text}, about)
+
+
+def about(source: KernelSource) -> dict[str, Any]:
+    """What people want to know of a kernel's code: its name and what it takes."""
+    takes = [f"{p.name}: {p.dtype}[{', '.join(map(str, p.shape))}]" for p in source.params]
+    return {"kernel": source.entry, "takes": takes}
 
 
 def _made(text: str, machine: Machine) -> Entry:

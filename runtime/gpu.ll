@@ -59,7 +59,9 @@ look:
   %its.at = getelementptr %workspace, ptr %one, i64 0, i32 1
   %its = load ptr, ptr %its.at
   %same = icmp eq ptr %its, %stream
-  br i1 %same, label %found, label %next
+  %any = icmp eq ptr %its, inttoptr (i64 -1 to ptr)  ; of all streams
+  %fits = or i1 %same, %any
+  br i1 %fits, label %found, label %next
 found:
   %address.at = getelementptr %workspace, ptr %one, i64 0, i32 2
   %address = load ptr, ptr %address.at

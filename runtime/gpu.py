@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tilec.ir.errors import TileError
@@ -59,7 +61,13 @@ class Gpu:
                  number(k.blocks, dims), k.threads, k.shared, tuple(map(source, k.parameters)))
             for k in program.kernels
         ]  # fmt: skip
-        plan = Plan(self.driver, device, self._stream(), calls, dims, workspace)
+        plan = partial(Plan, self.driver, device, self._stream(), calls, dims, workspace)
+        made = self._compiled(program, plan())
+        if not workspace:
+            return made
+        return replace(made, bind=lambda: self._compiled(program, plan(one=True)))
+
+    def _compiled(self, program: Program, plan: Plan) -> Compiled:
         return Compiled(self._code["tilec_gpu"], program.params, keep=plan, data=plan.address,
                         recover=plan.recover)  # fmt: skip
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tilec.ir.errors import TileError
+from tilec.settings import tool_environment
 
 NAMES = ("g++", "clang++", "c++")
 _SECONDS = 300
@@ -31,8 +32,9 @@ class HostCompiler:
         """Run the compiler in a folder. Raises TileError with what it says if it fails."""
         command = [self.command, *options]
         done = subprocess.run(
-            command, cwd=folder, check=False, capture_output=True, text=True, timeout=_SECONDS
-        )
+            command, cwd=folder, check=False, capture_output=True, text=True, timeout=_SECONDS,
+            env=tool_environment(),
+        )  # fmt: skip
         if done.returncode:
             said = "\n".join(done.stderr.strip().splitlines()[:_LINES])
             raise TileError(f"{self.command} refuses the source:\n{said}")
@@ -44,7 +46,7 @@ def find_host_compiler(path: str | None = None) -> HostCompiler:
     Raises TileError when there is none.
     """
     for name in NAMES:
-        command = shutil.which(name, path=path)
+        command = shutil.which(name, path=path or tool_environment()["PATH"])
         if command is not None:
             said = [_says(command, option) for option in ("--version", "-dumpmachine")]
             return HostCompiler(command, "\n".join(said))
@@ -57,6 +59,7 @@ def find_host_compiler(path: str | None = None) -> HostCompiler:
 
 def _says(command: str, option: str) -> str:
     done = subprocess.run(
-        [command, option], check=False, capture_output=True, text=True, timeout=_SECONDS
-    )
+        [command, option], check=False, capture_output=True, text=True, timeout=_SECONDS,
+        env=tool_environment(),
+    )  # fmt: skip
     return done.stdout.strip()

@@ -12,10 +12,14 @@ from typing import Any, cast
 import llvmlite.binding as _binding  # pyright: ignore[reportMissingTypeStubs]
 
 from tilec.ir.errors import TileError
+from tilec.runtime.cache.key import package_digest
+from tilec.runtime.cache.refusal import Refusal
 
 # llvmlite ships no type stubs; this is the one place where its objects enter.
 llvm = cast(Any, _binding)
 
+_LEVEL = 2  # of the code generator
+_OPTIONS = {"reloc": "pic", "codemodel": "small"}
 _MODULE_NUMBER = itertools.count()
 
 
@@ -28,10 +32,12 @@ class Machine:
     features: str
 
     @property
-    def identity(self) -> str:
+    def made_by(self) -> dict[str, str]:
         """All that decides which code LLVM emits, for use in cache keys."""
         version = ".".join(str(part) for part in llvm.llvm_version_info)
-        return f"{self.triple} {self.cpu} {self.features} llvm {version}"
+        return {"compiler": f"llvm {version}, {package_digest('llvmlite')}",
+                "options": f"opt {_LEVEL} {_OPTIONS}", "target": f"{self.triple} {self.cpu}",
+                "features": self.features}  # fmt: skip
 
 
 def host_machine(cpu: str = "", features: str = "") -> Machine:
@@ -44,7 +50,7 @@ def host_machine(cpu: str = "", features: str = "") -> Machine:
     return Machine(triple, llvm.get_host_cpu_name(), ",".join(filter(None, (found, features))))
 
 
-def compile_object(text: str, machine: Machine, *, codegen: int = 2) -> bytes:
+def compile_object(text: str, machine: Machine, *, codegen: int = _LEVEL) -> bytes:
     """The object file (ELF) of a module. `codegen` is the code generator's level; LLVM's pipeline
     of IR passes is not run, as all our text has its final form.
 
@@ -53,7 +59,7 @@ def compile_object(text: str, machine: Machine, *, codegen: int = 2) -> bytes:
     return _target_machine(machine, codegen).emit_object(_module(text))
 
 
-def assembly(text: str, machine: Machine, *, codegen: int = 2) -> str:
+def assembly(text: str, machine: Machine, *, codegen: int = _LEVEL) -> str:
     """The assembly text of a module, under the options of `compile_object`."""
     return _target_machine(machine, codegen).emit_assembly(_module(text))
 
@@ -107,7 +113,7 @@ def _target_machine(machine: Machine, codegen: int) -> Any:
     _initialize()
     target = llvm.Target.from_triple(machine.triple)
     return target.create_target_machine(
-        cpu=machine.cpu, features=machine.features, opt=codegen, reloc="pic", codemodel="small"
+        cpu=machine.cpu, features=machine.features, opt=codegen, **_OPTIONS
     )
 
 
@@ -116,7 +122,7 @@ def _linker() -> Any:
     _initialize()
     # JITLink, as the older loader can't reach symbols more than 2 GiB away on every system.
     lljit = llvm.create_lljit_compiler(
-        _target_machine(host_machine(), 2), use_jit_link=platform.system() == "Linux"
+        _target_machine(host_machine(), _LEVEL), use_jit_link=platform.system() == "Linux"
     )
     return lljit
 
@@ -126,4 +132,4 @@ def _module(text: str) -> Any:
     try:
         return llvm.parse_assembly(text)
     except RuntimeError as error:
-        raise TileError(f"LLVM does not accept the generated code: {error}") from error
+        raise Refusal(f"LLVM does not accept the generated code: {error}") from error

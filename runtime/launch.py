@@ -1,34 +1,33 @@
 """Calling compiled kernels from Python: argument reading, lookup by specialisation, the call.
 
-Two launchers with the same behaviour: NativeLauncher makes functions of machine code, which need
-a fraction of a microsecond; PythonLauncher needs nothing but ctypes.
+Two launchers with the same behaviour: NativeLauncher (native.py) makes functions of machine code,
+which need a fraction of a microsecond; PythonLauncher needs nothing but ctypes.
 """
 
 from __future__ import annotations
 
 import ctypes
-import platform
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
 
-from tilec.ir.dtype import INTEGERS
 from tilec.ir.errors import TileError
 from tilec.ir.source import Param
-from tilec.runtime.arguments import MAX_ARGUMENTS, Reading, launch_key, read, refusal
-from tilec.runtime.exchange import READ, exchange_function
-from tilec.runtime.jit import Machine, compile_object, load_object
-from tilec.runtime.packed import HANDLE_ATTRIBUTE
+from tilec.runtime.arguments import (
+    MAX_ARGUMENTS,
+    Reading,
+    is_torch_tensor,
+    launch_key,
+    read,
+    refusal,
+    told,
+)
+from tilec.runtime.slots import Slot, aligned, filled, slots_of
 
-MAX_SLOTS = 128
-_POINTER, _COMPONENT, _INT, _F64, _F32, _CONSTANT = range(6)
-_FREE, _ANSWERS = 1, 2  # how an entry is called
-_BUCKETS = 256  # table.ll
-_INTEGERS = {t.name: (int(t.low), int(t.high)) for t in INTEGERS} | {"bool": (0, 1)}
+RESULTS = "out"  # the keyword for tensors that results are written to
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,9 @@ class Compiled:
 
     `release_gil` is worth its 50 ns for any kernel that runs for microseconds. With `recover` the
     code is `i64 entry(ptr args)`, its first slot is `data`, and it returns a status: where that is
-    not 0, `recover(status)` raises, or returns for the call to be made again.
+    not 0, `recover(status)` raises, or returns for the call to be made again. Each of `results`
+    makes a tensor that a call returns; Params count these behind the arguments. `bind` makes the
+    same with memory of its own, so that calls in any stream allocate nothing.
     """
 
     address: int
@@ -47,231 +48,325 @@ class Compiled:
     keep: object = None
     data: int = 0
     recover: Callable[[int], None] | None = None
+    results: tuple[Callable[[], Any], ...] = ()
+    bind: Callable[[], Compiled] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Out:
+    """What a call gives for its results: the last of a slow path's arguments."""
+
+    given: Any
+
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        """One tensor a result."""
+        return self.given if self.several else (self.given,)
+
+    @property
+    def several(self) -> bool:
+        """Whether it is a tuple."""
+        return type(self.given) is tuple
 
 
 SlowPath = Callable[[tuple[Any, ...]], Compiled]
 
 
+@dataclass(frozen=True)
+class Form:
+    """What calls of a kernel look like.
+
+    `names` are those of its parameters. With `results` it takes tensors for its results by `out=`,
+    which a slow path finds as an `Out`. `recorded(arguments, out)`, if there is one, makes the
+    calls in which torch records gradients and one of its tensors requires one.
+    """
+
+    names: tuple[str, ...] = ()
+    results: bool = False
+    recorded: Callable[[tuple[Any, ...], Out | None], Any] | None = None
+
+
+ANY = Form()
+
+
 class Launcher(Protocol):
     """Makes dispatchers."""
 
-    def dispatcher(self, name: str, slow_path: SlowPath) -> Dispatcher:
+    def dispatcher(self, name: str, slow_path: SlowPath, form: Form = ANY) -> Dispatcher:
         """A callable for the kernel `name`, which asks `slow_path` for unseen arguments."""
         ...
 
 
 class Dispatcher(Protocol):
-    """A kernel's compiled entries. `launch(*arguments)` runs the one for these arguments."""
+    """A kernel's compiled entries. `launch(*arguments)` runs the one for these arguments.
+
+    `bind(*arguments)` makes a callable of it that has no other entry, and memory of its own.
+    """
 
     name: str
-    launch: Callable[..., None]
+    launch: Callable[..., Any]
 
-
-@dataclass(frozen=True)
-class _Slot:
-    """How one slot is filled. `low` and `high` bound an integer."""
-
-    operation: int
-    argument: int
-    component: int = 0
-    low: int = 0
-    high: int = 0
+    def bind(self, *arguments: Any, **keywords: Any) -> Callable[..., Any]:
+        """See the class."""
+        ...
 
 
 class PythonLauncher:
     """Launches through ctypes: some ten times slower, for systems without the native launcher."""
 
-    def dispatcher(self, name: str, slow_path: SlowPath) -> Dispatcher:
+    def dispatcher(self, name: str, slow_path: SlowPath, form: Form = ANY) -> Dispatcher:
         """See Launcher."""
-        return _PythonDispatcher(name, slow_path)
+        return _PythonDispatcher(name, slow_path, form)
 
 
-class NativeLauncher:
-    """Launches through functions of machine code. `objects` compiles a module (or a cache does).
+@dataclass(frozen=True)
+class Call:
+    """Arguments in order, and what is given for results if anything is."""
 
-    Raises TileError where numpy or the interpreter keep their objects in another form.
-    """
+    arguments: tuple[Any, ...]
+    out: Out | None = None
 
-    def __init__(
-        self, machine: Machine, *, objects: Callable[[str, Machine], bytes] | None = None
-    ) -> None:
-        _check_object_layout()
-        image = (objects or _compile)(launcher_text(), machine)
-        self._module = load_object(image, ("tilec_method", "tilec_insert"))
-        # Functions made here may be called until the process ends.
-        self._module.keep_forever()
-        insert = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
-        self._insert = insert(self._module["tilec_insert"])
-        self.registry = _Registry()
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        """What is given for results."""
+        return () if self.out is None else self.out.tensors
 
-    def dispatcher(self, name: str, slow_path: SlowPath) -> Dispatcher:
-        """See Launcher."""
-        method = self._module["tilec_method"]
-        return _NativeDispatcher(name, slow_path, self.registry, method, self._insert)
+    @property
+    def given(self) -> tuple[Any, ...]:
+        """As a slow path has it."""
+        return self.arguments if self.out is None else (*self.arguments, self.out)
 
+    def key(self, readings: Sequence[Reading]) -> bytes:
+        """The key, of the readings of all arguments."""
+        count = len(self.arguments)
+        return launch_key(readings[:count], None if self.out is None else readings[count:])
 
-def launcher_text() -> str:
-    """The module of the native launcher."""
-    parts = (Path(__file__).with_name(name) for name in ("arguments.ll", "table.ll", "launch.ll"))
-    return "\n".join(part.read_text("utf-8") for part in parts)
-
-
-def _compile(text: str, machine: Machine) -> bytes:
-    return compile_object(text, machine)
+    def made(self, compiled: Compiled) -> tuple[tuple[Any, ...], Any]:
+        """The results that code needs and the call does not give, and what the call returns."""
+        made = tuple(make() for make in compiled.results)
+        if not made:
+            return (), None if self.out is None else self.out.given
+        return made, made[0] if len(made) == 1 else made
 
 
-class _Misses:
-    """What both dispatchers do with arguments that they have no entry for."""
+@dataclass(frozen=True)
+class Binding:
+    """Code bound to arguments: readings and slots are of all, the results too."""
 
-    def __init__(self, name: str, slow_path: SlowPath) -> None:
-        self.name = name
-        self.launch: Callable[..., None] = self._relaunch
+    call: Call
+    compiled: Compiled
+    readings: tuple[Reading, ...]
+    slots: tuple[Slot, ...]
+    held: tuple[Any, ...]
+    result: Any
+
+
+class Calls:
+    """What all dispatchers do with arguments that they have no entry for."""
+
+    def __init__(self, name: str, slow_path: SlowPath, form: Form) -> None:
+        self.name, self.names, self.form = name, form.names, form
+        self.launch: Callable[..., Any] = self._relaunch
         self._slow_path = slow_path
+        self.takes_results = form.results and RESULTS not in form.names
         self._compiled: dict[bytes, tuple[Compiled, tuple[Any, ...]]] = {}
 
-    def _miss(self, key: bytes | None, arguments: tuple[Any, ...], status: int = 0) -> None:
-        if key is None:
-            self._unreadable(arguments)
-            return
+    def bind(self, *arguments: Any, **keywords: Any) -> Callable[..., Any]:
+        """A callable for these arguments: see Dispatcher."""
+        call = self._plain(self._call((*arguments, *keywords.values()), tuple(keywords)))
+        key = call.key([_readable(x) for x in (*call.arguments, *call.tensors)])
+        compiled = self._compiled[key][0] if key in self._compiled else self._slow_path(call.given)
+        if compiled.bind is not None:
+            compiled = replace(compiled.bind(), results=compiled.results)
+        made, result = call.made(compiled)
+        readings, slots = self._read(call, compiled, made)
+        filled(slots, readings)
+        return self._bound(Binding(call, compiled, readings, slots, made, result))
+
+    def _miss(self, key: bytes | None, arguments: tuple[Any, ...], status: int,
+              names: tuple[str, ...] | None) -> Any:  # fmt: skip
+        """A call that native code does not know: the last arguments have names."""
+        call = self._call(arguments, names or ())
+        return self._plainly(call) if key is None else self._answer(key, call, status)
+
+    def _answer(self, key: bytes, call: Call, status: int) -> Any:
+        if self.form.recorded is not None and _requires_gradients(call.arguments):
+            return self.form.recorded(call.arguments, call.out)
         if status:
-            self._recover(key, status)
-            self.launch(*arguments)
-            return
-        readings = [_readable(argument) for argument in arguments]
-        if key in self._compiled:
-            # The entry is there, so a scalar did not fit.
-            _fill(_slots(self._compiled[key][0], readings), readings)
-        compiled = self._slow_path(arguments)
+            self.recover(self._compiled[key][0], status)
+            return self._again(call)
+        if key in self._compiled:  # so a number does not fit
+            compiled = self._compiled[key][0]
+            readings, slots = self._read(call, compiled, call.made(compiled)[0])
+            filled(slots, readings)
+        compiled = self._slow_path(call.given)
         # What a packed tensor is may depend on which code has been made for it.
-        readings = [_readable(argument) for argument in arguments]
-        key = launch_key(readings)
-        slots = _slots(compiled, readings)
-        _fill(slots, readings)
+        readings, slots = self._read(call, compiled, call.made(compiled)[0])
+        filled(slots, readings)
+        known = readings[: len(call.arguments) + len(call.tensors)]
+        key = call.key(known)
         # A dtype in the key is an address: it must not be given to another object.
-        held = tuple(getattr(argument, "dtype", None) for argument in arguments)
+        held = tuple(getattr(x, "dtype", None) for x in (*call.arguments, *call.tensors))
         if key not in self._compiled:
-            self._add(key, compiled, slots)
+            self._add(key, compiled, slots, any(map(is_torch_tensor, call.arguments)))
             self._compiled[key] = (compiled, held)
-        self.launch(*arguments)
+        return self._again(call)
 
-    def _unreadable(self, arguments: tuple[Any, ...]) -> None:
-        """Retry with numpy scalars as Python numbers; otherwise say which argument is wrong."""
-        if len(arguments) > MAX_ARGUMENTS:
+    def _read(self, call: Call, compiled: Compiled, made: tuple[Any, ...]
+              ) -> tuple[tuple[Reading, ...], tuple[Slot, ...]]:  # fmt: skip
+        """The readings of all arguments and results, and how they fill slots."""
+        values = (*call.arguments, *call.tensors, *made)
+        if len(values) > MAX_ARGUMENTS:
+            raise TileError(f"{self.name} has {len(values)} arguments and results: "
+                            f"expected at most {MAX_ARGUMENTS}")  # fmt: skip
+        readings = tuple(map(_readable, values))
+        return readings, slots_of(compiled.params, readings,
+                                  None if compiled.recover is None else compiled.data)  # fmt: skip
+
+    def _call(self, arguments: tuple[Any, ...], names: tuple[str, ...]) -> Call:
+        """The arguments of a call, of which the last have names, in the order of the parameters."""
+        if not names:
+            return Call(arguments)
+        found = list(arguments[: len(arguments) - len(names)])
+        by_name = dict(zip(names, arguments[len(found) :], strict=True))
+        out = by_name.pop(RESULTS, None) if self.takes_results else None
+        for name in by_name:
+            if name not in self.names:
+                has = ", ".join(self.names) or "none that has a name"
+                raise TileError(f"{self.name} has no parameter `{name}`; it has {has}")
+            if name in self.names[: len(found)]:
+                raise TileError(f"{self.name}: `{name}` is given twice")
+        if by_name:
+            for name in self.names[len(found) :]:
+                if name not in by_name:
+                    raise TileError(f"{self.name}: `{name}` is not given")
+                found.append(by_name[name])
+        return Call(tuple(found), None if out is None else Out(out))
+
+    def _plain(self, call: Call) -> Call:
+        """The call with numpy scalars as Python numbers. Raises TileError for what is unreadable,
+        naming the argument."""
+        plain = tuple(map(_plain, call.arguments))
+        values = (*plain, *call.tensors)
+        if len(values) > MAX_ARGUMENTS:
             limit = f"expected at most {MAX_ARGUMENTS}"
-            raise TileError(f"{self.name} called with {len(arguments)} arguments: {limit}")
-        plain = tuple(_plain(argument) for argument in arguments)
-        for place, argument in enumerate(plain, 1):
+            raise TileError(f"{self.name} called with {len(values)} arguments: {limit}")
+        for place, argument in enumerate(values, 1):
             if read(argument) is None:
-                raise TileError(f"{self.name}: argument {place} is {refusal(argument)}")
-        self.launch(*plain)
+                which = f"argument {place}" if place <= len(plain) else f"`{RESULTS}`"
+                raise TileError(f"{self.name}: {which} is {refusal(argument)}")
+        return Call(plain, call.out)
 
-    def _recover(self, key: bytes, status: int) -> None:
-        recover = self._compiled[key][0].recover
-        if recover is None:
+    def _plainly(self, call: Call) -> Any:
+        return self._again(self._plain(call))
+
+    def _again(self, call: Call) -> Any:
+        more = {} if call.out is None else {RESULTS: call.out.given}
+        return self.launch(*call.arguments, **more)
+
+    def recover(self, compiled: Compiled, status: int) -> None:
+        """Do what a status asks for, or raise TileError."""
+        if compiled.recover is None:
             raise TileError(f"{self.name} returned {status}")
-        recover(status)
+        compiled.recover(status)
 
-    def _relaunch(self, *arguments: Any) -> None:
+    def again_bound(self, binding: Binding, arguments: tuple[Any, ...],
+                    names: tuple[str, ...] | None) -> tuple[Any, ...]:  # fmt: skip
+        """The arguments for another call of bound code, in order, without names and with plain
+        numbers. Raises TileError for those that it is not bound to."""
+        call = self._plain(self._call(arguments, names or ()))
+        if call.out is not None:
+            raise TileError(f"{self.name} is bound to its results: `{RESULTS}` belongs to bind")
+        count = len(binding.call.arguments)
+        if len(call.arguments) != count:
+            raise TileError(f"{self.name} is bound to {count} arguments, "
+                            f"called with {len(call.arguments)}")  # fmt: skip
+        readings = [_readable(x) for x in call.arguments]
+        for i, reading in enumerate(readings):
+            if reading.words != binding.readings[i].words:
+                name = f" (`{self.names[i]}`)" if i < len(self.names) else ""
+                raise TileError(
+                    f"{self.name} is bound to {told(binding.call.arguments[i])} as argument "
+                    f"{i + 1}{name}, called with {told(call.arguments[i])}", hint="bind again"
+                )  # fmt: skip
+        filled(binding.slots, [*readings, *binding.readings[count:]])
+        return call.arguments
+
+    def _relaunch(self, *arguments: Any, **keywords: Any) -> Any:
         raise NotImplementedError
 
-    def _add(self, key: bytes, compiled: Compiled, slots: tuple[_Slot, ...]) -> None:
+    def _add(self, key: bytes, compiled: Compiled, slots: tuple[Slot, ...],
+             of_torch: bool) -> None:  # fmt: skip
+        raise NotImplementedError
+
+    def _bound(self, binding: Binding) -> Callable[..., Any]:
         raise NotImplementedError
 
 
-class _PythonDispatcher(_Misses):
-    def __init__(self, name: str, slow_path: SlowPath) -> None:
-        super().__init__(name, slow_path)
-        self._entries: dict[bytes, tuple[Callable[..., int | None], tuple[_Slot, ...], int]] = {}
+class _PythonDispatcher(Calls):
+    def __init__(self, name: str, slow_path: SlowPath, form: Form) -> None:
+        super().__init__(name, slow_path, form)
+        self._entries: dict[bytes, tuple[Callable[..., int | None], tuple[Slot, ...]]] = {}
 
-    def _relaunch(self, *arguments: Any) -> None:
-        readings = [read(argument) for argument in arguments]
-        known = [reading for reading in readings if reading is not None]
-        if len(known) < len(readings) or len(readings) > MAX_ARGUMENTS:
-            self._miss(None, arguments)
-            return
-        key = launch_key(known)
-        if key not in self._entries:
-            self._miss(key, arguments)
-            return
-        call, slots, workspace = self._entries[key]
-        buffer, address = _aligned(workspace)
-        values = (ctypes.c_uint64 * (len(slots) + 1))(*_fill(slots, known), address)
-        status = call(values)
-        del buffer
-        if status:
-            self._miss(key, arguments, status)
+    def _relaunch(self, *arguments: Any, **keywords: Any) -> Any:
+        call = self._call((*arguments, *keywords.values()), tuple(keywords))
+        found = [read(x) for x in (*call.arguments, *call.tensors)]
+        readings = [reading for reading in found if reading is not None]
+        if len(readings) < len(found) or len(readings) > MAX_ARGUMENTS:
+            return self._plainly(call)
+        key = call.key(readings)
+        watched = self.form.recorded is not None and _requires_gradients(call.arguments)
+        if watched or key not in self._entries:
+            return self._answer(key, call, 0)
+        compiled = self._compiled[key][0]
+        function, slots = self._entries[key]
+        made, result = call.made(compiled)
+        readings += map(_readable, made)
+        status = _run(function, filled(slots, readings), compiled)
+        return self._answer(key, call, status) if status else result
 
-    def _add(self, key: bytes, compiled: Compiled, slots: tuple[_Slot, ...]) -> None:
-        make = ctypes.CFUNCTYPE if compiled.release_gil else ctypes.PYFUNCTYPE
-        answer = ctypes.c_int64 if compiled.recover else None
-        call = make(answer, ctypes.c_void_p)(compiled.address)
-        self._entries[key] = (call, slots, compiled.workspace)
+    def _add(self, key: bytes, compiled: Compiled, slots: tuple[Slot, ...],
+             of_torch: bool) -> None:  # fmt: skip
+        self._entries[key] = (_function(compiled), slots)
 
+    def _bound(self, binding: Binding) -> Callable[..., Any]:
+        function, slots = _function(binding.compiled), binding.slots
+        count = len(binding.call.arguments)
 
-class _NativeDispatcher(_Misses):
-    def __init__(
-        self,
-        name: str,
-        slow_path: SlowPath,
-        registry: _Registry,
-        method: int,
-        insert: Callable[[int, int], None],
-    ) -> None:
-        super().__init__(name, slow_path)
-        self._registry, self._insert = registry, insert
-        self._callable = self._miss  # the table holds its address
-        self._table = (ctypes.c_void_p * (2 + _BUCKETS))(registry.address, id(self._callable))
-        self._records: list[object] = []
-        new = ctypes.pythonapi.PyCFunction_NewEx
-        make = ctypes.PYFUNCTYPE(
-            ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p
-        )
-        # The function holds this object through its self, so that the table outlives every call.
-        table = (ctypes.addressof(self._table), self)
-        self.launch = make(ctypes.cast(new, ctypes.c_void_p).value or 0)(method, table, None)
+        def bound(*arguments: Any, **keywords: Any) -> Any:
+            readings = binding.readings
+            if arguments or keywords:
+                values, names = (*arguments, *keywords.values()), tuple(keywords)
+                plain = self.again_bound(binding, values, names)
+                readings = (*map(_readable, plain), *readings[count:])
+            while status := _run(function, filled(slots, readings), binding.compiled):
+                self.recover(binding.compiled, status)
+            return binding.result
 
-    def _miss(self, key: bytes | None, arguments: tuple[Any, ...], status: int = 0) -> None:
-        if self._registry.find_torch():
-            self.launch(*arguments)
-            return
-        super()._miss(key, arguments, status)
-
-    def _add(self, key: bytes, compiled: Compiled, slots: tuple[_Slot, ...]) -> None:
-        words = ctypes.create_string_buffer(key, max(len(key), 1))
-        fields = [f for s in slots for f in (s.operation, s.argument, s.component, s.low, s.high)]
-        descriptions = (ctypes.c_int64 * max(len(fields), 1))(*fields)
-        buffer, workspace = _aligned(compiled.workspace)
-        how = _FREE * compiled.release_gil + _ANSWERS * (compiled.recover is not None)
-        record = (ctypes.c_int64 * 11)(
-            *(0, 0, len(key) // 8, ctypes.addressof(words)),
-            *(compiled.address, len(slots), ctypes.addressof(descriptions)),
-            *(compiled.workspace, workspace, 0, how),
-        )
-        self._records.append((record, words, descriptions, buffer))
-        self._insert(ctypes.addressof(self._table), ctypes.addressof(record))
+        return bound
 
 
-class _Registry:
-    """The types and functions by which the native launcher recognises arguments."""
+def _requires_gradients(arguments: Sequence[Any]) -> bool:
+    """Whether torch records gradients and one of its tensors requires one."""
+    tensors = [x for x in arguments if is_torch_tensor(x)]
+    if not tensors:
+        return False
+    torch: Any = sys.modules["torch"]
+    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
 
-    def __init__(self) -> None:
-        self._held: list[object] = [sys.intern(HANDLE_ATTRIBUTE)]
-        types = (id(np.ndarray), id(np.memmap), 0, 0, 0, id(self._held[0]))
-        self._fields = (ctypes.c_void_p * 6)(*types)
-        self.address = ctypes.addressof(self._fields)
 
-    def find_torch(self) -> bool:
-        """Learn torch's types once it has been imported; returns whether it just did."""
-        torch = sys.modules.get("torch")
-        tensor = getattr(torch, "Tensor", None)
-        parameter = getattr(getattr(torch, "nn", None), "Parameter", None)
-        capsule = getattr(tensor, "__dlpack_c_exchange_api__", None)
-        if self._fields[2] or parameter is None or capsule is None:
-            return False
-        self._held += [tensor, parameter, capsule]
-        self._fields[4] = exchange_function(capsule, READ)
-        self._fields[3], self._fields[2] = id(parameter), id(tensor)
-        return True
+def _function(compiled: Compiled) -> Callable[..., int | None]:
+    make = ctypes.CFUNCTYPE if compiled.release_gil else ctypes.PYFUNCTYPE
+    answer = ctypes.c_int64 if compiled.recover else None
+    return make(answer, ctypes.c_void_p)(compiled.address)
+
+
+def _run(function: Callable[..., int | None], words: list[int], compiled: Compiled) -> int:
+    """Call code with slots and a workspace; returns its status."""
+    buffer, address = aligned(compiled.workspace)
+    status = function((ctypes.c_uint64 * (len(words) + 1))(*words, address))
+    del buffer
+    return status or 0
 
 
 def _plain(argument: Any) -> Any:
@@ -284,89 +379,3 @@ def _readable(argument: object) -> Reading:
     if reading is None:
         raise TileError(f"the argument is {refusal(argument)}")
     return reading
-
-
-def _slots(compiled: Compiled, readings: list[Reading]) -> tuple[_Slot, ...]:
-    """How to fill each slot. Raises TileError when the arguments are of other kinds."""
-    params = compiled.params
-    first = () if compiled.recover is None else (_Slot(_CONSTANT, 0, low=compiled.data),)
-    if (count := len(first) + len(params)) > MAX_SLOTS:
-        raise TileError(f"a kernel with {count} slots: expected at most {MAX_SLOTS}")
-    for param in params:
-        if param.argument >= len(readings):
-            given = f"called with {len(readings)} arguments"
-            raise TileError(f"{param.name} is argument {param.argument + 1}, {given}")
-        reading = readings[param.argument]
-        if reading.kind != param.kind:
-            raise TileError(f"{param.name} is a {param.kind}, called with a {reading.kind}")
-        if param.kind == "packed" and param.place >= len(reading.addresses):
-            what = f"component {param.place} ({param.component}) of {param.name}"
-            raise TileError(f"{what}: the packed tensor has {len(reading.addresses)}")
-    return (*first, *(_slot(param, readings[param.argument]) for param in params))
-
-
-def _slot(param: Param, reading: Reading) -> _Slot:
-    match param.kind:
-        case "tensor":
-            return _Slot(_POINTER, param.argument)
-        case "packed":
-            return _Slot(_COMPONENT, param.argument, param.place)
-        case "scalar":
-            if param.dtype in _INTEGERS:
-                if reading.is_float:
-                    raise TileError(f"{param.name} is an {param.dtype} scalar, called with a float")
-                low, high = _INTEGERS[param.dtype]
-                return _Slot(_INT, param.argument, low=low, high=high)
-            return _Slot(_F64 if param.dtype == "f64" else _F32, param.argument)
-        case _:
-            raise TileError(f"{param.name} is of unknown kind {param.kind}")
-
-
-def _fill(slots: tuple[_Slot, ...], readings: list[Reading]) -> list[int]:
-    """The 64-bit value of each slot. Raises TileError for an integer out of its type's range."""
-    return [
-        slot.low if slot.operation == _CONSTANT else _value(slot, readings[slot.argument])
-        for slot in slots
-    ]
-
-
-def _value(slot: _Slot, reading: Reading) -> int:
-    match slot.operation:
-        case 0 | 1:
-            return reading.addresses[slot.component]
-        case 2:
-            value = int(reading.scalar)
-            if not slot.low <= value <= slot.high:
-                span = f"expected {slot.low} to {slot.high}"
-                raise TileError(f"argument {slot.argument + 1} is {value}: {span}")
-            return value & (1 << 64) - 1
-        case 3:
-            return int(np.float64(reading.scalar).view(np.uint64))
-        case 4:
-            with np.errstate(over="ignore"):
-                return int(np.float32(reading.scalar).view(np.uint32))
-        case operation:
-            raise TileError(f"unknown slot operation {operation}")
-
-
-def _aligned(size: int) -> tuple[object, int]:
-    """A buffer of at least `size` bytes, and a 64-byte aligned address in it."""
-    if not size:
-        return None, 0
-    buffer = np.empty(size + 63, np.uint8)
-    return buffer, (buffer.ctypes.data + 63) & ~63
-
-
-def _check_object_layout() -> None:
-    """Raises TileError unless objects lie as launch.ll reads them, tried on one array."""
-    array = np.arange(6, dtype=np.int16).reshape(2, 3)[:, ::2]
-    regular = object.__basicsize__ == 16 and platform.python_implementation() == "CPython"
-    if not regular or sys.maxsize < 2**63 - 1:
-        raise TileError("the native launcher needs 64-bit CPython with the usual object header")
-    seen = (ctypes.c_int64 * 9).from_address(id(array))
-    dims = (ctypes.c_int64 * 2).from_address(seen[4])
-    strides = (ctypes.c_int64 * 2).from_address(seen[5])
-    found = (seen[1], seen[2], seen[3] & 0xFFFFFFFF, dims[:], strides[:], seen[7])
-    expected = (id(np.ndarray), array.ctypes.data, 2, [2, 2], [6, 4], id(array.dtype))
-    if found != expected or (seen[8] & 0x500) != array.flags.num & 0x500:
-        raise TileError("numpy keeps its arrays in a form that the native launcher does not know")

@@ -21,10 +21,20 @@ from pathlib import Path
 from typing import Literal
 
 from tilec.ir.errors import Loc, TileError
+from tilec.runtime.cache.key import package_digest
+from tilec.runtime.cache.refusal import Refusal
 from tilec.runtime.nvrtc_program import NAME, Request, compiled, compiled_apart, library
+from tilec.settings import tool_environment
 
 PACKAGES = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")  # of CUDA 13 and of CUDA 12
+FLAGS = ("--std=c++17", "--ptxas-options=-v")  # of all sources
 CRASHES = 100  # the first architecture for which the compiler is known to crash
+ALLOWED = "-DNAME=VALUE or --use_fast_math, --fmad, --ftz, --prec-div, --prec-sqrt, --maxrregcount"
+# Nothing that names a file, a program or a library, or is handed on to a linker.
+_OPTION = re.compile(
+    r"-D[A-Za-z_][A-Za-z0-9_]*(=[A-Za-z0-9_.+-]*)?|--use_fast_math|--maxrregcount=[0-9]{1,3}"
+    r"|--(fmad|ftz|prec-div|prec-sqrt)=(true|false)"
+)
 _TARGET = re.compile(r"sm_(\d+)[af]?")
 _LIBRARY = re.compile(r"libnvrtc\.so\.\d+")
 _ERROR = re.compile(
@@ -84,8 +94,14 @@ class Toolchain:
 
     @property
     def identity(self) -> str:
-        """All that decides which code it makes, for use in cache keys."""
+        """Its name and version."""
         return f"{self.name} {self.version}"
+
+    @property
+    def digest(self) -> str:
+        """All that decides which code it makes, for use in cache keys."""
+        found = map(package_digest, PACKAGES if self.name == "nvrtc" else ())
+        return ", ".join([self.identity, *(d for d in found if d != "absent"), *FLAGS])
 
 
 @cache
@@ -113,10 +129,12 @@ def nvrtc() -> Toolchain | None:
 
 def nvcc() -> Toolchain | None:
     """The nvcc on PATH."""
-    path = shutil.which("nvcc")
+    environment = tool_environment()
+    path = shutil.which("nvcc", path=environment["PATH"])
     if path is None:
         return None
-    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False,
+                          env=environment)  # fmt: skip
     version = re.search(r"\bV([\d.]+)", done.stdout)
     return Toolchain("nvcc", version[1], Path(path)) if version else None
 
@@ -128,10 +146,11 @@ def compile_cuda(
 ) -> CudaBuild:  # fmt: skip
     """A source compiled as C++17 for a target such as sm_90a.
 
-    `headers` are texts by the names that `#include` gives them; `options` are those that NVRTC and
-    nvcc share, such as `-DSTAGES=4` or `--use_fast_math`. With `line_info` machine code and errors
-    in inline assembly know their lines. `apart` compiles in a process of its own, which a crash of
-    the compiler ends and not this one; by default where crashes are known, for sm_100 and later.
+    `headers` are texts by the names that `#include` gives them; `options` are some of those that
+    NVRTC and nvcc share, ALLOWED, such as `-DSTAGES=4` or `--use_fast_math`. With `line_info`
+    machine code and errors in inline assembly know their lines. `apart` compiles in a process of
+    its own, which a crash of the compiler ends and not this one; by default where crashes are
+    known, for sm_100 and later.
 
     Raises TileError where no compiler is installed, or does not know the target, or crashes, or
     refuses the source: then with its first message, at the line that `#line` gives, and all of its
@@ -139,7 +158,10 @@ def compile_cuda(
     """
     found = tools or toolchain()
     number = _checked(target, found)
-    flags = [f"--gpu-architecture={target}", "--std=c++17", "--ptxas-options=-v"]
+    for option in options:
+        if not _OPTION.fullmatch(option):
+            raise TileError(f"{found.identity} is not given {option!r}: expected {ALLOWED}")
+    flags = [f"--gpu-architecture={target}", *FLAGS]
     flags += ["--generate-line-info"] if line_info else []
     run = _by_nvrtc if found.name == "nvrtc" else _by_nvcc
     risky = number >= CRASHES if apart is None else apart
@@ -176,7 +198,8 @@ class _Made:
 def _architectures(tools: Toolchain) -> tuple[int, ...]:
     if tools.name == "nvcc":
         command = [str(tools.path), "--list-gpu-code"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False,
+                              env=tool_environment())  # fmt: skip
         return tuple(int(n) for n in re.findall(r"sm_(\d+)$", done.stdout, re.MULTILINE))
     library, count = _library(tools), ctypes.c_int()
     library.nvrtcGetNumSupportedArchs(ctypes.byref(count))
@@ -200,7 +223,7 @@ def _by_nvrtc(
     if not apart:
         _library(tools)
     try:
-        made = (compiled_apart if apart else compiled)(request)
+        made = compiled_apart(request, tool_environment()) if apart else compiled(request)
     except ChildProcessError as e:
         raise TileError(f"{tools.identity} crashes on the source ({e})",
                         hint="a newer nvidia-cuda-nvrtc, or another target") from None  # fmt: skip
@@ -217,7 +240,8 @@ def _by_nvcc(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
         command = [str(tools.path), "-cubin", "--keep", "-I.", *flags, NAME]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False,
+                              env=tool_environment())  # fmt: skip
         ptx, cubin = (Path(folder, NAME).with_suffix(s) for s in (".ptx", ".cubin"))
         return _Made(
             done.returncode, done.stdout + done.stderr, folder,
@@ -255,7 +279,7 @@ def _refusal(made: _Made, target: str, tools: Toolchain) -> TileError:
         message, loc = found[2], _of_ptx(made, int(found[1]))
     else:
         message, loc = made.log.strip() or f"error {made.code} without a message", None
-    error = TileError(f"{tools.identity} does not compile for {target}: {message}", loc)
+    error = Refusal(f"{tools.identity} does not compile for {target}: {message}", loc)
     error.add_note(made.log)
     return error
 

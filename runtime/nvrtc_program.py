@@ -67,12 +67,13 @@ def compiled(request: Request) -> Products:
     return Products(code, _text(log), _text(ptx), cubin)
 
 
-def compiled_apart(request: Request) -> Products:
-    """The same in a process of its own. Raises ChildProcessError where that ends before it is
-    done: the compiler crashed."""
+def compiled_apart(request: Request, environment: Mapping[str, str]) -> Products:
+    """The same in a process of its own, under this environment. Raises ChildProcessError where that
+    ends before it is done: the compiler crashed."""
     command = [sys.executable, "-I", __file__]
     given = json.dumps(asdict(request))
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False,
+                          env=dict(environment))  # fmt: skip
     if done.returncode:
         said = done.stderr.strip().splitlines()
         signal = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"

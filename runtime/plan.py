@@ -22,7 +22,7 @@ SWIZZLES = {0: 0, 32: 1, 64: 2, 128: 3}  # CUtensorMapSwizzle, by bytes
 _NOT_INTERLEAVED, _PROMOTED_128, _ZEROS = 0, 2, 0
 _DOING = {1: "asking for the current stream", 2: "making the context current",
           3: "changing a tensor map"}  # fmt: skip
-_NO_WORKSPACE, _FIRST_LAUNCH = 4, 16  # gpu.ll
+_NO_WORKSPACE, _FIRST_LAUNCH, _ALL_STREAMS = 4, 16, 2**64 - 1  # gpu.ll
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,13 @@ _FUNCTIONS = ("cuLaunchKernel", "cuCtxGetCurrent", "cuCtxPushCurrent", "cuCtxPop
 class Plan:
     """The launches of a program on one GPU, for arguments of one specialisation.
 
-    `workspace` bytes are memory of the program's own, which each stream has for itself.
+    `workspace` bytes are memory of the program's own, which each stream has for itself, or with
+    `one` the plan has for all streams.
     """
 
     def __init__(self, driver: Driver, device: int, stream: int, calls: Sequence[Call],
-                 dims: Mapping[str, int], workspace: int) -> None:  # fmt: skip
-        self._driver, self._device, self._bytes = driver, device, workspace
+                 dims: Mapping[str, int], workspace: int, one: bool = False) -> None:  # fmt: skip
+        self._driver, self._device, self._bytes, self._one = driver, device, workspace, one
         self._calls, self._dims = tuple(calls), dims
         self._held: list[object] = []
         self._workspaces: list[tuple[object, Memory]] = []
@@ -139,11 +140,11 @@ class Plan:
                     f"and {call.shared} bytes of shared memory")  # fmt: skip
         else:
             what = _DOING[doing]
-        raise TileError(f"{what}: {self._driver.error(code)}")
+        raise self._driver.failure(what, code)
 
     def _add_workspace(self) -> None:
-        stream = ctypes.c_void_p()
-        if self._plan.stream:
+        stream = ctypes.c_void_p(_ALL_STREAMS if self._one else None)
+        if self._plan.stream and not self._one:
             ask = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
             ask(self._plan.stream)(self._plan.kind, self._device, ctypes.byref(stream))
         memory = self._driver.memory(self._device, self._bytes)

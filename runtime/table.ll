@@ -1,13 +1,17 @@
 ; The compiled entries of a kernel by the keys of calls, for launch.ll: buckets of linked entries,
 ; searched and added to by threads that hold the GIL.
 
-%table = type { ptr, ptr, [256 x ptr] }             ; registry, miss callable, buckets
+%table = type { ptr, ptr, ptr, [256 x ptr] }        ; registry, miss callable, the keyword for
+                                                    ; results or null, buckets
 %slot = type { i64, i64, i64, i64, i64 }            ; operation, argument, component, low, high
 %entry = type {
   ptr, i64, i64, ptr,                               ; 0 next, 1 hash, 2 words, 3 key
   ptr, i64, ptr,                                    ; 4 function, 5 slots, 6 slot descriptions
-  i64, ptr, i64, i64                                ; 7 workspace bytes, 8 address, 9 busy, 10 how:
-}                                                   ; 1 without the GIL, 2 returns a status
+  i64, ptr, i64, i64,                               ; 7 workspace bytes, 8 address, 9 busy, 10 how:
+                                                    ; 1 without the GIL, 2 returns a status,
+                                                    ; 4 tensors may require gradients
+  ptr, i64                                          ; 11 makers of results: Python callables, 12
+}                                                   ; how many
 
 define internal i64 @hash(ptr %key, i64 %words) {
 entry:
@@ -32,7 +36,7 @@ end:
 
 define internal ptr @bucket(ptr %table, i64 %hash) alwaysinline {
   %index = and i64 %hash, 255
-  %at = getelementptr %table, ptr %table, i64 0, i32 2, i64 %index
+  %at = getelementptr %table, ptr %table, i64 0, i32 3, i64 %index
   ret ptr %at
 }
 

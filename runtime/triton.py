@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,12 +23,16 @@ from tilec.ir.codes import CODES
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.source import KernelSource, Launch, Param
+from tilec.runtime.cache.refusal import Refusal
+from tilec.settings import tool_environment
 
 TYPES = {
     "f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "e4m3": "fp8e4nv",
     "e5m2": "fp8e5", "bool": "i1",
 }  # fmt: skip
 SWIZZLES = (0, 32, 64, 128)  # bytes, as Triton and CUtensorMapSwizzle number them
+_FINAL = {"CompilationError", "CompileTimeAssertionFailure", "OutOfResources",
+          "UnsupportedLanguageConstruct"}  # fmt: skip
 STAGES = ("ttir", "ttgir", "llir", "ptx")
 _RUN = """
 import importlib.util, sys
@@ -72,20 +75,26 @@ def compile_for(
 
 def compile_each(
     source: KernelSource, target: str, constants: Mapping[str, int] | None = None,
-    even: Collection[str] = (), *, line_info: bool = True,
+    even: Collection[str] = (), *, line_info: bool = True, fresh: bool = False,
 ) -> tuple[Build, ...]:  # fmt: skip
     """The kernels of a program, one a launch, compiled for a target such as sm_90.
 
     `constants` gives each `BLOCK_` constant its number, where the source has none or another;
     `even` names the dimensions whose numbers are multiples of 16, as the addresses of all tensors
     are. `line_info` is of the source in a folder of its own: without it machine code is the same
-    each time. Raises TileError where triton is absent, refuses the source, or does not know the
-    target.
+    each time. With `fresh` nothing comes from Triton's own cache, which believes what it finds, and
+    nothing is left there. Raises TileError where triton is absent, refuses the source, or does not
+    know the target.
     """
     triton: Any = _triton()
     gpu = triton.backends.compiler.GPUTarget("cuda", _capability(target), 32)
-    with tempfile.TemporaryDirectory() as folder, triton.knobs.compilation.scope():
+    with (
+        tempfile.TemporaryDirectory() as folder, triton.knobs.compilation.scope(),
+        triton.knobs.cache.scope(),
+    ):  # fmt: skip
         triton.knobs.compilation.disable_line_info = not line_info
+        if fresh:
+            triton.knobs.cache.dir = str(Path(folder, "cache"))
         module = _module(source, Path(folder))
         return tuple(
             _compiled(source, k, getattr(module, k.entry), gpu, constants or {}, even)
@@ -108,13 +117,26 @@ def _compiled(source: KernelSource, launch: Launch, kernel: Any, gpu: Any,
     try:
         made = triton.compile(ast, target=gpu, options=options)
     except Exception as e:
-        raise TileError(f"triton does not compile {launch.entry} for sm_{gpu.arch}: {e}") from e
+        said = f"triton does not compile {launch.entry} for sm_{gpu.arch}: {e}"
+        raise (Refusal if _final(e) else TileError)(said) from e
     if getattr(made.metadata, "global_scratch_size", 0):
         raise TileError(f"{launch.entry} needs memory that triton alone can give it")
     maps: list[Any] = list(getattr(made.metadata, "tensordesc_meta", None) or ())
     swizzles = tuple(SWIZZLES[int(m["swizzle"])] for m in maps)
     return Build({s: made.asm[s] for s in STAGES}, made.asm["cubin"], made.metadata.shared,
                  swizzles)  # fmt: skip
+
+
+def _final(error: Exception) -> bool:
+    """Whether Triton would say this again: it is of the source, not of files or memory."""
+    said = str(error)
+    match type(error).__name__:
+        case "PTXASError":
+            return "error code -" not in said  # ended by a signal
+        case "RuntimeError":
+            return "PassManager::run failed" in said
+        case name:
+            return name in _FINAL
 
 
 def interpreted(source: KernelSource, arguments: Mapping[str, Array]) -> dict[str, Array]:
@@ -128,7 +150,7 @@ def interpreted(source: KernelSource, arguments: Mapping[str, Array]) -> dict[st
         script.write_text(_RUN, "utf-8")
         np.savez(data, **arguments)  # type: ignore[arg-type]
         command = [sys.executable, str(script), str(file), str(data), name]
-        environment = os.environ | {"TRITON_INTERPRET": "1"}
+        environment = tool_environment("PYTHONPATH") | {"TRITON_INTERPRET": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise TileError(f"{name} fails in Triton's interpreter:\n{done.stderr}")
@@ -152,7 +174,7 @@ def _capability(target: str) -> int:
 
 def _module(source: KernelSource, folder: Path) -> ModuleType:
     """The source as a module; Triton reads the file again, so it must be one."""
-    file = folder / f"{source.entry}.py"
+    file = folder / f"{source.entry[:100]}.py"
     file.write_text(source.text, "utf-8")
     spec = importlib.util.spec_from_file_location(source.entry, file)
     assert spec is not None

@@ -22,6 +22,7 @@ from tilec.passes import parse_pipeline, run
 from tilec.passes.pipeline import Dump
 from tilec.runtime.arguments import TensorArgument, describe
 from tilec.runtime.driver import open_driver
+from tilec.runtime.launch import Form
 from tilec.runtime.placed import DeviceTensor
 from tilec.runtime.tensor import PackedTensor
 from tilec.settings import settings
@@ -30,11 +31,11 @@ from tilec.settings import settings
 @cache
 def engine() -> Any:
     """The CPU runtime of this process, made when the first kernel runs (it loads LLVM)."""
-    from tilec.runtime.cache import Cache, default_directory
+    from tilec.runtime.cache import open_cache
     from tilec.runtime.engine import Engine
 
     chosen = settings()
-    return Engine(Cache(default_directory(chosen.environment)), threads=chosen.threads)
+    return Engine(open_cache(chosen.environment), threads=chosen.threads)
 
 
 @cache
@@ -77,24 +78,44 @@ class Kernel:
     machine for those of CUDA.
     """
 
+    # A call goes straight to the launcher's function: a slot needs no frame of Python.
+    __slots__ = ("__call__", "__dict__", "__weakref__")
+    __call__: Callable[..., None]
+
     def __init__(self, definition: Definition, choice: Any = None, gpu: Any = None) -> None:
         self.definition = definition
         self.name = definition.signature.name
         self.choice = choice
         self._gpu = gpu
         self._programs: dict[object, Any] = {}
-        self._launch: Callable[..., None] | None = None
+        self._dispatcher: Any = None
+        self.__call__ = self._first
 
     @property
     def __tilec__(self) -> Definition:
         """What programs call."""
         return self.definition
 
-    def __call__(self, *args: Any) -> None:
-        launch = self._launch
-        if launch is None:
-            launch = self._launch = engine().dispatcher(self.name, self._compile).launch
-        launch(*args)
+    def bind(self, *args: Any, **keywords: Any) -> Callable[..., None]:
+        """The kernel for these arguments: `bound()` runs it on them again.
+
+        `bound(*others)` runs it on others of the same library, dtypes, shapes, strides, devices and
+        formats, and raises TileError for any that are not. Tensors that it is bound to must stay
+        where they are. A call allocates nothing and waits for nothing, so that it may be captured
+        in a CUDA graph. Memory between launches belongs to the bound kernel: on a GPU its calls
+        must not overlap, whatever the streams.
+        """
+        return self._made().bind(*args, **keywords)
+
+    def _first(self, *args: Any, **keywords: Any) -> None:
+        self.__call__ = self._made().launch
+        self.__call__(*args, **keywords)
+
+    def _made(self) -> Any:
+        if self._dispatcher is None:
+            form = Form(tuple(p.name for p in self.definition.signature.params))
+            self._dispatcher = engine().dispatcher(self.name, self.specialised, form)
+        return self._dispatcher
 
     def ir(self, **types: Format | DType) -> Func:
         """The kernel as IR, given the formats of its tensors by name."""
@@ -111,8 +132,8 @@ class Kernel:
         schedule = self.choice.cpu if self.choice else None
         return cpu_source(self.definition, types, dims, engine(), layouts, schedule)
 
-    def _compile(self, args: tuple[Any, ...]) -> Any:
-        """Code for arguments of a kind not seen before."""
+    def specialised(self, args: tuple[Any, ...]) -> Any:
+        """Code for arguments of a kind not seen before: a slow path of the launcher."""
         signature = self.definition.signature
         if len(args) != len(signature.params):
             raise TileError(f"{self.name} takes {len(signature.params)} arguments, not {len(args)}")

@@ -19,7 +19,7 @@ from tilec.ir.source import KernelSource
 from tilec.ir.types import Memory
 from tilec.lang.kernel import Definition
 from tilec.passes import Step, parse_pipeline, run
-from tilec.runtime.cache import Cache, default_directory
+from tilec.runtime.cache import open_cache
 from tilec.runtime.report import Report
 from tilec.runtime.tensor_map import tensor_maps
 from tilec.schedule import checked, parsed
@@ -42,6 +42,7 @@ class Schedule:
     swizzle: int = 0  # raster: in bands of so many columns of tiles
     split: int = 1  # split-k: in so many parts
     stream: int = 0  # stream-k: shared by so many blocks
+    beside: int = 0  # up to so many products that read the same are one kernel
     persist: int = 0  # so many blocks
     hints: str = "none"  # hint-caches: or reuse
     epilogue: str = "cost"  # how results are stored: by lay-out's cost, or shared: coalesce-stores
@@ -107,6 +108,7 @@ class Schedule:
             *([Step("raster", {"width": self.swizzle})] * (self.swizzle > 0)),
             *([Step("split-k", {"parts": self.split})] * (self.split > 1)),
             *([Step("stream-k", {"blocks": self.stream})] * (self.stream > 0)),
+            *([Step("beside", {"kernels": self.beside})] * (self.beside > 0)),
             *([Step("persist", {"blocks": self.persist})] * (self.persist > 0)),
         ]
         return [*steps, Step("canonicalize")] if steps else []
@@ -150,7 +152,7 @@ def emulator() -> Any:
     from tilec.codegen.cuda.headers import host_headers
     from tilec.runtime.emulate import Emulator
 
-    return Emulator(host_headers(), Cache(default_directory(settings().environment)))
+    return Emulator(host_headers(), open_cache(settings().environment))
 
 
 def emulate(program: Program, arguments: Mapping[str, Array | float], *, check: bool = True,

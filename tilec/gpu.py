@@ -19,14 +19,15 @@ from tilec.ir.source import Descriptor, KernelSource, Launch, Param, TensorBoxes
 from tilec.ir.types import Memory, Tile, Type
 from tilec.lang.kernel import Definition
 from tilec.passes.specialise import specialise
-from tilec.runtime.cache import Entry, cache_key
+from tilec.runtime.cache import Entry, Key
 from tilec.runtime.program import Boxes, Given, Kernel, Made, Parameter, Program, Size
+from tilec.settings import triton_environment
 
 BACKENDS = ("cuda", "triton")
 DIVISOR = 16  # Triton's code may count on dimensions to be multiples of it
 SCRATCH = 2  # null pointers that Triton's kernels take last: memory for descriptors, for profiles
 Image = Literal["cubin", "ptx"]
-Kept = Callable[[str, Callable[[], Entry]], Entry]
+Kept = Callable[[Key, Callable[[], Entry]], Entry]
 
 
 @dataclass(frozen=True)
@@ -194,8 +195,9 @@ def _by_nvrtc(source: KernelSource, target: str, choice: Choice, even: Collectio
     del even  # it makes no use of that
     text, headers, tools = pinned(source.text), device_headers(), toolchain()
     shared = [k.shared for k in source.launches]
-    key = cache_key(kind="cuda", text=text, headers=headers, target=target, image=choice.image,
-                    tools=tools.identity, shared=shared, lines=choice.lines)  # fmt: skip
+    made_by = {"kind": "cuda", "compiler": tools.digest, "target": target, "image": choice.image}
+    parts = {"text": text, "headers": headers, "shared": shared, "lines": choice.lines}
+    key = Key(made_by, parts, _about(source))
 
     def make() -> Entry:
         build = compile_cuda(text, target, headers=headers, tools=tools, line_info=choice.lines)
@@ -207,24 +209,30 @@ def _by_nvrtc(source: KernelSource, target: str, choice: Choice, even: Collectio
 
 def _by_triton(source: KernelSource, target: str, choice: Choice, even: Collection[str],
                kept: Kept) -> Entry:  # fmt: skip
-    from importlib.metadata import version
-
+    from tilec.runtime.cache.key import package_digest
     from tilec.runtime.triton import compile_each
 
     # The text does not say types, nor how kernels are launched.
     params = [(p.name, p.dtype, p.kind) for p in source.params]
     launches = [(k.entry, k.threads, k.stages, str(k.descriptors)) for k in source.launches]
-    key = cache_key(kind="triton", text=source.text, target=target, image=choice.image,
-                    even=sorted(even), params=params, launches=launches,
-                    tools=version("triton"))  # fmt: skip
+    made_by = {"kind": "triton", "compiler": package_digest("triton"), "target": target,
+               "image": choice.image, "environment": triton_environment()}  # fmt: skip
+    parts = {"text": source.text, "even": sorted(even), "params": params, "launches": launches}
+    key = Key(made_by, parts, _about(source))
 
     def make() -> Entry:
-        builds = compile_each(source, target, even=even, line_info=False)
+        builds = compile_each(source, target, even=even, line_info=False, fresh=True)
         cubin = choice.image == "cubin"
         return _entry([_Build(b.cubin if cubin else _text(b["ptx"]), b.shared, b.swizzles)
                        for b in builds])  # fmt: skip
 
     return kept(key, make)
+
+
+def _about(source: KernelSource) -> dict[str, object]:
+    """What people want to know of an entry."""
+    takes = [f"{p.name}: {p.dtype}[{', '.join(map(str, p.shape))}]" for p in source.params]
+    return {"kernel": source.entry, "takes": takes}
 
 
 def _text(ptx: str) -> bytes:

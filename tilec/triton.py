@@ -45,6 +45,7 @@ class Schedule:
     swizzle: int = 0  # raster: in bands of so many columns of tiles
     split: int = 1  # split-k: in so many parts
     stream: int = 0  # stream-k: shared by so many programs
+    beside: int = 0  # up to so many products that read the same are one kernel
     persist: int = 0  # so many programs
     scaled: str = "decoded"  # native-scales: or for sm_100, sm_120
     descriptors: int = 0  # 1: tiles of dense operands come by TMA, from sm_90 on
@@ -110,6 +111,7 @@ class Schedule:
             *([Step("raster", {"width": self.swizzle})] * (self.swizzle > 0)),
             *([Step("split-k", {"parts": self.split})] * (self.split > 1)),
             *([Step("stream-k", {"blocks": self.stream})] * (self.stream > 0)),
+            *([Step("beside", {"kernels": self.beside})] * (self.beside > 0)),
             *([Step("persist", {"blocks": self.persist})] * (self.persist > 0)),
         ]
         return [Step("pad"), *steps, Step("canonicalize")] if steps or narrow else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 
 import pytest
@@ -31,6 +32,12 @@ define void @count(ptr %args) {
 """
 
 Count = Callable[[int, int], None]
+
+
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that write much, and are not about what survives a stop of the machine."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="session")

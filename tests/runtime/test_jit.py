@@ -55,7 +55,7 @@ def test_another_cpu_gets_code_of_its_own() -> None:
     assert "zmm" in assembly(WIDE.replace("{", '"prefer-vector-width"="512" {', 1), new)
     assert "zmm" not in assembly(WIDE, old)
     assert "ymm" not in assembly(WIDE, old)
-    assert old.identity != new.identity
+    assert old.made_by != new.made_by
 
 
 def test_fallback_code_runs_here() -> None:

@@ -31,7 +31,8 @@ from launching import (
 from tilec.ir.errors import TileError
 from tilec.ir.source import Param
 from tilec.runtime.jit import LoadedModule
-from tilec.runtime.launch import Compiled, Launcher, NativeLauncher
+from tilec.runtime.launch import Compiled, Launcher
+from tilec.runtime.native import NativeLauncher
 
 
 def test_an_error_of_the_slow_path_is_the_callers(launcher: Launcher) -> None:
@@ -147,7 +148,8 @@ WITHOUT_TORCH = """
 import sys
 import numpy as np
 from tilec.runtime.jit import host_machine, compile_object, load_object
-from tilec.runtime.launch import Compiled, NativeLauncher
+from tilec.runtime.launch import Compiled
+from tilec.runtime.native import NativeLauncher
 from tilec.ir.source import Param
 module = load_object(compile_object({record!r}, host_machine()), ["record"])
 params = (Param("out", "i64", (6,), "tensor", 0), Param("x", "f32", (3,), "tensor", 1))

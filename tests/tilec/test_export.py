@@ -50,7 +50,8 @@ def test_a_product_with_an_open_dimension(tmp_path, backend):
         fake.hold(x, w, y)
         kernel(*map(address, (x, w, y)), dims={"M": m}, stream=9)
         assert np.array_equal(y, want), fake.trouble
-    assert [(k.blocks, k.stream, k.device) for k in fake.launched] == [(2, 9, 0), (1, 9, 0)]
+    assert [(k.stream, k.device) for k in fake.launched] == [(9, 0), (9, 0)]
+    assert fake.launched[0].blocks > fake.launched[1].blocks > 0
     assert found.manifest["open"] == ["M"]
     assert fake.contexts == [1]
 

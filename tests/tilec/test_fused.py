@@ -16,6 +16,7 @@ from tilec.lang.text import parse
 
 # A kernel of CUDA may not read what it writes: another thread may have written it by then.
 RACES = ("in place", "around a grid")
+KEPT = ("in place", "scattered", "a part")  # what is not written stays
 
 
 def kernel(text: str) -> Kernel:
@@ -37,7 +38,7 @@ def case(name: str, of: Written) -> Case:
     want = ran(func, given, of.dims)
     types = {p.hint: p.type.dtype for p in func.params
              if isinstance(p.type, Memory) and "." not in p.hint}  # fmt: skip
-    read = written(func) if name in ("in place", "scattered") else set[str]()
+    read = written(func) if name in KEPT else set[str]()
     arguments = {n: t.to_storage(given[n]) for n, t in types.items()
                  if n in read or n not in written(func)}  # fmt: skip
     wants = {n: types[n].to_storage(want[n]) for n in written(func)}

@@ -2,88 +2,30 @@
 
 from __future__ import annotations
 
-import ctypes
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from fake_driver import FakeDriver
+from launched import (
+    BACKENDS,
+    LINEAR,
+    SCALE,
+    SOFTMAX,
+    call,
+    called,
+    definition,
+    fake,
+    gpu_of,
+    product,
+)
 
 import tilec as tc
 from tilec import cuda, triton
-from tilec.compile import Kernel, engine
+from tilec.compile import Kernel
 from tilec.gpu import Choice
 from tilec.ir.errors import TileError
-from tilec.lang.kernel import Definition
-from tilec.lang.text import parse
-from tilec.runtime.driver import LIBRARY, open_driver
-from tilec.runtime.gpu import Gpu
 from tilec.runtime.placed import DeviceTensor
 
-LINEAR = """
-kernel linear(x: f16[M, K], w: f16[N, K], y: f32[M, N]) {
-  for m, n in tiles(M, N) {
-    acc = zeros(f32, [m, n])
-    for k in tiles(K) { acc += dot(x[m, k], w[n, k].T) }
-    y[m, n] = acc
-  }
-}
-"""
-SOFTMAX = """
-kernel softmax(x: f32[M, N], y: f32[M, N]) {
-  for m in tiles(M) {
-    e = exp(x[m, :] - max(x[m, :], axis=1, keepdims=true))
-    y[m, :] = e / sum(e, axis=1, keepdims=true)
-  }
-}
-"""
-SCALE = """
-kernel scale(x: f32[M, N], s: f32, t: i32, y: f32[M, N]) {
-  for m, n in tiles(M, N) { y[m, n] = x[m, n] * s + f32(t) }
-}
-"""
-BACKENDS = ("cuda", "triton")
-
-
-def definition(text: str) -> Definition:
-    (found,) = parse(text).values()
-    return found
-
-
-@pytest.fixture
-def fake() -> FakeDriver:
-    return FakeDriver()
-
-
-def gpu_of(fake: FakeDriver) -> Gpu:
-    return Gpu(fake.driver, engine().machine, engine().object)
-
-
-def called(text: str, fake: FakeDriver, backend: str, *arguments: Any, **choices: Any) -> Kernel:
-    """A kernel that has been called on arguments in the driver's memory."""
-    kernel = Kernel(definition(text), Choice(backend, image="ptx", **choices), gpu_of(fake))
-    call(kernel, fake, *arguments)
-    return kernel
-
-
-def call(kernel: Kernel, fake: FakeDriver, *arguments: Any) -> None:
-    fake.hold(*(a for a in arguments if isinstance(a, np.ndarray | torch.Tensor)))
-    try:
-        kernel(*arguments)
-    except TileError:
-        assert not fake.trouble, fake.trouble[0]
-        raise
-
-
-def whole(shape: tuple[int, ...], seed: int = 0) -> Any:
-    return np.random.default_rng(seed).integers(-3, 4, shape).astype(np.float16)
-
-
-def product(m: int, n: int, k: int) -> tuple[Any, Any, Any, Any]:
-    """Operands whose product is exact, room for it, and it."""
-    x, w = whole((m, k)), whole((n, k), 1)
-    return x, w, np.full((m, n), np.nan, np.float32), x.astype(np.float32) @ w.astype(np.float32).T
+__all__ = ["fake"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -229,7 +171,7 @@ def test_the_python_launcher_does_the_same(fake):
                     gpu_of(fake))  # fmt: skip
     from tilec.runtime.launch import PythonLauncher
 
-    launch = PythonLauncher().dispatcher("linear", kernel._compile).launch
+    launch = PythonLauncher().dispatcher("linear", kernel.specialised).launch
     fake.hold(x, w, y)
     for stream in (0, 5, 5):
         fake.stream = stream
@@ -237,132 +179,6 @@ def test_the_python_launcher_does_the_same(fake):
         launch(x, w, y)
         assert np.array_equal(y, want)
     assert fake.held() == 2
-
-
-# Everything below is an error.
-
-
-def test_tensors_on_several_devices(fake):
-    x, w, y, _ = product(16, 16, 64)
-    packed = tc.quantize(w, tc.int4(group=64))
-    other = DeviceTensor(packed.format, packed.shape, packed.parts, fake.driver, 1)
-    text = LINEAR.replace("w: f16", "w: int4<group=64>")
-    with pytest.raises(TileError, match="linear: `x` is on cpu, but `w` is on cpu:1"):
-        called(text, fake, "cuda", x, other, y)
-    with pytest.raises(TileError, match="no GPU has the number 2: there are 2"):
-        DeviceTensor(packed.format, packed.shape, packed.parts, fake.driver, 2)
-
-
-def test_a_packed_tensor_that_is_not_on_the_gpu_with_a_driver_of_cuda(fake):
-    class Cuda(Kernel):
-        """As with CUDA's tensors, of which there are none here."""
-
-    kernel = Cuda(definition(LINEAR))
-    with pytest.raises(TileError, match="`x` is on cuda:0, but `w` is on cpu") as caught:
-        kernel._device({"x": "cuda:0", "w": "cpu"})
-    assert caught.value.hint == 'w.to("cuda:0")'
-    assert kernel._device({"x": "cuda:1", "w": "cuda:1"}) == 1
-    assert kernel._device({"x": "cpu", "w": "cpu"}) is None
-
-
-def test_an_address_that_is_not_aligned_is_refused_whenever_it_comes(fake):
-    x, w, y, want = product(16, 16, 64)
-    room = np.zeros(16 * 64 + 1, np.float16)
-    odd = room[1:].reshape(16, 64)
-    odd[:] = x
-    linear = called(LINEAR, fake, "cuda", x, w, y)
-    for _ in range(2):
-        with pytest.raises(TileError, match="`x` begins at an address that is no multiple of 16"):
-            call(linear, fake, odd, w, y)
-    assert np.array_equal(y, want)
-
-
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        ("cuLaunchKernel", "launching linear_0 with 1 blocks of 128 threads and .* bytes of shared "
-         r"memory: CUDA_ERROR_OUT_OF_MEMORY \(out of memory\)"),
-        ("cuModuleLoadData", "cuModuleLoadData: CUDA_ERROR_OUT_OF_MEMORY"),
-        ("cuModuleGetFunction", "cuModuleGetFunction: CUDA_ERROR_OUT_OF_MEMORY"),
-        ("cuCtxGetCurrent", "making the context current: CUDA_ERROR_OUT_OF_MEMORY"),
-        ("stream", "asking for the current stream: CUDA_ERROR_OUT_OF_MEMORY"),
-    ],
-)  # fmt: skip
-def test_what_the_driver_says_is_passed_on(fake, function, message):
-    x, w, y, _ = product(16, 16, 64)
-    fake.fails[function] = 2
-    with pytest.raises(TileError, match=message):
-        called(LINEAR, fake, "cuda", x, w, y)
-
-
-def test_an_error_of_a_later_launch_is_passed_on_and_does_not_stay(fake):
-    x, w, y, want = product(16, 16, 64)
-    linear = called(LINEAR, fake, "cuda", x, w, y)
-    fake.fails["cuLaunchKernel"] = 12345
-    for _ in range(2):
-        with pytest.raises(TileError, match=r"launching linear_0 .*: error 12345"):
-            call(linear, fake, x, w, y)
-    fake.fails.clear()
-    y[:] = 0
-    call(linear, fake, x, w, y)
-    assert np.array_equal(y, want)
-
-
-def test_more_shared_memory_than_there_is(fake):
-    x, w, y, _ = product(256, 256, 512)
-    schedule = cuda.Schedule(stages=6, tiles={"m": 128, "n": 128, "k": 128})
-    with pytest.raises(TileError, match="bytes of shared memory, and fake 0 has 232448"):
-        called(LINEAR, fake, "cuda", x, w, y, schedule=schedule)
-
-
-def test_choices_that_there_are_not():
-    with pytest.raises(TileError, match="no back end for GPUs is called 'cpu'"):
-        Choice("cpu")
-    with pytest.raises(TileError, match=r"the triton back end takes a tilec\.triton\.Schedule"):
-        Choice("triton", schedule=cuda.Schedule())
-
-
-def test_an_open_dimension_that_there_is_not(fake):
-    x, w, y, _ = product(16, 16, 64)
-    with pytest.raises(TileError, match="linear has no dimension `Q`; it has M, K, N"):
-        called(LINEAR, fake, "cuda", x, w, y, open=("Q",))
-
-
-def test_choices_of_a_decorated_kernel():
-    @tc.kernel(backend="triton", open=("M",))
-    def double(x: tc.Tensor["M"], y: tc.Tensor["M"]):
-        for m in tc.tiles("M"):
-            y[m] = x[m] * 2.0
-
-    assert double.choice == Choice("triton", open=("M",))
-    x = np.arange(5, dtype=np.float32)
-    y = np.zeros_like(x)
-    double(x, y)  # on the CPU, as the arrays are
-    assert np.array_equal(y, 2 * x)
-
-
-def test_a_machine_without_a_driver():
-    try:
-        ctypes.CDLL(LIBRARY)
-    except OSError:
-        with pytest.raises(TileError, match="no NVIDIA driver is installed") as caught:
-            open_driver()
-        assert "arrays on the CPU" in caught.value.hint
-        packed = tc.quantize(np.ones((4, 32)), tc.int4(group=32))
-        with pytest.raises(TileError, match="no NVIDIA driver is installed"):
-            packed.to("cuda")
-
-
-def test_devices_that_are_no_gpu():
-    packed = tc.quantize(np.ones((4, 32)), tc.int4(group=32))
-    for name in ("cpu", "cuda:x", "rocm:0"):
-        with pytest.raises(TileError, match=f"to: '{name}' is no GPU"):
-            packed.to(name)
-    with pytest.raises(TileError, match="to: a dynamic tensor is rounded at each launch"):
-        tc.dynamic(np.ones((4, 32), np.float32), tc.int8(group=32)).to("cuda")
-
-
-# On a GPU.
 
 
 @pytest.mark.gpu

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tilec.cli.build import compile_, run
+from tilec.cli.cache import app as cache
 from tilec.cli.check import check
 from tilec.cli.explain import explain
 from tilec.cli.inspect import formats, op, opt
@@ -31,6 +32,7 @@ app.command("op")(op)
 app.command("formats")(formats)
 app.command("layout")(layout)
 app.command("doctor")(doctor)
+app.add_typer(cache)
 app.add_typer(ptx)
 
 

@@ -108,7 +108,7 @@ def _document(found: Explanation) -> dict[str, Any]:
         "before": {"kernels": list(map(_kernel, found.unfused)), "graph": _graph(before)},
         "after": {"kernels": list(map(_kernel, found.kernels)), "graph": _graph(after)},
         "remarks": [{"origin": r.origin, "message": r.message, "missing": r.missing,
-                     "line": r.loc.line if r.loc else None} for r in found.remarks],
+                     "line": r.loc.user.line if r.loc else None} for r in found.remarks],
     }  # fmt: skip
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -15,7 +15,10 @@ from tilec.cli.report import Json, answer, progress, reported
 from tilec.compile import Kernel, engine
 from tilec.ir.errors import TileError
 from tilec.lang.text import parse
-from tilec.runtime.cache import default_directory
+from tilec.runtime.cache import Entry, Key, default_directory, open_cache
+from tilec.runtime.cache.place import network
+from tilec.runtime.cache.store import entry_path
+from tilec.runtime.cache.sweep import files
 from tilec.runtime.driver import open_driver
 from tilec.runtime.host_compiler import find_host_compiler
 from tilec.runtime.nvrtc import toolchain
@@ -91,7 +94,7 @@ def _machine() -> list[Finding]:
         ("processor", lambda: engine().machine.cpu, runs),
         ("vector units", _vectors, runs),
         ("threads", lambda: str(engine().pool.threads), "set TILEC_THREADS to a whole number"),
-        ("cache", _cache, "set TILEC_CACHE_DIR to a folder that can be written"),
+        ("cache", _cache, "set TILEC_CACHE_DIR to a folder of this machine that is yours alone"),
         ("a kernel", _kernel, "report this with the output of tilec doctor --json"),
     )
     found = [_checked(*check) for check in checks]
@@ -121,11 +124,26 @@ def _gpus() -> str:
 
 
 def _cache() -> str:
-    folder = default_directory(settings().environment)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise TileError(f"{folder} can't be written")
-    return str(folder)
+    """Where the cache is. Raises TileError where it is not where it should be, or on a network."""
+    environment = settings().environment
+    wanted = default_directory(environment)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        cache = open_cache(environment)
+    if said or cache.root is None:
+        raise TileError(str(said[0].message) if said else f"no cache in {wanted}")
+    kind = network(wanted)
+    if kind:
+        raise TileError(f"{wanted} is on {kind}: each start of a process waits for it",
+                        hint="a folder of this machine")  # fmt: skip
+    trial = Key({"kind": "doctor"}, {})
+    if not cache.put(trial, Entry(b"")) or cache.get(trial) is None:
+        raise TileError(f"{cache.root} can't be written, or is full")
+    entry_path(cache.root, trial).unlink(missing_ok=True)
+    found = list(files(cache.root))
+    size = sum(f.size for f in found) >> 20
+    below = "".join(f", then {p}" for p in cache.layers[1:])
+    return f"{cache.root}{below} ({len(found)} entries, {size} of {cache.bounds.bytes >> 20} MB)"
 
 
 def _kernel() -> str:

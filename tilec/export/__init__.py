@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tilec.compile import engine
 from tilec.export.manifest import arguments_of, launch_of, open_dims, written
@@ -18,6 +20,7 @@ from tilec.ir.bits import stored
 from tilec.ir.dtype import Array, DType
 from tilec.ir.errors import TileError
 from tilec.ir.format import Format
+from tilec.ir.packing import default_layout
 from tilec.ir.source import Order
 from tilec.lang.kernel import Definition
 from tilec.runtime.arguments import ALIGNMENT
@@ -45,7 +48,10 @@ class Exported:
             if names and "manifest.json" not in names:
                 raise TileError(f"{folder} is not empty, and no kernel was packed there")
             for name, data in self.files.items():
-                (folder / name).write_bytes(data)
+                # A process may have the file that is there in its memory, and go on with that.
+                new = folder / f".new-{name}"
+                new.write_bytes(data)
+                new.replace(folder / name)
         except OSError as e:
             raise TileError(f"{folder} can't be written: {e}") from None
 
@@ -64,7 +70,8 @@ class Exported:
             if (str(tensor.format), list(tensor.shape)) != (format, shape):
                 raise TileError(f"`{name}` is {tensor.format}{list(tensor.shape)}, "
                                 f"expected {format}{shape}")  # fmt: skip
-            found |= self._parts(name, tensor)
+            of_cpu = "arrays" in taken[name]
+            found |= _arrays(name, tensor, taken[name]) if of_cpu else self._parts(name, tensor)
         return found
 
     def write_weights(self, path: Path, tensors: Mapping[str, PackedTensor]) -> None:
@@ -79,6 +86,18 @@ class Exported:
             part = stored(c, parts[c.name]) if order is None else order.pack(parts[c.name])
             found[f"{name}.{c.name}"] = part.reshape(-1).view("uint8")
         return found
+
+
+def _arrays(name: str, tensor: PackedTensor, taken: Mapping[str, Any]) -> dict[str, Array]:
+    """The arrays of a packed tensor for code of a CPU, each with bytes behind that are read."""
+    layout = default_layout(tensor.format, tensor.shape)
+    placed = tensor if tensor.layout == layout else tensor.relayout(layout)
+    found: dict[str, Array] = {}
+    for i, (a, said) in enumerate(zip(placed.arrays, taken["arrays"], strict=True)):
+        whole = np.zeros(said["bytes"], np.uint8)
+        whole[: a.nbytes] = a.reshape(-1).view(np.uint8)
+        found[f"{name}_{i}"] = whole
+    return found
 
 
 def exported(
@@ -107,6 +126,7 @@ def exported(
         "tilec": version("tilec"),
         "kernel": definition.signature.name,
         "backend": choice.backend,
+        "schedule": chosen(choice.schedule),
         "source": hashlib.sha256(source.text.encode()).hexdigest(),
         "arguments": arguments,
         "dims": dict(known),
@@ -120,6 +140,15 @@ def exported(
     files["manifest.json"] = (json.dumps(manifest, indent=1) + "\n").encode()
     files["__init__.py"] = Path(__file__).with_name("loader.py").read_bytes()
     return Exported(files, manifest, source.orders)
+
+
+def chosen(schedule: Any) -> dict[str, Any]:
+    """What a schedule chooses, by name: the place of tuned configs in a manifest."""
+    if schedule is None:
+        return {}
+    found = {f.name: getattr(schedule, f.name) for f in fields(schedule)}
+    default = type(schedule)()
+    return {n: dict(v) if n == "tiles" else v for n, v in found.items() if v != getattr(default, n)}
 
 
 def _target(target: str, made: Program, backend: str, files: dict[str, bytes]) -> dict[str, Any]:

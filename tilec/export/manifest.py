@@ -30,7 +30,7 @@ def arguments_of(
     for i, p in enumerate(definition.signature.params):
         slots = [s for s in made.params if s.argument == i]
         if not isinstance(p.spec, TensorSpec):
-            found.append({"name": p.name, "kind": "scalar", **_scalar(p.spec)})
+            found.append({"name": p.name, "kind": "scalar", **scalar_of(p.spec)})
             continue
         dims = [substitute(d, known) for d in p.spec.dims]
         shape = [written(d) for d in dims]
@@ -49,7 +49,7 @@ def arguments_of(
     return found
 
 
-def _scalar(t: DType) -> dict[str, Any]:
+def scalar_of(t: DType) -> dict[str, Any]:
     """A number: a kernel computes with f64, f32 or integers (`KernelSource`)."""
     if t.is_float:
         return {"dtype": str(t), "carrier": "f64" if t.bits == 64 else "f32"}

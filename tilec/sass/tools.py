@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tilec.ir.errors import TileError
+from tilec.settings import tool_environment
 
 
 def disassembled(cubin: bytes, *options: str) -> str:
@@ -22,7 +23,8 @@ def disassembled(cubin: bytes, *options: str) -> str:
         file = Path(folder, "kernel.cubin")
         file.write_bytes(cubin)
         command = [str(disassembler()), *options, str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False,
+                              env=tool_environment())  # fmt: skip
     if done.returncode:
         raise TileError(f"nvdisasm fails: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
@@ -31,10 +33,14 @@ def disassembled(cubin: bytes, *options: str) -> str:
 @cache
 def disassembler() -> Path:
     """nvdisasm: pip's, else the one in triton's package, else one on PATH. Raises TileError."""
-    for path in (_of_pip(), _of_triton(), shutil.which("nvdisasm")):
+    for path in (_of_pip(), _of_triton(), _on_path()):
         if path is not None and Path(path).exists():
             return Path(path)
     raise TileError("no disassembler of machine code is installed", hint="pip install tilec[cuda]")
+
+
+def _on_path() -> str | None:
+    return shutil.which("nvdisasm", path=tool_environment()["PATH"])
 
 
 def _of_pip() -> Path | None:

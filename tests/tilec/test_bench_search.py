@@ -1,0 +1,75 @@
+"""The search suite: its score, checked against simulation, and targets on recorded spaces."""
+
+import gzip
+import json
+import os
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from tuning_spaces import MAKERS
+
+from tilec.bench.search import Suite, table
+from tilec.bench.search_data import BUDGET, recordings
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two devices of a synthetic family, in the format of recordings."""
+    where = tmp_path_factory.mktemp("recorded")
+    for device in (0, 1):
+        found = MAKERS["stencil"](device)
+        data = {
+            "parameters": {p.name: list(p.values) for p in found.space.parameters},
+            "configs": found.rows.tolist(),
+            "time_ms": [None if np.isnan(s) else 1e3 * s for s in found.seconds],
+            "trial_cost_s": [1.0] * len(found.rows),
+        }
+        with gzip.open(where / f"stencil-d{device}.json.gz", "wt") as f:
+            json.dump(data, f)
+    return where
+
+
+def test_the_curve_of_random_search(folder):
+    one = recordings(folder)[0]
+    times = np.sort(np.where(np.isnan(one.times), np.nanmax(one.times), one.times))
+    n = len(times)
+    for t in (1, 2, 7, 120):
+        chances = [comb(n - 1 - i, t - 1) / comb(n, t) for i in range(n)]  # i is the best of t
+        assert one.random[t - 1] == pytest.approx(float(times @ chances))
+    random = np.random.default_rng(0)
+    scores = [one.score(random.permutation(n)[:BUDGET].tolist()) for _ in range(400)]
+    assert np.mean(scores) == pytest.approx(0, abs=0.06)
+    assert one.score([int(np.nanargmin(one.times))] * 2) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_a_suite_runs(folder):
+    suite = Suite(folder, 1, None, ["gp", "random", "Kernel"])
+    result = suite.measure(Console(quiet=True))
+    found = result["contenders"]
+    assert set(found) == {"tilec gp cold", "tilec gp warm all", "tilec gp warm 120", "random"}
+    assert "--kernel-tuner" in result["skipped"]["Kernel Tuner"]
+    assert found["tilec gp cold"]["P"] > 0.3
+    assert found["tilec gp warm all"]["part_of_optimum"][2] > 0.8
+    assert {len(v) for v in found["random"]["visits"].values()} == {BUDGET}
+    assert table(result).row_count == 4
+
+
+RECORDED = os.environ.get("TILEC_TUNE_DATA")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not RECORDED, reason="TILEC_TUNE_DATA names no folder of recorded spaces")
+def test_recorded_spaces():
+    suite = Suite(Path(RECORDED or ""), 5, None, ["gp cold", "gp warm all"])
+    found = suite.measure(Console(quiet=True))["contenders"]
+    looks = dict(zip((1, 2, 5, 10, 25, 50, 60, 100), range(8), strict=True))
+    cold, warm = found["tilec gp cold"], found["tilec gp warm all"]
+    assert cold["P"] >= 0.45
+    assert cold["overhead"] <= 0.05
+    for after, least in ((5, 0.89), (25, 0.93), (60, 0.96)):
+        assert warm["part_of_optimum"][looks[after]] >= least
