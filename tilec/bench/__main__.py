@@ -1,5 +1,6 @@
 """`python -m tilec.bench cpu`: weight-only linear layers on this processor, beside torch's;
-`formats`: every format; `launch`: what calling a kernel costs."""
+`formats`: every format; `launch`: what calling a kernel costs; `fusion`: programs that fuse;
+`attention`: attention."""
 
 from __future__ import annotations
 
@@ -11,8 +12,12 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from tilec.bench import attention as attentive
+from tilec.bench import faults as trouble
 from tilec.bench import formats as suite
+from tilec.bench import fusion as fused
 from tilec.bench import launch as launches
+from tilec.bench import search as searches
 from tilec.bench import sparse as pruned
 from tilec.bench.cpu import CASES, Case, machine, measure, table
 
@@ -67,13 +72,90 @@ def formats(
 
 
 @app.command()
-def launch() -> None:
-    """Nanoseconds on the host of a launch on a GPU, with a driver that does nothing.
+def fusion(
+    out: Annotated[Path | None, typer.Option("-o", help="Write the results as JSON.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Bursts of each contender.")] = 7,
+    only: Annotated[str, typer.Option(help="Cases that have this in their names.")] = "",
+) -> None:
+    """Fused programs beside torch eager and compiled: time, peak memory, bytes moved.
 
-    Example: python -m tilec.bench launch
+    Example: python -m tilec.bench fusion --only cross-entropy
     """
-    for what, ns in launches.measure():
-        typer.echo(f"{ns:7.0f} ns  {what}")
+    cases = [c for c in fused.CASES if only in str(c)]
+    result = fused.measure(cases, rounds, Console(stderr=True))
+    Console(width=160).print(fused.table(result))
+    if result["skipped"]:
+        typer.echo(result["skipped"], err=True)
+    if out is not None:
+        out.write_text(json.dumps(result) + "\n", "utf-8")
+
+
+@app.command()
+def faults(
+    out: Annotated[Path | None, typer.Option("-o", help="Write the results as JSON.")] = None,
+    scale: Annotated[float, typer.Option(help="Below 1: fewer trials of each.")] = 1.0,
+    peer: Annotated[bool, typer.Option(help="Also Triton's cache.")] = True,
+    only: Annotated[str, typer.Option(help="Words of faults, separated by commas.")] = "",
+) -> None:
+    """Damage, full disks, kills, crowds: what our cache does, beside Triton's. Exit code 1 where
+    a result is wrong, a call fails, or a person must help.
+
+    Example: python -m tilec.bench faults --scale 0.1 --only kill,full
+    """
+    console = Console(stderr=True)
+    count = len(list(trouble.chosen(words := [w for w in only.split(",") if w])))
+    found = list(track(trouble.measure(scale, peer, words), "trying", count, console=console))
+    Console(width=150).print(trouble.table(found))
+    if out is not None:
+        result = {"machine": machine(), "scale": scale, "faults": trouble.data(found)}
+        out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    if not trouble.clean(found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def launch(
+    out: Annotated[Path | None, typer.Option("-o", help="Write the results as JSON.")] = None,
+    bursts: Annotated[int, typer.Option(min=1, help="Bursts of each contender.")] = 15,
+    calls: Annotated[int, typer.Option(min=1, help="Calls of a burst.")] = 20_000,
+    first: Annotated[bool, typer.Option(help="Also time first calls of processes.")] = True,
+) -> None:
+    """Nanoseconds on the host of a call, beside tvm-ffi and Triton, and of a process's first call.
+
+    Example: python -m tilec.bench launch -o launch.json
+    """
+    result = launches.measure(bursts, calls)
+    for r in result["rows"]:
+        what = f"{r['peer']}, {r['what']}"
+        typer.echo(f"{r['ns']:8.0f} ns  {r['tensors']} tensors, {r['integers']} integers  {what}")
+    for peer, why in result["skipped"].items():
+        typer.echo(f"{peer} is skipped: {why}", err=True)
+    result["first_calls"] = launches.first_calls() if first else []
+    for r in result["first_calls"]:
+        typer.echo(f"{r['wall_ms']:8.0f} ms  first cached call, {r['weights']} weights "
+                   f"({r['processor_ms']:.0f} ms of the processor)")  # fmt: skip
+    if out is not None:
+        out.write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n", "utf-8")
+
+
+@app.command()
+def attention(
+    out: Annotated[Path | None, typer.Option("-o", help="Write the results as JSON.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Bursts of each contender.")] = 7,
+    only: Annotated[str, typer.Option(help="One point: M,N,causal or full,dtype.")] = "",
+) -> None:
+    """Prefill and decoding with 32 heads that share 8 of keys, beside torch's attention.
+
+    Example: python -m tilec.bench attention --only 1024,1024,causal,bf16
+    """
+    points = attentive.POINTS
+    if only:
+        m, n, kind, dtype = only.split(",")
+        points = [attentive.Point(int(m), int(n), kind == "causal", dtype)]
+    result = attentive.measure(points, rounds, Console(stderr=True))
+    Console(width=120).print(attentive.table(result))
+    if out is not None:
+        out.write_text(json.dumps(result) + "\n", "utf-8")
 
 
 @app.command()
@@ -94,6 +176,27 @@ def sparse(
         points = [pruned.Point(n, k, int(m), float(left), kind == "block")]
     result = pruned.measure(points, rounds, Console(stderr=True))
     Console(width=140).print(pruned.table(result))
+    if out is not None:
+        out.write_text(json.dumps(result) + "\n", "utf-8")
+
+
+@app.command()
+def search(
+    data: Annotated[Path, typer.Option(envvar="TILEC_TUNE_DATA", help="Folder of recordings.")],
+    out: Annotated[Path | None, typer.Option("-o", help="Write the results as JSON.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of a contender on each space.")] = 10,
+    kernel_tuner: Annotated[
+        Path | None, typer.Option(help="An interpreter that has kernel_tuner.")
+    ] = None,
+    only: Annotated[str, typer.Option(help="Parts of contenders' names, by commas.")] = "",
+) -> None:
+    """Samplers beside Kernel Tuner, Optuna and random search on recorded spaces, cold and warm.
+
+    Example: python -m tilec.bench search --data shared/tuning --only 'gp cold,random'
+    """
+    suite = searches.Suite(data, seeds, kernel_tuner, [w for w in only.split(",") if w])
+    result = suite.measure(Console(stderr=True))
+    Console(width=160).print(searches.table(result), searches.by_space(result))
     if out is not None:
         out.write_text(json.dumps(result) + "\n", "utf-8")
 

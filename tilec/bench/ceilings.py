@@ -52,6 +52,32 @@ def read(size: int) -> tuple[Run, int]:
     return run, data.nbytes
 
 
+def copied(size: int) -> tuple[Run, int]:
+    """A function that copies about `size` bytes, and how many. Raises TileError if it skips."""
+    part = max(1, size // CHUNKS // STEP) * STEP
+
+    def body(f: Function, chunk: V) -> V:
+        start = f.binary("mul", chunk, constant("i64", part))
+        given, out = (f.pointer(_argument(f, i), start) for i in (0, 1))
+
+        def step(i: V) -> None:
+            for line in range(STEP // 64):
+                at = f.pointer(f.pointer(given, i), 64 * line)
+                f.prefetch(f.pointer(at, AHEAD))
+                f.store(f.load("i32", 16, at), f.pointer(f.pointer(out, i), 64 * line))
+
+        f.loop(0, part, STEP, step)
+        return f.load("i32", 16, out)
+
+    data = np.random.default_rng(0).integers(0, 1 << 31, CHUNKS * part // 4, np.int32)
+    out = np.zeros((CHUNKS, part // 4), np.int32)
+    run = _launch("copy", body, data, out)
+    run()
+    if not np.array_equal(out.reshape(-1), data):
+        raise TileError("the copying loop does not copy every byte")
+    return run, data.nbytes
+
+
 def arithmetic() -> tuple[Run, float]:
     """A function of multiply-adds in registers only, and its operations: bf16 pairs where there are
     any, else f32. Raises TileError if it skips some."""
@@ -100,7 +126,8 @@ def _launch(name: str, body: Body, data: Array, out: Array) -> Run:
     host, declared, chunk = engine(), set[str](), V("i64", 1, "%chunk")
     f = Function(f"{name}.0", "ptr %args, i64 %chunk, i32 %tid", declared)
     result = body(f, chunk)
-    f.store(result, f.pointer(_argument(f, 1), f.binary("mul", chunk, constant("i64", 64))))
+    row = constant("i64", out[0].nbytes)
+    f.store(result, f.pointer(_argument(f, 1), f.binary("mul", chunk, row)))
     entry = Function(name, "ptr %args", declared)
     declared.add("declare void @tilec_parallel(ptr, ptr, i64)")
     entry.emit(f"call void @tilec_parallel(ptr @{name}.0, ptr %args, i64 {len(out)})")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -60,11 +60,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Contender:
-    """Calls to rotate over, and the bytes of weights and the operations of one."""
+    """Calls to rotate over, the bytes of weights and the operations of one, and other facts."""
 
     calls: list[Callable[[], object]]
     nbytes: int
     operations: float
+    about: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 def make(name: str, case: Case) -> Contender:

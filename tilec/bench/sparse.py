@@ -53,11 +53,11 @@ def _point(point: Point, rounds: int, threads: int) -> dict[str, Any]:
     by_name = {w.name: w for w in workers}
     return {
         "n": point.n, "k": point.k, "m": point.m, "density": point.density,
-        "blocks": point.blocks, "contenders": {w.name: _summary(w, threads) for w in workers},
+        "blocks": point.blocks, "contenders": {w.name: summary(w, threads) for w in workers},
         "ours": {name: {
-            "share_of_read": _ratio(by_name[name], by_name["read"], threads)
+            "share_of_read": between(by_name[name], by_name["read"], threads)
             * by_name[name].nbytes / by_name["read"].nbytes,
-            "times_as_fast_as": {p: _ratio(by_name[name], by_name[p], threads) for p in peers},
+            "times_as_fast_as": {p: between(by_name[name], by_name[p], threads) for p in peers},
         } for name in ours},
     }  # fmt: skip
 
@@ -68,7 +68,7 @@ def _least(w: Worker, threads: int) -> float:
     return min(t for b in w.bursts for t in b.work) / (1 if alone else threads)
 
 
-def _ratio(ours: Worker, theirs: Worker, threads: int) -> float:
+def between(ours: Worker, theirs: Worker, threads: int) -> float:
     """How many times as fast ours is; at least so, where every call of theirs was disturbed."""
     if theirs.undisturbed and any(a.kept and b.kept for a, b in zip(ours.bursts, theirs.bursts,
                                                                     strict=True)):  # fmt: skip
@@ -77,7 +77,8 @@ def _ratio(ours: Worker, theirs: Worker, threads: int) -> float:
     return _least(theirs, threads) / (statistics.median(own) if own else _least(ours, threads))
 
 
-def _summary(w: Worker, threads: int) -> dict[str, Any]:
+def summary(w: Worker, threads: int) -> dict[str, Any]:
+    """What was found of one contender."""
     calls = [t for b in w.bursts for t in b.kept]
     return {
         "median_seconds": statistics.median(calls) if calls else None,

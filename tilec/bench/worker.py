@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tilec.bench.contenders import Case, Contender, make
+from tilec.bench.contenders import Contender, make
 from tilec.ir.errors import TileError
 
 DISTURBED = 0.02  # of a group's time, waiting for a processor
@@ -64,10 +64,10 @@ def burst(contender: Contender, seconds: float, first: int) -> Burst:
     return Burst(kept, timed, work)
 
 
-Make = Callable[[str, Case], Contender]
+Make = Callable[[str, Any], Contender]
 
 
-def _serve(make: Make, name: str, case: Case, threads: int, pipe: Connection) -> None:
+def _serve(make: Make, name: str, case: Any, threads: int, pipe: Connection) -> None:
     if name.startswith("torch"):
         import torch
 
@@ -79,7 +79,7 @@ def _serve(make: Make, name: str, case: Case, threads: int, pipe: Connection) ->
         return
     for call in contender.calls:
         call()
-    pipe.send((contender.nbytes, contender.operations))
+    pipe.send((contender.nbytes, contender.operations, contender.about))
     first = 0
     while (seconds := pipe.recv()) is not None:
         found = burst(contender, seconds, first)
@@ -90,7 +90,7 @@ def _serve(make: Make, name: str, case: Case, threads: int, pipe: Connection) ->
 class Worker:
     """The process of a contender. Raises TileError where its result is wrong or it dies."""
 
-    def __init__(self, name: str, case: Case, threads: int, make: Make = make) -> None:
+    def __init__(self, name: str, case: Any, threads: int, make: Make = make) -> None:
         context = multiprocessing.get_context("spawn")
         self.name, self.bursts = name, list[Burst]()
         self._pipe, other = context.Pipe()
@@ -102,7 +102,7 @@ class Worker:
         ready = self._received()
         if isinstance(ready, str):
             raise TileError(ready)
-        self.nbytes, self.operations = ready
+        self.nbytes, self.operations, self.about = ready
 
     @property
     def undisturbed(self) -> int:
