@@ -8,7 +8,7 @@ from math import prod
 
 from tilec.ir.core import Op, Trait, Value
 from tilec.ir.extent import Extent
-from tilec.ir.ops import memory, reduce, scan
+from tilec.ir.ops import memory, reduce, scan, top
 from tilec.ir.ops.cast import Cast
 from tilec.ir.types import Tile
 from tilec.passes.cascade import loads, product_of, reductions
@@ -84,7 +84,7 @@ class Source:
         seen, left = set[Value](), [v]
         while left:
             op = self.made.get(left.pop())
-            if isinstance(op, reduce.Reduction | reduce.Dot | scan.Scan):
+            if isinstance(op, reduce.Reduction | reduce.Dot | scan.Scan | top.Ranking):
                 return True
             more = [x for x in (op.operands if op else ()) if x not in seen]
             seen.update(more)

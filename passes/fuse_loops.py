@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from tilec.ir.core import Block, Builder, Value
 from tilec.ir.dtype import DType, f32, i32
 from tilec.ir.extent import Extent, Sym
-from tilec.ir.ops import arith, control, reduce, shape
+from tilec.ir.ops import arith, control, reduce, shape, top
 from tilec.ir.types import Span, Tile
 from tilec.passes.cascade import Cascade, Plan, reductions, replaced, safe, wider
 from tilec.passes.fuse_elements import Index, Node
 from tilec.passes.fuse_tiles import Axes, Scope, Tiles
+from tilec.passes.fuse_top import TILE
 
 WIDE = 256  # elements of an axis of which a tile has all, and a usual step of a loop fits beside
 NARROW = 32  # the step of a loop where such an axis has more
@@ -117,7 +118,7 @@ class Loops(Tiles):
         self.scopes = self.scopes[:-1]
         body = Block((span, *carried), tuple(inner.builder.ops), results)
         tile = 1 if index in self.nodes.single else limits.tile or (
-            NARROW if self.wide(cluster) else None)  # fmt: skip
+            NARROW if self.wide(cluster) else _ranking_tile(cluster))  # fmt: skip
         loop = control.For(index.dim, size, tile, init, body, limits.stop, limits.first)
         done = b.add(loop).results
         self.loops += 1
@@ -172,6 +173,8 @@ class Loops(Tiles):
         start = self.spread(acc, axes, b)
         if p.node.of is reduce.Dot:
             return self.dot(p.node, operands, start, b)
+        if p.node.of is top.Top:
+            return self.ranked(p.node, operands[0], start, b)
         operand = self.nodes.cast(operands[0], before.dtype)
         part = self.reduced(p.node, operand, b)
         return b(COMBINE[p.node.of](start, part))  # type: ignore[index]
@@ -241,11 +244,18 @@ class Loops(Tiles):
 
     def start(self, p: Plan, b: Builder) -> Value:
         """What a loop carries first."""
+        if p.node.of is top.Top:
+            return self.best(p.node, b)
         dtype = f32 if wider(p.node.dtype) and p.node.of is reduce.Sum else p.node.dtype
         neutral: dict[object, float | int] = {reduce.Max: least(dtype), reduce.Min: most(dtype)}
         value = neutral.get(p.node.of, 0)
         extents: tuple[Extent, ...] = self.extents(self.shown(p.node.axes))
         return b(shape.Full(extents, value, dtype))
+
+
+def _ranking_tile(cluster: Cluster) -> int | None:
+    """The step of a loop with a ranking: of a short one most have nothing that is among the best."""
+    return TILE if any(p.node.of is top.Top for p in cluster.plans) else None
 
 
 def least(t: DType) -> float | int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tilec.ir.core import Builder, Value
 from tilec.ir.dtype import i32
-from tilec.ir.ops import arith, reduce, shape
+from tilec.ir.ops import arith, reduce, shape, top
 from tilec.ir.ops.cast import Cast
 from tilec.ir.types import Tile
 from tilec.passes.cascade import Plan, constant
@@ -58,6 +58,8 @@ def _of_plan(p: Plan) -> set[Node]:
     """The comparisons without which an element is nothing to a reduction."""
     if p.node.of is reduce.Max:
         return masks(p.operands[0], -math.inf)
+    if p.node.of is top.Top:
+        return set()  # even the least element may be among them
     if p.node.of is reduce.Min:
         return masks(p.operands[0], math.inf)
     return {m for x in p.operands for m in masks(x, 0.0)}

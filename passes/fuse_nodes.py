@@ -15,11 +15,12 @@ from tilec.ir.core import Op, Trait, Value
 from tilec.ir.dtype import DType, boolean, f32, i32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
-from tilec.ir.ops import arith, memory, reduce, scan, shape
+from tilec.ir.ops import arith, memory, reduce, scan, shape, top
 from tilec.ir.ops.cast import Cast
 from tilec.ir.text import attribute
 from tilec.ir.types import Memory, Span, Tile
 from tilec.passes.fuse_elements import Index, Indices, Node, indices_of, merged
+from tilec.passes.fuse_ranks import Ranks
 
 REDUCTIONS = (reduce.Sum, reduce.Max, reduce.Min)
 
@@ -34,6 +35,10 @@ class Nodes:
     writes: Mapping[Value, int] = field(default_factory=dict[Value, int])  # before what was loaded
     whole: set[Index] = field(default_factory=set[Index])  # what has to be in one tile
     single: set[Index] = field(default_factory=set[Index])  # what has to be one at a time
+    as_written: bool = False  # rankings are of what the program says, not of what rises with it
+    ranks: dict[Extent, tuple[Index, Index]] = field(
+        default_factory=dict[Extent, tuple[Index, Index]]
+    )  # the axes of what is best, by how many
     pool: dict[Extent, list[Index]] = field(default_factory=dict[Extent, list[Index]])
     seen: dict[object, Node] = field(default_factory=dict[object, Node])
     known: dict[tuple[Value, Indices], Node] = field(
@@ -94,6 +99,8 @@ class Nodes:
                 return self.reduced(op, idx)
             case scan.Scan():
                 return self.scanned(op, idx)
+            case top.Ranking():
+                return self.ranked(op, idx)
             case _ if not op.operands or isinstance(op.operands[0].type, Span):
                 return self.told(op, idx)
             case _:
@@ -291,6 +298,13 @@ class Nodes:
                         self.constant(0, i32))), inner.dtype)))  # fmt: skip
         return self.node(type(op), (inner,), attributes=(("reverse", op.reverse),),
                          bound=index, op=op)  # fmt: skip
+
+    def ranked(self, op: top.Ranking, idx: Indices) -> Node:
+        """An element of a ranking: its row is one at a time."""
+        assert isinstance(op.a.type, Tile)
+        *rows, at = idx
+        bound = self.running(op.a.type.shape[-1], idx)
+        return Ranks(self).ranked(op, self.at(op.a, (*rows, bound)), bound, at)
 
 
 def _narrow(node: Node) -> Node:

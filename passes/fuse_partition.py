@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tilec.ir.core import Builder, Op, Value
-from tilec.ir.ops import memory, reduce, shape
+from tilec.ir.ops import memory, reduce, shape, top
 from tilec.ir.types import Span, Tile
 from tilec.passes.cascade import product_of, reductions
 from tilec.passes.fuse_elements import Node

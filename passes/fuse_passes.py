@@ -64,7 +64,7 @@ def _sources(values: tuple[Value, ...], made: dict[Value, Op]) -> list[Value]:
 
 def _of_tensors(func: Func) -> Iterator[tuple[str, Extent, int]]:
     ops = func.body.ops
-    nodes = Nodes({v: op for op in ops for v in op.results}, {}, forwarded(ops))
+    nodes = Nodes({v: op for op in ops for v in op.results}, {}, forwarded(ops), as_written=True)
     for op in ops:
         if isinstance(op, memory.Store):
             t = op.value.type

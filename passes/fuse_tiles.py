@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from tilec.ir.core import Builder, Trait, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
-from tilec.ir.ops import memory, reduce, scan, shape
+from tilec.ir.ops import memory, reduce, scan, shape, top
 from tilec.ir.types import Tile
 from tilec.passes.cascade import reductions
 from tilec.passes.fuse_elements import Index, Node
 from tilec.passes.fuse_nodes import Nodes
+from tilec.passes.fuse_top import merged, start
 
 Axes = Sequence[Index]
 
@@ -109,6 +110,10 @@ class Tiles:
             case c if c is reduce.Dot:
                 zero = Tile(self.extents(self.shown(node.axes)), node.dtype)
                 return self.dot(node, node.args, b(shape.Full(zero.shape, 0, zero.dtype)), b)
+            case c if c is top.Top:
+                return self.ranked(node, node.args[0], self.best(node, b), b)
+            case c if c is shape.Reshape:  # an axis by another name
+                return self.value(node.args[0])
             case c if issubclass(c, reduce.Reduction):
                 return self.reduced(node, node.args[0], b)
             case c if issubclass(c, scan.Scan):
@@ -226,6 +231,16 @@ class Tiles:
         found = b(node.of(v, at))  # type: ignore[call-arg]
         return self.stretched(found, [a for a in own if a is not node.bound],
                               self.shown(node.axes), b)  # fmt: skip
+
+    def best(self, node: Node, b: Builder) -> Value:
+        """The keys of a ranking of nothing."""
+        return start(dict(node.attributes)["count"], node.args[0].dtype, b)
+
+    def ranked(self, node: Node, operand: Node, best: Value, b: Builder) -> Value:
+        """The keys of the best elements with those of a tile."""
+        assert node.bound is not None
+        return merged(best, self.spread(operand, [node.bound], b), self.coordinate(node.bound, b),
+                      b)  # fmt: skip
 
     def scanned(self, node: Node, b: Builder) -> Value:
         """The scan of a tile."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from tilec.ir.core import Func
 from tilec.ir.errors import TileError
 from tilec.ir.verify import verify
+from tilec.observe import stage
 
 Pass = Callable[..., Func]
 Option = int | str | float | bool
@@ -110,9 +111,11 @@ def run(steps: Sequence[Step], func: Func, dump: Dump | None = None) -> Func:
     for i, step in enumerate(steps):
         start = time.perf_counter()
         try:
-            func = step(func)
+            with stage(step.name, "pass"):
+                func = step(func)
             seconds = time.perf_counter() - start
-            verify(func)
+            with stage("verify", "verify"):
+                verify(func)
         except Exception as e:
             pipeline = ",".join(map(str, steps[: i + 1]))
             e.add_note(f"in the pass {step}")

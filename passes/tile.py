@@ -41,7 +41,7 @@ class Limits:
 @register("tile")
 def tile(
     func: Func, *, threads: int = 2, rows: int = 256, columns: int = 64, depth: int = 256,
-    budget: int = 8192, planes: int = 2, chained: int = 0, **sizes: int,
+    budget: int = 8192, planes: int = 2, chained: int = 0, halve: bool = False, **sizes: int,
 ) -> Func:  # fmt: skip
     """Choose every tile size that is left open; `sizes` (`m=16`) pins some.
 
@@ -49,7 +49,8 @@ def tile(
     and a panel of the second in L1; without one, temporaries stay in L1 and L2. A loop along rows
     that is in no product takes as much of a row at once as it may. With `chained`, that is the
     most for both sides of what is made by a product and multiplied in the same step, as scores of
-    attention are: it stays in L1 or L2, and a loop that stops early does so soon.
+    attention are: it stays in L1 or L2, and a loop that stops early does so soon. With `halve`,
+    tiles of products are halved until each of the threads has one.
 
     Before: extents are numbers. A product's k step divides the group of a scaled operand, so that
     its scale is constant over a step. After: every Grid and For says its tiles.
@@ -57,7 +58,7 @@ def tile(
     limits = Limits(rows, columns, depth, budget, planes, chained)
     products = _roles(func, limits)
     roles = dict.fromkeys(_along_rows(func), budget) | products
-    chooser = _Chooser(limits, roles, frozenset(products), dict(sizes), threads)
+    chooser = _Chooser(limits, roles, frozenset(products), dict(sizes), threads, halve)
     return func.replaced(chooser.block(func.body, {}))
 
 
@@ -178,6 +179,7 @@ class _Chooser:
     products: frozenset[str]
     sizes: dict[str, int]
     threads: int
+    halve: bool
 
     def block(self, block: Block, to: dict[Value, Value]) -> Block:
         """A block with every tile size chosen."""
@@ -222,11 +224,11 @@ class _Chooser:
         return max(sizes, default=1)
 
     def spread(self, op: control.Grid, out: list[int]) -> tuple[int, ...]:
-        """Smaller first tiles, where there would be fewer tasks than four a thread, or of
-        products fewer than threads."""
+        """Smaller first tiles, where there would be fewer tasks than four a thread, or of products
+        that may be halved fewer than threads."""
         for i, (dim, size, pinned) in enumerate(zip(op.dims, op.sizes, op.tiles, strict=True)):
             free = pinned is None and str(size) not in self.sizes and isinstance(dim, int)
-            enough = (1 if str(size) in self.roles else 4) * self.threads
+            enough = (self.halve if str(size) in self.roles else 4) * self.threads
             while free and out[i] > 1 and _tasks(op, out) < enough:
                 out[i] = -(-out[i] // 2)
         return tuple(out)

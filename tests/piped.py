@@ -1,14 +1,14 @@
-"""Kernels for the CPU whose pipeline has other options than the default."""
+"""Kernels for the CPU whose passes have other options than the default."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-
-from tilec import compile as compiling
-from tilec.compile import Kernel, cpu_source
+from tilec.compile import Kernel, engine
+from tilec.cpu import Schedule, cpu_source
+from tilec.gpu import Choice
 from tilec.ir.dtype import DType
 from tilec.ir.format import Format
 from tilec.ir.packing import Layout
@@ -19,31 +19,31 @@ from tilec.passes.pipeline import Option
 Options = Mapping[str, dict[str, Option]]
 
 
+@dataclass(frozen=True)
+class Optioned(Schedule):
+    """The default schedule; `options` has, by the name of a pass, what is added to its step."""
+
+    options: Options = field(default_factory=dict[str, dict[str, Option]])
+
+    def steps(self, dims: Mapping[str, int], threads: int, plain: Iterable[str] = ()
+              ) -> tuple[Step, ...]:  # fmt: skip
+        return tuple(Step(s.name, s.options | self.options.get(s.name, {}))
+                     for s in super().steps(dims, threads, plain))  # fmt: skip
+
+
 class Piped(Kernel):
-    """A kernel of its own; `options` has, by the name of a pass, what is added to its step."""
+    """A kernel of its own, by such a schedule."""
 
     def __init__(self, kernel: Kernel, options: Options) -> None:
-        super().__init__(kernel.definition)
-        self.options, self.default = options, compiling.pipeline
-
-    def _pipeline(self, dims: Mapping[str, int], threads: int, plain: Iterable[str] = ()
-                  ) -> tuple[Step, ...]:  # fmt: skip
-        return tuple(Step(s.name, s.options | self.options.get(s.name, {}))
-                     for s in self.default(dims, threads, plain))  # fmt: skip
-
-    def specialised(self, args: tuple[Any, ...]) -> Any:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compiling, "pipeline", self._pipeline)
-            return super().specialised(args)
+        self.schedule = Optioned(options=options)
+        super().__init__(kernel.definition, Choice(cpu=self.schedule))
 
     def compiled(
         self, types: Mapping[str, Format | DType], dims: Mapping[str, int], host: Any = None,
         layouts: Mapping[str, Layout] | None = None,
     ) -> Any:  # fmt: skip
         """The source for these formats, on this processor or another."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compiling, "pipeline", self._pipeline)
-            return cpu_source(self.definition, types, dims, layouts, host)
+        return cpu_source(self.definition, types, dims, host or engine(), layouts, self.schedule)
 
 
 def said(remarks: tuple[Remark, ...]) -> list[tuple[str, str]]:

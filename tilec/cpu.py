@@ -15,9 +15,18 @@ from tilec.ir.parameters import passed
 from tilec.ir.source import KernelSource, Param
 from tilec.ir.types import Memory, Shape, Tile, Type
 from tilec.lang.kernel import Definition
+from tilec.observe import stage
 from tilec.passes import Step, run
 from tilec.passes.specialise import specialise
-from tilec.schedule import parsed
+from tilec.schedule import Facts, choice, parsed
+
+SERIAL = 2e7  # operations of a call from which on threads are worth waking up, whatever it does
+CHAINED = 128  # sides of scores of attention: as fast as any from 64 to 256, on Zen 5
+
+
+def _threads(facts: Facts) -> tuple[int, ...]:
+    """A short call may be sooner done by one thread than by waking up others."""
+    return (1,) if facts.workers > 1 and facts.operations < SERIAL else ()
 
 
 class Host(Protocol):
@@ -39,7 +48,12 @@ class Schedule:
     columns: int = 0  # tile: its columns
     depth: int = 0  # tile: its step
     budget: int = 0  # tile: elements of a tile without a product
+    threads: int = choice(0, _threads)  # that share the work: 1, or 0: all
     tiles: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def __post_init__(self) -> None:
+        if self.threads not in (0, 1):
+            raise TileError(f"a schedule: threads is {self.threads}, expected 1, or 0 for all")
 
     def steps(
         self, dims: Mapping[str, int], threads: int, plain: Iterable[str] = ()
@@ -59,8 +73,12 @@ class Schedule:
             # before decode-elements: values have formats of their own
             Step("sparsify", {"lanes": True, "plain": "+".join(plain)}),
             Step("decode-elements"),  # after compose: they may be parts of what that takes apart
+            Step("hoist"),  # before tile: it makes grids of its own
             # before formats: a step of k divides a scale's group
-            Step("tile", {"threads": threads, **sizes, **self.tiles}),
+            Step(
+                "tile",
+                {"threads": threads, "chained": CHAINED, "halve": True, **sizes, **self.tiles},
+            ),
             Step("lower-formats"),
             Step("canonicalize"),  # last: drops the decoding that a product did not need
         )
@@ -76,7 +94,7 @@ def schedule_of(text: str) -> Schedule:
 
 def lower(
     definition: Definition, types: Mapping[str, Format | DType], dims: Mapping[str, int],
-    threads: int, schedule: Schedule | None = None,
+    threads: int = 2, schedule: Schedule | None = None,
 ) -> Func:  # fmt: skip
     """A kernel as the CPU back end takes it, with the remarks of the passes."""
     return run((schedule or Schedule()).steps(dims, threads), definition.ir(types))
@@ -90,15 +108,21 @@ def cpu_source(
 
     `layouts` says how scaled tensors lie in memory where that is not the default.
     """
-    from tilec.codegen.cpu import emit
+    with stage("import", "load"):
+        from tilec.codegen.cpu import emit
 
-    whole = specialise(definition.ir(types), **dims)
+    with stage("parse", "parse"):
+        whole = definition.ir(types)
+    with stage("specialise", "pass"):
+        whole = specialise(whole, **dims)
     plain = [name for name, layout in (layouts or {}).items() if isinstance(layout, Plain)]
-    threads = host.pool.threads
-    func = run((schedule or Schedule()).steps(dims, threads, plain), whole)
+    chosen = schedule or Schedule()
+    threads = min(chosen.threads or host.pool.threads, host.pool.threads)
+    func = run(chosen.steps(dims, threads, plain), whole)
     given = {p.hint: p.type for p in whole.params}
     params = tuple(_param(p, given, layouts or {}) for p in func.params if passed(p, given))
-    return emit(func, params, host.machine.cpu, host.machine.features, threads)
+    with stage("codegen", "codegen"):
+        return emit(func, params, host.machine.cpu, host.machine.features, threads)
 
 
 def _param(p: Value, given: Mapping[str, Type], layouts: Mapping[str, Layout]) -> Param:

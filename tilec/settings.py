@@ -1,4 +1,4 @@
-"""What the environment says: the only place that reads it."""
+"""What the environment says: the only place that reads it, or writes there."""
 
 from __future__ import annotations
 
@@ -35,11 +35,22 @@ def tool_environment(*more: str) -> dict[str, str]:
     return {**found, "LC_ALL": "C"}
 
 
+def tell(**variables: str) -> None:
+    """Set variables that libraries and processes of this process will read."""
+    os.environ.update(variables)
+
+
 def triton_environment() -> dict[str, str]:
     """The variables that change what Triton makes of a source."""
     return {n: v for n, v in sorted(os.environ.items())
             if n.startswith(("TRITON_", "PTXAS_", "DISABLE_PTXAS", "MLIR_", "LLVM_"))
             and n not in _NOT_CODE}  # fmt: skip
+
+
+def log_settings() -> tuple[str, str] | None:
+    """What TILEC_LOG and TILEC_LOG_FORMAT (by default text) ask for: see `tilec.observe.log`."""
+    asked = os.environ.get("TILEC_LOG", "")
+    return (asked, os.environ.get("TILEC_LOG_FORMAT", "") or "text") if asked else None
 
 
 def settings() -> Settings:

@@ -21,6 +21,7 @@ from tilec.ir.format import Dense
 from tilec.ir.ops.control import Grid
 from tilec.ir.ops.memory import Write
 from tilec.ir.source import KernelSource, Param
+from tilec.ir.symbol import symbol
 from tilec.ir.types import Memory, Tile
 
 CHUNK = "ptr noalias %args, i64 %chunk, i32 %tid"
@@ -35,6 +36,7 @@ def emit(
 
     Raises TileError where a size is unknown or an op has no code.
     """
+    func = Func(symbol(func.name), func.body, func.remarks)
     has = frozenset(word[1:] for word in features.split(",") if word.startswith("+"))
     module = _Module(func, params, cpu, features, has, threads)
     text = module.text()
@@ -75,7 +77,7 @@ class _Module:
         size = max((w.scratch.used for w in self.writers), default=0)
         entry = Function(self.func.name, "ptr %args", self.declared)
         for f, chunks in written:
-            entry.emit(f"call void @tilec_parallel(ptr @{f.name}, ptr %args, i64 {chunks})")
+            self._call(entry, f.name, chunks)
         self.declared.add("declare void @tilec_parallel(ptr, ptr, i64)")
         shared = size * self.threads
         self.workspace = shared + self.copies.used
@@ -84,8 +86,16 @@ class _Module:
         attributes = f"attributes #0 = {{ {self.attributes} }}\n"
         return "\n".join([*sorted(self.declared), *bodies, entry.text("#0"), attributes])
 
+    def _call(self, entry: Function, name: str, chunks: int) -> None:
+        """Run all chunks of a part, by the pool unless one thread is enough."""
+        if self.threads > 1:
+            entry.emit(f"call void @tilec_parallel(ptr @{name}, ptr %args, i64 {chunks})")
+            return
+        call = f"call void @{name}(ptr %args, i64 {{}}, i32 0)"
+        entry.loop(0, chunks, 1, lambda chunk: entry.emit(call.format(chunk.text)))
+
     def _copy(self, c: Copy | Turned, number: int) -> tuple[Function, int]:
-        f = Function(f"{self.func.name}.copy{number}", CHUNK, self.declared)
+        f = Function(f"{self.func.name}.copy{number}", CHUNK, self.declared, self.has)
         w = self._writer(f)
         tensor = self._arguments(w)[c.tensor.param]
         assert isinstance(tensor, Tensor)
@@ -93,7 +103,7 @@ class _Module:
         return f, c.chunks
 
     def _part(self, name: str, before: list[Op], op: Op) -> tuple[Function, int]:
-        f = Function(name, CHUNK, self.declared)
+        f = Function(name, CHUNK, self.declared, self.has)
         w = self._writer(f)
         self.copies.enter(frozenset(o.mem for o in [op, *_inside(op)] if isinstance(o, Write)))
         walker = Walker(w, self._arguments(w), often(self.func.body), self.copies)

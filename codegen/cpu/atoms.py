@@ -53,6 +53,7 @@ class Rows:
         return w.address(self.at, (m,), (self.stride,))
 
 
+PAIRS = Atom("float", 2)  # bf16; a number too small for a normal one counts as 0
 BYTES = Atom("i32", 4)  # signed bytes times unsigned ones
 SIXTEENS = Atom("i32", 2)  # signed 16-bit numbers
 BITS = Atom("i32", 32)  # zeros and ones: the ones of an AND are counted
@@ -83,7 +84,7 @@ def choose(w: Writer, a: DType, b: DType, acc: DType) -> Atom:
         signed = a.kind == "int" and w.lanes == 16 and w.features >= QUADS
         return BYTES if signed else SIXTEENS
     if acc == f32 and "avx512bf16" in w.features and exact_in_bf16(a) and exact_in_bf16(b):
-        return Atom("float", 2)
+        return PAIRS
     if acc == i32 and exact_in_i16(a) and exact_in_i16(b):
         return SIXTEENS
     return Atom(numbers.register(acc), 1)

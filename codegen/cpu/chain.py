@@ -91,7 +91,8 @@ def _linked(w: Writer, link: Link, x: Lazy) -> Lazy:
                  for n, kind in zip(link.operands, kinds, strict=True)]  # fmt: skip
         return pointwise.emit(w.f, link.op, given)
 
-    return replace(x, dtype=link.type.dtype, at=at, buffer=None, across=None)
+    return replace(x, dtype=link.type.dtype, at=at, buffer=None, across=None, words=None,
+                   below=0, plain=False)  # fmt: skip
 
 
 def _tile(v: Value) -> Tile:

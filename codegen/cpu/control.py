@@ -6,25 +6,36 @@ from collections import Counter
 from dataclasses import replace
 from math import lcm
 
-from tilec.codegen.cpu import dot, memory, numbers, operands, pointwise, reduce, scan, views
+from tilec.codegen.cpu import (
+    consecutive,
+    dot,
+    memory,
+    numbers,
+    operands,
+    pointwise,
+    reduce,
+    scan,
+    views,
+)
 from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, of_bits
 from tilec.codegen.cpu.chain import chain, origin
-from tilec.codegen.cpu.llvm import Number, V, constant
+from tilec.codegen.cpu.llvm import V
+from tilec.codegen.cpu.loops import Env, Regions
 from tilec.codegen.cpu.operands import Copies
 from tilec.codegen.cpu.tiles import Buffer, Coordinates, Index, Lazy, Tensor, Writer, scalar
 from tilec.codegen.cpu.uses import multiplied
 from tilec.ir.bits import is_packed
 from tilec.ir.core import Block, Op, Trait, Value
+from tilec.ir.dtype import bf16, f32
 from tilec.ir.errors import TileError
-from tilec.ir.extent import Extent, Sym
-from tilec.ir.ops import control, shape
+from tilec.ir.ops import arith, control, shape
 from tilec.ir.ops import memory as mem
 from tilec.ir.ops import reduce as reductions
 from tilec.ir.ops import scan as scans
+from tilec.ir.ops.cast import Cast
 from tilec.ir.ops.sparse import Expand
-from tilec.ir.types import Tile
+from tilec.ir.types import Span, Tile
 
-Env = dict[Value, Lazy | Coordinates | Tensor]
 FREE = (shape.Full, shape.Iota, shape.Coordinates)
 VIEWS = (shape.Broadcast, shape.Transpose, shape.Slice, shape.Reshape)
 FAMILIES = {
@@ -43,11 +54,12 @@ def handles(cls: type[Op]) -> str:
     return f"codegen/cpu/{next(found, 'control')}.py"
 
 
-class Walker:
+class Walker(Regions):
     """Writes the ops of blocks; `env` says what each value is."""
 
     def __init__(self, w: Writer, env: Env, uses: Counter[Value], copies: Copies) -> None:
-        self.w, self.env, self.uses, self.copies = w, env, uses, copies
+        super().__init__(w, env)
+        self.uses, self.copies = uses, copies
         self.made: dict[Value, Op] = {}
         self.users: dict[Value, Op] = {}
 
@@ -69,6 +81,7 @@ class Walker:
             except TileError as e:
                 raise e.at(op.loc) from None
         results = [self.tile(v) for v in block.results]
+        self.env.clear()
         self.env.update(around)
         return results
 
@@ -98,8 +111,13 @@ class Walker:
         if isinstance(op, VIEWS) and self.uses[v] > 1:
             self._settle(op.operands[0])
         self.env[v] = self._made(op)
-        if not isinstance(op, (*FREE, *VIEWS)) and (self.uses[v] > 1 or v.type.rank == 0):  # type: ignore[union-attr]
+        again = self.uses[v] > 1 and not self._plain(v)
+        if not isinstance(op, (*FREE, *VIEWS)) and (again or v.type.rank == 0):  # type: ignore[union-attr]
             self._settle(v)
+
+    def _plain(self, v: Value) -> bool:
+        """Whether reading a tile again is no more work than reading a buffer."""
+        return self.tile(v).plain
 
     def _settle(self, v: Value) -> None:
         found = self.env[v]
@@ -159,7 +177,10 @@ class Walker:
                 return views.iota(w, span.size, span.start, _tile(op))
             case shape.Start() | shape.Size():
                 n = self._span(op.span).start if isinstance(op, shape.Start) else w.extent(op.dim)
-                return scalar(w.f, w.f.convert("trunc", w.f.number(n), "i32"), _tile(op).dtype)
+                number = scalar(w.f, w.f.convert("trunc", w.f.number(n), "i32"), _tile(op).dtype)
+                within = isinstance(op, shape.Start) and isinstance(op.span.type, Span)
+                extent = w.extent(op.span.type.dim) if within else 0  # type: ignore[union-attr]
+                return replace(number, below=extent if isinstance(extent, int) else 0)
             case _:
                 raise TileError(f"cpu: no code for {op.name}", op.loc)
 
@@ -169,11 +190,16 @@ class Walker:
         reads = frozenset[object]().union(*(x.reads for x in operands))
         beside = frozenset[object]().union(*(x.beside for x in operands))
         f = self.w.f
-        return Lazy(
+        found = Lazy(
             self.w.shape(t), t.dtype,
             lambda index, lanes: pointwise.emit(f, op, [x.at(index, lanes) for x in operands]),
             None, reads, beside, singly=any(x.singly for x in operands),
+            words=pointwise.words(self.w, op, operands[0]),
+            plain=_widens(op) and operands[0].plain,
         )  # fmt: skip
+        if isinstance(op, arith.Where):
+            return consecutive.where(self.w, (operands[0], operands[1], operands[2]), found)
+        return consecutive.known(self.w, op, operands, self.made, found)
 
     def _span(self, v: Value) -> Coordinates:
         found = self.env[v]
@@ -186,25 +212,54 @@ class Walker:
 
     def _dot(self, op: reductions.Dot) -> Lazy:
         w, t = self.w, _tile(op)
-        acc = self.tile(op.acc)
-        buffer = acc.buffer if self.uses[op.acc] == 1 else None
-        if buffer is None:
-            buffer = w.buffer(t)
-            w.fill(buffer, acc)
         a, b = self.tile(op.a), self.tile(op.b)
-        if operands.thin_product(w, op, (a, b), self.env, self.made, self.copies, buffer):
+        found = operands.thin_source(w, op, b, self.env, self.made, self.copies)
+        buffer, start = self._accumulator(op, found is None)
+        if found is not None:
+            operands.thin_product(w, op, (a, b), found, self.copies, buffer)
             return w.read(buffer, t.dtype, w.shape(t))
         atom, panel = operands.right(w, op, self.env, self.made)
         multiple = lcm(panel.deep if panel else 1, dot.LINE if atom == BYTES else atom.pack)
         rows = operands.left(w, atom, op, a, self.env, self.made, self.copies, multiple)
-        scales = [self._buffer(v) for v in (op.scale, op.row_scale)]
+        column, row = (self._buffer(v) for v in (op.scale, op.row_scale))
         deep = -(-w.largest(op.a.type.shape[1]) // multiple) * multiple  # type: ignore[union-attr]
-        (m, k), target = a.shape, dot.Target(buffer, numbers.register(t.dtype), *scales)
+        (m, k), kind = a.shape, numbers.register(t.dtype)
+        target = dot.Target(buffer, kind, column, row, start)
         if of_bits(atom) and operands.ones(op.b, self.made):
             dot.count(w, rows, (m, k), target)
         else:
             dot.emit(w, atom, rows, panel or self._second(op, atom), (m, k, deep), target)
         return w.read(buffer, t.dtype, w.shape(t))
+
+    def _accumulator(self, op: reductions.Dot, later: bool) -> tuple[Buffer, Lazy | None]:
+        """Where a product is summed up, and what it is added to where that is not there already.
+
+        With `later` what it is added to may be computed when it is added, element by element, and
+        a tile that a loop carries may be overwritten if it is that, or part of it.
+        """
+        w, t, acc = self.w, _tile(op), self.tile(op.acc)
+        alone = self.uses[op.acc] == 1
+        if acc.buffer is not None and alone:
+            return acc.buffer, None
+        columns, constant_ = acc.shape[1], isinstance(self.made.get(op.acc), shape.Full)
+        whole = isinstance(columns, int) and columns % w.lanes == 0
+        if not later or acc.buffer is not None or not (constant_ or (alone and whole)):
+            buffer = w.buffer(t)
+            w.fill(buffer, acc)
+            return buffer, None
+        for v, buffer in self.carried.items():
+            own = {buffer.at.text} & acc.reads - acc.beside
+            if own and v.type == t and self.uses[v] == 1 and self._once(op.acc, buffer):
+                return buffer, acc
+        return w.buffer(t), acc
+
+    def _once(self, v: Value, buffer: Buffer) -> bool:
+        """Whether what a tile reads from a buffer has no other reader."""
+        x, op = self.env[v], self.made.get(v)
+        if not isinstance(x, Lazy) or x.buffer is not None or buffer.at.text not in x.reads:
+            return True
+        return self.uses[v] == 1 and op is not None and all(
+            self._once(operand, buffer) for operand in op.operands)  # fmt: skip
 
     def _second(self, op: reductions.Dot, atom: Atom) -> Lazy:
         """The second operand of a product. Bytes that more than a load is behind are computed
@@ -251,147 +306,16 @@ class Walker:
             {o.mem for b in op.blocks for o in b.walk() if isinstance(o, mem.Write)}
         )
 
-    # -- regions --
-
-    def span(self, dim: Extent, size: Extent, tile: int | None, at: V, end: Number) -> Coordinates:
-        """The span of an iteration that starts at `at`; its size symbol is set."""
-        if tile is None:
-            raise TileError(
-                f"cpu: the tile size `{size}` is not chosen", hint="run the pass `tile` first"
-            )
-        full = isinstance(end, int) and end % tile == 0
-        n: Number = (
-            tile if full else self.w.f.least(tile, self.w.f.binary("sub", self.w.f.number(end), at))
-        )
-        self.w.sizes[str(size)], self.w.most[str(size)] = n, tile
-        return Coordinates(at, n, tile, end != self.w.extent(dim))
-
-    def _carry(self, init: tuple[Value, ...]) -> list[Buffer]:
-        buffers: list[Buffer] = []
-        for v in init:
-            assert isinstance(v.type, Tile)
-            buffers.append(self.w.buffer(v.type))
-            self.w.fill(buffers[-1], self.tile(v))
-        return buffers
-
-    def _bind(self, params: tuple[Value, ...], buffers: list[Buffer]) -> None:
-        for p, b in zip(params, buffers, strict=True):
-            assert isinstance(p.type, Tile)
-            self.env[p] = self.w.read(b, p.type.dtype, self.w.shape(p.type))
-
-    def _iterate(self, body: Block, params: tuple[Value, ...], buffers: list[Buffer]) -> None:
-        """One pass through a loop's body: new carried values into the buffers of the old."""
-        self._bind(params, buffers)
-        results = self.block(body)
-        moves: list[tuple[Buffer, Lazy, Tile]] = []
-        for v, x, b in zip(body.results, results, buffers, strict=True):
-            assert isinstance(v.type, Tile)
-            if x.buffer != b:
-                moves.append((b, x if x.shape else self.w.settled(x, v.type), v.type))
-        self._move(moves)
-
-    def _move(self, moves: list[tuple[Buffer, Lazy, Tile]]) -> None:
-        """All at once: the buffers that no other move reads first, cycles through copies."""
-
-        def awaited(i: int) -> bool:
-            others = (x for j, (_, x, _) in enumerate(moves) if j != i)
-            return any(moves[i][0].at.text in x.reads for x in others)
-
-        while moves:
-            i = min(range(len(moves)), key=awaited)
-            copied = awaited(i)
-            into, x, t = moves.pop(i)
-            if copied or into.at.text in x.beside:
-                moves.append((into, self.w.fill(self.w.buffer(t), x), t))
-            else:
-                self.w.fill(into, x)
-
-    def _nth(self, op: mem.Nth) -> Coordinates:
-        whole = isinstance(op.dim, int) and op.dim % op.tile == 0
-        if not whole or op.size not in (op.tile, *map(Sym, self.w.sizes)):
-            raise TileError(f"cpu: tiles of {op.tile} by number do not fill {op.dim} coordinates")
-        number = self.w.f.convert("sext", self.tile(op.number).at((), 1), "i64")
-        return Coordinates(self.w.f.times(number, op.tile), self.w.extent(op.size), op.tile)
-
-    def _for(self, op: control.For) -> None:
-        self._enter(op)
-        end = self.w.extent(op.dim)
-        if op.stop is not None:
-            stop = self.tile(op.stop).at((), 1)
-            wide = self.w.f.convert("sext", stop, "i64")
-            end = self.w.f.intrinsic("smin", wide, self.w.f.number(end))
-        buffers = self._carry(op.init)
-        if op.tile is None:
-            raise TileError(f"cpu: the tile size `{op.size}` is not chosen")
-        first: Number = 0
-        if op.first is not None:
-            wide = self.w.f.convert("sext", self.tile(op.first).at((), 1), "i64")
-            number = self.w.f.intrinsic("smax", wide, self.w.f.number(0))
-            first = self.w.f.binary("mul", number, self.w.f.number(op.tile))
-
-        def body(i: V) -> None:
-            self.env[op.body.params[0]] = self.span(op.dim, op.size, op.tile, i, end)
-            self._iterate(op.body, op.body.params[1:], buffers)
-
-        self.w.f.loop(first, end, op.tile, body)
-        self._bind(op.results, buffers)
-
-    def _count(self, op: control.Count) -> None:
-        self._enter(op)
-        f, t = self.w.f, op.start.type
-        assert isinstance(t, Tile)
-        start, stop, step = (
-            f.convert("sext" if t.dtype.kind == "int" else "zext", self.tile(v).at((), 1), "i64")
-            for v in (op.start, op.stop, op.step)
-        )
-        zero, one = constant("i64", 0), constant("i64", 1)
-        up = f.compare("icmp sgt", step, zero)
-        far = f.select(up, f.binary("sub", stop, start), f.binary("sub", start, stop))
-        by = f.intrinsic("smax", f.select(up, step, f.binary("sub", zero, step)), one)
-        count = f.binary("sdiv", f.binary("sub", f.binary("add", far, by), one), by)
-        count = f.select(f.compare("icmp sgt", far, zero), count, zero)
-        buffers = self._carry(op.init)
-
-        def body(i: V) -> None:
-            at = f.binary("add", start, f.binary("mul", i, step))
-            narrow = f.convert("trunc", at, numbers.register(t.dtype))
-            self.env[op.body.params[0]] = scalar(f, narrow, t.dtype)
-            self._iterate(op.body, op.body.params[1:], buffers)
-
-        f.loop(0, count, 1, body)
-        self._bind(op.results, buffers)
-
-    def _while(self, op: control.While) -> None:
-        self._enter(op)
-        f, buffers = self.w.f, self._carry(op.init)
-        head, inside, done = f.labels("test", "again", "ended")
-        f.emit(f"br label %{head}")
-        f.place(head)
-        self._bind(op.test.params, buffers)
-        (going,) = self.block(op.test)
-        f.branch(going.at((), 1), inside, done)
-        f.place(inside)
-        self._iterate(op.body, op.body.params, buffers)
-        f.emit(f"br label %{head}")
-        f.place(done)
-        self._bind(op.results, buffers)
-
-    def _if(self, op: control.If) -> None:
-        self._enter(op)
-        f = self.w.f
-        buffers = [self.w.buffer(v.type) for v in op.results if isinstance(v.type, Tile)]
-        then, otherwise, after = f.labels("then", "else", "after")
-        f.branch(self.tile(op.condition).at((), 1), then, otherwise)
-        for label, block in ((then, op.then), (otherwise, op.otherwise)):
-            f.place(label)
-            for b, x in zip(buffers, self.block(block), strict=True):
-                self.w.fill(b, x)
-            f.emit(f"br label %{after}")
-        f.place(after)
-        self._bind(op.results, buffers)
-
 
 def _tile(op: Op) -> Tile:
     t = op.result.type
     assert isinstance(t, Tile)
     return t
+
+
+def _widens(op: Op) -> bool:
+    """Whether an op makes floats of narrower ones, which registers have as floats already."""
+    if not isinstance(op, Cast) or op.random is not None:
+        return False
+    assert isinstance(op.a.type, Tile)
+    return op.a.type.dtype in (bf16, f32) and op.dtype == f32

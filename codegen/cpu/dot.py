@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tilec.codegen.cpu import along
 from tilec.codegen.cpu.atoms import BITS, BYTES, SIXTEENS, Atom, Rows, of_bits
 from tilec.codegen.cpu.bits import Bits
 from tilec.codegen.cpu.expanded import Expanded, Groups
@@ -40,12 +41,14 @@ LINE = 64  # bytes of a row that are summed at once
 
 @dataclass(frozen=True)
 class Target:
-    """What products are added to, after scaling: a buffer of whole vectors a row."""
+    """What products are added to, after scaling: a buffer of whole vectors a row, or `start`, and
+    the buffer is written then."""
 
     buffer: Buffer
     kind: str  # of its elements
     scale: Buffer | None = None  # of columns
     row_scale: Buffer | None = None
+    start: Lazy | None = None
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,33 @@ def emit(
             _decode(w, atom, decoder, pb, pitch)
         used = w.f.times(decoder.count, decoder.deep // atom.pack)
     else:
+        words = along.columns(w, atom, right, to.buffer)
+        if words is not None and to.scale is None and to.row_scale is None:
+            _along(w, rows, words, (m, right), to)
+            return
         left = _Left(rows, OFFSET if atom == BYTES and right.dtype.kind == "int" else 0)
         pb = _room(w, atom, deep, pitch)
         pack_columns(w, atom, right, pb, pitch)
         used = w.f.divided(padded(w, k, atom.pack), atom.pack)[0]
     _tiles(w, atom, left, pb, m, used, to)
+
+
+def _along(w: Writer, rows: Rows, words: Lazy, shape: tuple[Number, Lazy], to: Target) -> None:
+    """to += the products of few rows with columns that are read along k."""
+    m, right = shape
+    k, n = right.shape
+    assert isinstance(k, int)
+    assert isinstance(n, int)
+
+    def put(row: Number, column: Number, sums: V) -> None:
+        place = w.address(to.buffer.at, (row, column), (to.buffer.pitch * 4, 4))
+        if to.start is None:
+            before = w.f.load("float", sums.lanes, place, 4)
+        else:
+            before = to.start.at((row, column), sums.lanes)
+        w.f.store(w.f.binary("fadd", before, sums), place, 4)
+
+    along.emit(w, rows, words, (m, k, n), put)
 
 
 def count(w: Writer, rows: Rows, shape: tuple[Number, Number], to: Target) -> None:
@@ -247,7 +272,11 @@ def _add(w: Writer, atom: Atom, at: _Corner, to: Target, sums: list[V]) -> None:
     for i, v in enumerate(sums):
         r, column = divmod(i, at.vectors)
         place = w.address(to.buffer.at, (f.plus(at.m, r), at.first + column), sizes)
-        before = f.load(to.kind, lanes, place, size)
+        if to.start is None:
+            before = f.load(to.kind, lanes, place, size)
+        else:
+            index = f.plus(at.m, r), (at.first + column) * lanes
+            before = to.start.at(index, lanes)
         f.store(_scaled(w, atom, to.kind, before, v, scales[column], beside[r]), place, size)
 
 
@@ -259,6 +288,8 @@ def _scaled(w: Writer, atom: Atom, kind: str, before: V, v: V, scale: V | None,
         v = f.convert("sitofp", v, kind)
     if row is not None:
         v = f.binary("mul" if whole else "fmul", v, row)
+    if scale is None and not whole and before == constant(kind, 0, before.lanes):
+        return v
     if scale is None:
         return f.binary("add" if whole else "fadd", before, v)
     if whole:

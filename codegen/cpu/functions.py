@@ -1,8 +1,8 @@
 """Mathematical functions on vectors of floats, by range reduction and polynomials.
 
-exp, log: Cody-Waite reduction with Cephes's minimax coefficients (S. Moshier, Methods and Programs
-for Mathematical Functions, 1989). erf: its series, which does not cancel, times exp(-x^2). All run
-in double, so f32 results are within a unit of the last place.
+exp, log: Cody-Waite reduction, log's constants as in Cephes (S. Moshier, Methods and Programs for
+Mathematical Functions, 1989). erf: its series, which does not cancel, times exp(-x^2). Powers of
+floats run in floats; all else runs in double. f32 results are within a unit of the last place.
 """
 
 from __future__ import annotations
@@ -26,6 +26,48 @@ def _poly(f: Function, x: V, coefficients: Sequence[float]) -> V:
 def _double(f: Function, x: V, body: Callable[[Function, V], V]) -> V:
     """Compute in double and come back: rounding to the value's own type is then nearly exact."""
     return f.convert("fptrunc", body(f, f.convert("fpext", x, "double")), x.type)
+
+
+def _held(f: Function, x: V, low: float, high: float) -> V:
+    """x between two numbers; NaN stays NaN (the second of two operands that do not compare)."""
+    for order, limit in (("olt", high), ("ogt", low)):
+        c = constant(x.type, limit, x.lanes)
+        x = f.select(f.compare(f"fcmp {order}", c, x), c, x)
+    return x
+
+
+def _scaled(f: Function, x: V, n: V) -> V:
+    """x * 2**n for whole floats n in [-252, 254], rounded once."""
+    if "avx512f" in f.features and x.lanes == 16:
+        every, nearest = V("i16", 1, "-1"), V("i32", 1, "4")
+        return f.call("llvm.x86.avx512.mask.scalef.ps.512", "float", 16, x, n, x, every, nearest)
+    whole = f.convert("fptosi", n, "i32")
+    half = f.binary("ashr", whole, constant("i32", 1, n.lanes))
+    for part in (half, f.binary("sub", whole, half)):
+        biased = f.binary("add", part, constant("i32", 127, n.lanes))
+        bits = f.binary("shl", biased, constant("i32", 23, n.lanes))
+        x = f.binary("fmul", x, f.convert("bitcast", bits, "float"))
+    return x
+
+
+def _single_exp2(f: Function, x: V) -> V:
+    """2**whole * 2**rest, the rest in [-1/2, 1/2]: its series errs by less than 2**-27."""
+    x = _held(f, x, -151, 129)
+    whole = f.intrinsic("roundeven", x)
+    terms = [math.log(2) ** k / math.factorial(k) for k in range(7, -1, -1)]
+    return _scaled(f, _poly(f, f.binary("fsub", x, whole), terms), whole)
+
+
+def _single_exp(f: Function, x: V) -> V:
+    """As exp2; what is left of x is found in two steps, for ln 2 has more bits than a float."""
+    x = _held(f, x, -105, 89)
+    whole = f.binary("fmul", x, constant("float", 1 / math.log(2), x.lanes))
+    whole = f.intrinsic("roundeven", whole)
+    high = 355 / 512  # short, so that its multiples are exact
+    rest = f.intrinsic("fma", whole, constant("float", -high, x.lanes), x)
+    rest = f.intrinsic("fma", whole, constant("float", high - math.log(2), x.lanes), rest)
+    terms = [1 / math.factorial(k) for k in range(7, -1, -1)]
+    return _scaled(f, _poly(f, rest, terms), whole)
 
 
 def _power(f: Function, x: V, n: V) -> V:
@@ -149,8 +191,8 @@ def _wrapped(body: Callable[[Function, V], V]) -> Callable[[Function, V], V]:
 
 
 FUNCTIONS: dict[str, Callable[[Function, V], V]] = {
-    "exp": _wrapped(_exp),
-    "exp2": _wrapped(_exp2),
+    "exp": lambda f, x: _single_exp(f, x) if x.type == "float" else _exp(f, x),
+    "exp2": lambda f, x: _single_exp2(f, x) if x.type == "float" else _exp2(f, x),
     "log": _wrapped(_log),
     "log2": _wrapped(_log2),
     "tanh": _wrapped(_tanh),

@@ -52,10 +52,12 @@ def vector(type: str, values: Sequence[float]) -> V:
 
 
 class Function:
-    """One function being written."""
+    """One function being written, for a processor that has some features."""
 
-    def __init__(self, name: str, params: str, declared: set[str]) -> None:
-        self.name, self.params, self.declared = name, params, declared
+    def __init__(
+        self, name: str, params: str, declared: set[str], features: frozenset[str] = frozenset()
+    ) -> None:
+        self.name, self.params, self.declared, self.features = name, params, declared, features
         self.lines: list[str] = []
         self.count = 0
         self.label = "entry"
@@ -139,6 +141,12 @@ class Function:
         name = f"llvm.masked.gather.v{n}{'f32' if type == 'float' else type}.v{n}p0"
         one = V("i32", 1, "1")  # the alignment
         return self.call(name, type, n, places, one, mask, constant(type, 0, n))
+
+    def masked(self, type: str, lanes: int, at: V, mask: V) -> V:
+        """Consecutive elements from memory where the mask says so, else 0, without reading."""
+        one = V("i32", 1, "1")  # the alignment
+        name = f"llvm.masked.load.v{lanes}{type}.p0"
+        return self.call(name, type, lanes, at, one, mask, constant(type, 0, lanes))
 
     def intrinsic(self, name: str, *args: V) -> V:
         """`llvm.NAME.v16f32`: an intrinsic overloaded on its first operand."""

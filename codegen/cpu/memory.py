@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 from tilec.codegen.cpu import atomics, numbers, stream
 from tilec.codegen.cpu import lanes as order
+from tilec.codegen.cpu.atoms import Rows
+from tilec.codegen.cpu.consecutive import inside
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
+from tilec.codegen.cpu.stream import AHEAD, LINE
 from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
 from tilec.codegen.cpu.views import gathered
-from tilec.ir.dtype import bf16, f16, f32, i32
+from tilec.ir.dtype import bf16, f16, f32, f64, i32
 from tilec.ir.lanes import Slabs
 from tilec.ir.stream import Records
 
+WORDS = (f32, f64, bf16, i32)  # values that are at once what registers have
 Place = Coordinates | Lazy
 
 
-def load(w: Writer, mem: Tensor, places: tuple[Place, ...], shape: Index) -> Lazy:
-    """mem[places] as a tile that is read when it is used."""
-    reads = frozenset({mem.param}).union(*(p.reads for p in places if isinstance(p, Lazy)))
-    checked = any(isinstance(p, Lazy) for p in places)
+@dataclass(frozen=True)
+class Picked:
+    """A scalar index that has been looked at: where it is in memory, and whether it lies inside
+    (None: surely)."""
+
+    at: Number
+    inside: V | None
+    shape: Index = ()
+
+
+Found = Coordinates | Lazy | Picked
+
+
+def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> Lazy:
+    """mem[indices] as a tile that is read when it is used."""
+    reads = frozenset({mem.param}).union(*(p.reads for p in indices if isinstance(p, Lazy)))
+    places = picked(w, mem, indices)
+    checked = not all(isinstance(p, Coordinates) or _inside(p) for p in places)
 
     def one(index: Index) -> V:
         at, inside = positions(w, mem, places, index)
@@ -30,6 +48,8 @@ def load(w: Writer, mem: Tensor, places: tuple[Place, ...], shape: Index) -> Laz
 
     def at(index: Index, lanes: int) -> V:
         if lanes > 1 and not _in_vectors(mem, places, lanes):
+            if _side_by_side(w, mem, places, lanes):
+                return _masked(w, mem, places, index, lanes)
             if _in_gathers(w, mem, places, lanes):
                 return _gathered(w, mem, places, index, lanes)
             return gathered(w, index, lanes, one)
@@ -45,11 +65,70 @@ def load(w: Writer, mem: Tensor, places: tuple[Place, ...], shape: Index) -> Laz
             return value
         return w.f.select(w.f.splat(inside, lanes), value, constant(value.type, 0, lanes))
 
-    together = _in_vectors(mem, places, w.lanes) or _in_gathers(w, mem, places, w.lanes)
-    return Lazy(shape, mem.dtype, at, None, reads, reads, singly=not together)
+    in_rows = _in_vectors(mem, places, w.lanes)
+    beside = _side_by_side(w, mem, places, w.lanes)
+    together = in_rows or beside or _in_gathers(w, mem, places, w.lanes)
+    direct = in_rows and not checked and mem.records is None
+    raw = _words(w, mem, places, shape) if direct and mem.dtype == bf16 else None
+    plain = not checked and mem.records is None and mem.dtype in WORDS
+    return Lazy(shape, mem.dtype, at, None, reads, reads, None, not together, raw, plain=plain)
 
 
-def _in_vectors(mem: Tensor, places: tuple[Place, ...], lanes: int) -> bool:
+def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> Lazy:
+    """A tile of bf16 as it is stored. Of rows that lie one after the other, which a loop goes
+    through, those further on are asked for."""
+    rows = len(places) > 1 and isinstance(places[-2], Coordinates)
+    ahead = AHEAD if rows and shape[-1] == mem.shape[-1] else 0
+
+    def fetch(index: Index) -> None:
+        w.f.prefetch(_address(w, mem, positions(w, mem, places, index)[0]))
+
+    def at(index: Index, lanes: int) -> V:
+        place = _address(w, mem, positions(w, mem, places, index)[0])
+        if ahead and 2 * lanes >= LINE:
+            w.f.prefetch(w.f.pointer(place, ahead))
+        return w.f.load("i16", lanes, place, 2)
+
+    return Lazy(shape, mem.dtype, at, fetch=fetch)
+
+
+def rows(w: Writer, mem: Tensor, indices: tuple[object, ...], stride: int) -> Rows | None:
+    """The rows mem[indices], if they surely are there and the last of the indices is a span."""
+    places = [p for p in indices if isinstance(p, Coordinates | Lazy)]
+    *outer, last = places
+    if len(places) != len(indices) or not isinstance(last, Coordinates):
+        return None
+    if not all(isinstance(p, Lazy) and not p.shape for p in outer):
+        return None
+    known = picked(w, mem, tuple(outer))
+    if not all(map(_inside, known)):
+        return None
+    at = tuple(p.at for p in known if isinstance(p, Picked))
+    return Rows(_address(w, mem, (*at, last.start, 0)), stride)
+
+
+def picked(w: Writer, mem: Tensor, indices: tuple[Place, ...]) -> tuple[Found, ...]:
+    """Indices, the scalar ones looked at once and for all elements."""
+    return tuple(
+        _looked_at(w, p, extent) if isinstance(p, Lazy) and not p.shape else p
+        for p, extent in zip(indices, mem.shape, strict=False)
+    )
+
+
+def _looked_at(w: Writer, p: Lazy, extent: int) -> Picked:
+    wide = w.f.convert("sext" if p.dtype.kind == "int" else "zext", p.at((), 1), "i64")
+    if 0 < p.below <= extent:
+        return Picked(wide, None)
+    within = w.f.compare("icmp ult", wide, constant("i64", extent))
+    return Picked(w.f.select(within, wide, constant("i64", 0)), within)
+
+
+def _inside(p: Found) -> bool:
+    """Whether an index surely lies inside."""
+    return isinstance(p, Picked) and p.inside is None
+
+
+def _in_vectors(mem: Tensor, places: tuple[Found, ...], lanes: int) -> bool:
     """Whether neighbours along the last axis of a tile are neighbours in memory, and so many of
     them whole bytes."""
     if isinstance(mem.records, Records):
@@ -63,7 +142,7 @@ def _in_vectors(mem: Tensor, places: tuple[Place, ...], lanes: int) -> bool:
     return places[-1].multiple % 8 == 0 and lanes * mem.dtype.bits % 8 == 0
 
 
-def _in_gathers(w: Writer, mem: Tensor, places: tuple[Place, ...], lanes: int) -> bool:
+def _in_gathers(w: Writer, mem: Tensor, places: tuple[Found, ...], lanes: int) -> bool:
     """Whether the last dimension is picked by an index tile, and one instruction picks a vector."""
     *rows, last = places or (None,)
     picked = isinstance(last, Lazy) and bool(last.shape) and last.dtype.bits <= 32
@@ -73,7 +152,34 @@ def _in_gathers(w: Writer, mem: Tensor, places: tuple[Place, ...], lanes: int) -
     return picked and alone and words and wide and mem.shape[-1] > 1
 
 
-def _gathered(w: Writer, mem: Tensor, places: tuple[Place, ...], index: Index, lanes: int) -> V:
+def _side_by_side(w: Writer, mem: Tensor, places: tuple[Found, ...], lanes: int) -> bool:
+    """Whether the last dimension is picked by consecutive numbers, and an instruction reads those
+    of a vector that are places."""
+    last = places[-1] if places else None
+    consecutive = isinstance(last, Lazy) and len(last.shape) == 1 and last.first is not None
+    alone = all(isinstance(p, Coordinates) or not p.shape for p in places[:-1])
+    words = mem.records is None and mem.dtype in (f32, i32, f16, bf16)
+    return consecutive and alone and words and "avx512bw" in w.features and lanes == w.lanes
+
+
+def _masked(w: Writer, mem: Tensor, places: tuple[Found, ...], index: Index, lanes: int) -> V:
+    """A vector of consecutive elements, 0 where they are beyond the row."""
+    f, bits = w.f, 8 * numbers.item(mem.dtype)
+    last = places[-1]
+    assert isinstance(last, Lazy)
+    assert last.first is not None
+    rows, within = positions(w, replace(mem, shape=mem.shape[:-1]), places[:-1], index[:-1])
+    first = f.plus(last.first, index[-1])
+    mask = inside(w, first, lanes, mem.shape[-1])
+    if within is not None:
+        mask = f.binary("and", mask, f.splat(within, lanes))
+    found = f.masked(f"i{bits}", lanes, _address(w, mem, (*rows, first)), mask)
+    if bits == 16:
+        return numbers.from_bits(f, mem.dtype, f.convert("zext", found, "i32"))
+    return f.convert("bitcast", found, numbers.register(mem.dtype))
+
+
+def _gathered(w: Writer, mem: Tensor, places: tuple[Found, ...], index: Index, lanes: int) -> V:
     """A vector of elements at the places of an index tile; halves of words are read as words that
     lie inside the row."""
     f, size = w.f, numbers.item(mem.dtype)
@@ -81,15 +187,14 @@ def _gathered(w: Writer, mem: Tensor, places: tuple[Place, ...], index: Index, l
     assert isinstance(last, Lazy)
     start, axis = list[Number](), 0
     inside: V | None = None
-    for p, extent in zip(rows, mem.shape, strict=False):
+    for p in rows:
         if isinstance(p, Coordinates):
             start.append(f.plus(p.start, index[axis]))
             axis += 1
             continue
-        number = f.convert("sext" if p.dtype.kind == "int" else "zext", p.at((), 1), "i64")
-        there = f.compare("icmp ult", number, constant("i64", extent))
-        start.append(f.select(there, number, constant("i64", 0)))
-        inside = there if inside is None else f.binary("and", inside, there)
+        assert isinstance(p, Picked)
+        start.append(p.at)
+        inside = _both(w, inside, p.inside)
     wanted = last.at(index[axis:], lanes)
     within = f.compare("icmp ult", wanted, constant("i32", mem.shape[-1], lanes))
     inside = within if inside is None else f.binary("and", within, f.splat(inside, lanes))
@@ -110,7 +215,8 @@ def _gathered(w: Writer, mem: Tensor, places: tuple[Place, ...], index: Index, l
 def store(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy) -> None:
     """mem[places] = value, where the coordinates lie inside."""
     along = bool(places) and isinstance(places[-1], Coordinates)
-    vectors = along and mem.records is None and not any(isinstance(p, Lazy) for p in places)
+    tiles = any(isinstance(p, Lazy) and p.shape for p in places)
+    vectors = along and mem.records is None and not tiles
     _written(w, mem, places, value, vectors, lambda v, at: numbers.store(w.f, mem.dtype, v, at))
 
 
@@ -119,9 +225,10 @@ def accumulate(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy) -
     _written(w, mem, places, value, False, lambda v, at: atomics.add(w.f, mem.dtype, v, at))
 
 
-def _written(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy, vectors: bool,
+def _written(w: Writer, mem: Tensor, indices: tuple[Place, ...], value: Lazy, vectors: bool,
              act: Callable[[V, V], None]) -> None:  # fmt: skip
     """Do something with values and the addresses of those of their places that lie inside."""
+    places = picked(w, mem, indices)
 
     def write(index: Index, lanes: int) -> None:
         v = value.at(index, lanes)
@@ -145,8 +252,13 @@ def _written(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy, vec
     w.each(value.shape, write)
 
 
+def _both(w: Writer, a: V | None, b: V | None) -> V | None:
+    """Whether both are true; None is."""
+    return b if a is None else a if b is None else w.f.binary("and", a, b)
+
+
 def positions(
-    w: Writer, mem: Tensor, places: tuple[Place, ...], index: Index
+    w: Writer, mem: Tensor, places: tuple[Found, ...], index: Index
 ) -> tuple[Index, V | None]:
     """The coordinates in memory of a tile's element, and whether they lie inside (None: surely)."""
     out: list[Number] = []
@@ -157,13 +269,17 @@ def positions(
             out.append(w.f.plus(place.start, index[axis]))
             axis += 1
             continue
+        if isinstance(place, Picked):
+            out.append(place.at)
+            inside = _both(w, inside, place.inside)
+            continue
         rank = len(place.shape)
-        if rank and joint < 0:
+        if joint < 0:
             joint, axis = axis, axis + rank
-        v = place.at(index[joint : joint + rank] if rank else (), 1)
+        v = place.at(index[joint : joint + rank], 1)
         wide = w.f.convert("sext" if place.dtype.kind == "int" else "zext", v, "i64")
         within = w.f.compare("icmp ult", wide, constant("i64", extent))
-        inside = within if inside is None else w.f.binary("and", inside, within)
+        inside = _both(w, inside, within)
         out.append(w.f.select(within, wide, constant("i64", 0)))
     return tuple(out), inside
 

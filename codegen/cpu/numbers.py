@@ -191,6 +191,16 @@ def _saturated(f: Function, t: DType, v: V) -> V:
     return f.select(beyond, f.intrinsic("copysign", top, v), v)
 
 
+def extreme(f: Function, name: str, a: V, b: V) -> V:
+    """The maximum ("max") or minimum of floats: NaN if either is, and of zeros any.
+
+    The comparison and the first choice are one instruction, which gives its second operand where
+    they do not compare.
+    """
+    better = f.compare("fcmp ogt" if name == "max" else "fcmp olt", b, a)
+    return f.select(f.compare("fcmp uno", b, b), b, f.select(better, b, a))
+
+
 def wrap(f: Function, t: DType, v: V) -> V:
     """An i32 (or i64) modulo the width of an integer dtype."""
     width = 64 if v.type == "i64" else 32

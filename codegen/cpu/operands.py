@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from tilec.codegen.cpu import bits, chain, lanes, memory, thin
-from tilec.codegen.cpu.atoms import BYTES, Atom, Rows, choose, of_bits
+from tilec.codegen.cpu.atoms import BYTES, PAIRS, Atom, Rows, choose, of_bits
 from tilec.codegen.cpu.bits import in_order
 from tilec.codegen.cpu.chain import Link, Made
 from tilec.codegen.cpu.expanded import groups
@@ -33,7 +33,8 @@ from tilec.ir.stream import Records
 from tilec.ir.types import Shape, Tile
 
 Env = Mapping[Value, Lazy | Coordinates | Tensor]
-_NATIVE = {Atom("float", 2): bf16, Atom("float", 1): f32, BYTES: i8}  # what is read as it lies
+_NATIVE = {PAIRS: bf16, Atom("float", 1): f32, BYTES: i8}  # what is read as it lies
+DENSE = 512  # elements of rows that lie side by side, and are read in place
 SMALL = 1 << 15  # elements that one thread copies faster than others wake up
 MOST = 1 << 28  # bytes of copies; beyond, each task copies what it needs
 
@@ -119,6 +120,10 @@ def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: 
          multiple: int) -> Rows:  # fmt: skip
     """The first operand's rows, k padded to a multiple."""
     found = chain.chain(op.a, made)
+    if found is not None and not found[1]:
+        block = _block(w, atom, found[0], env, copies, multiple)
+        if block is not None:
+            return block
     if found is not None and len(found[0].indices) == 2:
         source, links = found
         tensor, m, k = (env[v] for v in (source.mem, *source.indices))
@@ -140,6 +145,20 @@ def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: 
     to = Rows(w.f.pointer(w.base, w.scratch.take(height * stride)), stride)
     pack_rows(w, atom, x, to, multiple)
     return to
+
+
+def _block(w: Writer, atom: Atom, source: Load, env: Env, copies: Copies, multiple: int
+           ) -> Rows | None:  # fmt: skip
+    """Whole rows of memory, one after the other, that are already what the instruction reads."""
+    tensor = env[source.mem]
+    assert isinstance(tensor, Tensor)
+    *rows, k = (env[v] for v in source.indices)
+    if tensor.dtype != _NATIVE.get(atom) or tensor.records is not None or len(tensor.shape) < 2:
+        return None
+    if tensor.param in copies.written or tensor.shape[-1] % multiple:
+        return None
+    whole = isinstance(k, Coordinates) and k.size == tensor.shape[-1] <= DENSE
+    return memory.rows(w, tensor, tuple(rows), atom.bytes(tensor.shape[-1])) if whole else None
 
 
 def _in_place(w: Writer, atom: Atom, t: Tensor, m: Coordinates, k: Coordinates,
@@ -270,23 +289,27 @@ def expand(w: Writer, op: Expand, env: Env, alone: bool) -> Lazy:
     return filled(w, found.tensors, found.places, op.result.type)
 
 
-def thin_product(w: Writer, op: Dot, sides: tuple[Lazy, Lazy], env: Env, made: Made,
-                 copies: Copies, to: Buffer) -> bool:  # fmt: skip
-    """Write a product with one column whose other operand is gathered, if it is one."""
-    a, b = sides
-    if not thin.suits(w, op, b):
-        return False
-    found = thin.source(op, env, made, copies.used)
-    (rows, _), (deep, _) = _shape(op.a), _shape(op.b)
-    if found is None or not isinstance(deep, int):
-        return False
-    new, k, span = found
+Thin = tuple[Turned, Lazy, Coordinates]
+
+
+def thin_source(w: Writer, op: Dot, b: Lazy, env: Env, made: Made, copies: Copies) -> Thin | None:
+    """What a product with one column gathers as its other operand, if it does."""
+    deep = _shape(op.a)[1]
+    if not thin.suits(w, op, b) or not isinstance(deep, int):
+        return None
+    return thin.source(op, env, made, copies.used)
+
+
+def thin_product(w: Writer, op: Dot, sides: tuple[Lazy, Lazy], found: Thin, copies: Copies,
+                 to: Buffer) -> None:  # fmt: skip
+    """Write a product with one column whose other operand is gathered."""
+    (a, b), (new, k, span), (rows, deep) = sides, found, _shape(op.a)
+    assert isinstance(deep, int)
     copy = copies.of(new) if w.largest(rows) > thin.FEW else None
     if copy is None:
         thin.gathered(w, a, b, deep, to)
     else:
         thin.in_rows(w, copy, k, b, (span.start, a.shape[0]), deep, to)
-    return True
 
 
 def _shape(v: Value) -> Shape:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tilec.codegen.cpu import bits, numbers
-from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, Rows, of_bits
+from tilec.codegen.cpu.atoms import BYTES, PAIRS, SIXTEENS, Atom, Rows, of_bits
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.tiles import Index, Lazy, Writer
 from tilec.ir.dtype import bf16
@@ -45,12 +46,19 @@ def pack_rows(w: Writer, atom: Atom, a: Lazy, to: Rows, deep: int) -> None:
         w.f.loop(0, rows, 1, lambda m: w.f.loop(k, stop, 1, lambda i: w.f.store(
             zero, w.address(to.at, (m, i), (to.stride, item)))))  # fmt: skip
     w.each(a.shape, lambda i, n: w.f.store(
-        _value(w, atom, a, a.at(i, n)), w.address(to.at, i, (to.stride, item))))  # fmt: skip
+        _element(w, atom, a, i, n), w.address(to.at, i, (to.stride, item))))  # fmt: skip
 
 
-def _column_value(w: Writer, atom: Atom, x: Lazy, v: V) -> V:
-    """A second operand's value in the type of the instruction."""
-    v = _value(w, atom, x, v)
+def _element(w: Writer, atom: Atom, x: Lazy, index: Index, lanes: int) -> V:
+    """Elements of an operand in the type of the instruction."""
+    if atom == PAIRS and x.words is not None:
+        return x.words.at(index, lanes)
+    return _value(w, atom, x, x.at(index, lanes))
+
+
+def _column(w: Writer, atom: Atom, x: Lazy, index: Index, lanes: int) -> V:
+    """Elements of a second operand in the type of the instruction."""
+    v = _element(w, atom, x, index, lanes)
     if atom == BYTES and x.dtype.kind == "int":
         return w.f.binary("xor", v, constant("i8", -OFFSET, v.lanes))
     return v
@@ -83,17 +91,59 @@ def pack_columns(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
     if b.across is not None:
         _turned(w, atom, b, to, pitch)
         return
+    groups, rest = w.f.divided(k, atom.pack)
+    wide = atom == PAIRS and b.words is not None and isinstance(n, int) and n % (2 * w.lanes) == 0
+    if wide:
+        w.f.loop(0, groups, 1, lambda g: w.f.loop(0, n, 2 * w.lanes, lambda c: _two_vectors(
+            w, b, (g, c), to, pitch)))  # fmt: skip
+    else:
+        w.f.loop(0, groups, 1, lambda g: w.each((n,), lambda c, lanes: _group(
+            w, atom, b, (g, c[0]), (to, pitch, atom.pack), lanes)))  # fmt: skip
+    if isinstance(rest, int):
+        if rest:
+            w.each((n,), lambda c, lanes: _group(w, atom, b, (groups, c[0]), (to, pitch, rest),
+                                                 lanes))  # fmt: skip
+        return
+    w.f.loop(w.f.times(groups, atom.pack), k, 1, lambda i: w.f.loop(0, n, 1, lambda c: w.f.store(
+        _column(w, atom, b, (i, c), 1), _place(w, atom, to, pitch, (i, c)))))  # fmt: skip
 
-    def put(index: Index, lanes: int) -> None:
-        v = _column_value(w, atom, b, b.at(index, lanes))
-        if atom.pack == 1:
-            w.f.store(v, w.address(to, index, (pitch * atom.size, atom.size)))
-            return
-        for i in range(lanes):
-            place = _place(w, atom, to, pitch, (index[0], w.f.plus(index[1], i)))
-            w.f.store(w.f.lane(v, i), place)
 
-    w.each((k, n), put)
+def _group(w: Writer, atom: Atom, b: Lazy, at: tuple[Number, Number], to: tuple[V, int, int],
+           lanes: int) -> None:  # fmt: skip
+    """The values of a group of k in some lanes; what the group does not have is 0."""
+    f, (group, column), (base, pitch, have) = w.f, at, to
+    first = f.times(group, atom.pack)
+    parts = [_column(w, atom, b, (f.plus(first, j), column), lanes) for j in range(have)]
+    place = w.address(base, (group, column), (pitch * atom.size, atom.size))
+    if atom.pack == 1:
+        f.store(parts[0], place)
+    elif atom == PAIRS and have == 2 and lanes > 1:
+        order = [i for j in range(lanes) for i in (j, j + lanes)]
+        f.store(f.shuffle(parts[0], parts[1], order), place)
+    else:
+        f.store(_joined(w, atom, parts), place)
+
+
+def _two_vectors(w: Writer, b: Lazy, at: tuple[V, V], to: V, pitch: int) -> None:
+    """Two vectors of pairs of k."""
+    f, (group, column), lanes = w.f, at, 2 * w.lanes
+    assert b.words is not None
+    first = f.times(group, 2)
+    even, odd = (b.words.at((f.plus(first, j), column), lanes) for j in (0, 1))
+    for half in (0, w.lanes):
+        order = [i for j in range(half, half + w.lanes) for i in (j, j + lanes)]
+        place = w.address(to, (group, f.plus(column, half)), (4 * pitch, 4))
+        f.store(f.shuffle(even, odd, order), place)
+
+
+def _joined(w: Writer, atom: Atom, parts: Sequence[V]) -> V:
+    """Values of k side by side in lanes of 32 bits."""
+    f, bits = w.f, 8 * atom.bytes(1)
+    out = constant("i32", 0, parts[0].lanes)
+    for j, part in enumerate(parts):
+        wide = f.convert("zext", part, "i32")
+        out = f.binary("or", out, f.binary("shl", wide, constant("i32", bits * j, part.lanes)))
+    return out
 
 
 def _place(w: Writer, atom: Atom, to: V, pitch: int, at: Index) -> V:
@@ -111,7 +161,7 @@ def _turned(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
     whole_k = k - k % deep if isinstance(k, int) else f.binary("and", k, constant("i64", -deep))
 
     def one(row: Number, column: Number) -> None:
-        v = _column_value(w, atom, b, b.at((row, column), 1))
+        v = _column(w, atom, b, (row, column), 1)
         f.store(v, _place(w, atom, to, pitch, (row, column)))
 
     room = f.pointer(w.base, w.scratch.take(side * side * atom.size)) if b.singly else None
@@ -146,9 +196,11 @@ def _rows(w: Writer, atom: Atom, b: Lazy, at: tuple[V, V], room: V | None) -> li
 
 def _vector(w: Writer, atom: Atom, b: Lazy, k0: V, column: Number) -> V:
     """One column's next values of k, a lane each (pairs and fours of them are one lane)."""
-    assert b.across is not None
+    if atom == PAIRS and b.words is not None and b.words.across is not None:
+        return w.f.recast(b.words.across((k0, column), 2 * w.lanes), "i32", w.lanes)
+    down = replace(b, at=b.across, words=None) if b.across is not None else b
     parts = [
-        _column_value(w, atom, b, b.across((w.f.plus(k0, i * w.lanes), column), w.lanes))
+        _column(w, atom, down, (w.f.plus(k0, i * w.lanes), column), w.lanes)
         for i in range(atom.pack)
     ]
     if atom.pack == 1:

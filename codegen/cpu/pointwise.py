@@ -5,8 +5,9 @@ from __future__ import annotations
 from tilec.codegen.cpu import codes, numbers, rounding
 from tilec.codegen.cpu.functions import FUNCTIONS
 from tilec.codegen.cpu.llvm import Function, V, constant
+from tilec.codegen.cpu.tiles import Index, Lazy, Writer
 from tilec.ir.core import Op
-from tilec.ir.dtype import DType, f64
+from tilec.ir.dtype import DType, bf16, f64
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith
 from tilec.ir.ops import cast as casts
@@ -44,6 +45,29 @@ def emit(f: Function, op: Op, a: list[V]) -> V:
             return _rounded(f, out, v)
 
 
+def words(w: Writer, op: Op, x: Lazy) -> Lazy | None:
+    """A float rounded to bf16 as products read it, where one instruction does that: it makes 0 of
+    what is too small for a normal number."""
+    if not isinstance(op, casts.Cast) or op.dtype != bf16 or op.rounding != "nearest":
+        return None
+    single = x.dtype.is_float and x.dtype.bits <= 32 and not op.saturate
+    if not single or "avx512bf16" not in w.features or w.lanes != 16:
+        return None
+
+    def at(index: Index, lanes: int) -> V:
+        f, v = w.f, x.at(index, lanes)
+        if lanes % 16:
+            rounded = numbers.narrow(f, bf16, numbers.round_float(f, bf16, v))
+            return f.convert("trunc", rounded, "i16")
+        parts = [f.shuffle(v, v, range(i, i + 16)) if lanes > 16 else v
+                 for i in range(0, lanes, 16)]  # fmt: skip
+        made = [f.recast(f.call("llvm.x86.avx512bf16.cvtneps2bf16.512", "bfloat", 16, part),
+                         "i16", 16) for part in parts]  # fmt: skip
+        return made[0] if lanes == 16 else f.shuffle(made[0], made[1], range(lanes))
+
+    return Lazy(x.shape, bf16, at, None, x.reads, x.beside)
+
+
 def _rounded(f: Function, t: DType, v: V) -> V:
     if t.is_float:
         return numbers.round_float(f, t, v)
@@ -64,7 +88,9 @@ def _float(f: Function, op: Op, a: list[V]) -> V:
     if op.name in ROUNDING:
         return f.intrinsic(ROUNDING[op.name], a[0])
     match op.name:
-        case "maximum" | "minimum" | "fma" | "sqrt":
+        case "maximum" | "minimum":
+            return numbers.extreme(f, op.name[:3], *a)
+        case "fma" | "sqrt":
             return f.intrinsic(op.name, *a)
         case "abs":
             return f.intrinsic("fabs", a[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tilec.codegen.cpu import numbers
-from tilec.codegen.cpu.llvm import V, constant
+from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.tiles import Index, Lazy, Writer
 from tilec.ir.core import Op
 from tilec.ir.dtype import DType
@@ -13,13 +13,15 @@ from tilec.ir.errors import TileError
 from tilec.ir.ops import reduce
 from tilec.ir.types import Tile
 
+CHAINS = 4  # vectors that are combined side by side
+
 
 def combine(w: Writer, name: str, t: DType, a: V, b: V) -> V:
     """Two partial results as one."""
     if name == "sum":
         return w.f.binary("fadd" if t.is_float else "add", a, b)
     if t.is_float:
-        return w.f.intrinsic(f"{name}imum", a, b)
+        return numbers.extreme(w.f, name, a, b)
     return w.f.intrinsic(f"{'s' if t.kind == 'int' else 'u'}{name}", a, b)
 
 
@@ -80,11 +82,7 @@ def _row(w: Writer, name: str, x: Lazy, index: Index) -> V:
     whole = w.whole(n)
     total = constant(kind, zero)
     if whole != 0:
-        (lanes,) = f.carry(
-            0, whole, w.lanes, [constant(kind, zero, w.lanes)],
-            lambda i, c: [combine(w, name, x.dtype, c[0], x.at((*index, i), w.lanes))],
-        )  # fmt: skip
-        total = _across(w, name, x.dtype, lanes)
+        total = _across(w, name, x.dtype, _vectors(w, name, x, index, whole))
     if isinstance(n, int) and whole == n:
         return total
     (total,) = f.carry(
@@ -92,6 +90,55 @@ def _row(w: Writer, name: str, x: Lazy, index: Index) -> V:
         lambda i, c: [combine(w, name, x.dtype, c[0], x.at((*index, i), 1))],
     )  # fmt: skip
     return total
+
+
+def _vectors(w: Writer, name: str, x: Lazy, index: Index, whole: Number) -> V:
+    """Whole vectors of a row as one: several at a time, so that none waits for the one before."""
+    f, kind = w.f, numbers.register(x.dtype)
+    start = constant(kind, neutral(name, x.dtype), w.lanes)
+    several = CHAINS * w.lanes
+    first: Number = 0
+    parts = [start] * CHAINS
+    if not isinstance(whole, int) or whole >= several:
+        first = f.number(whole)
+        first = f.binary("sub", first, f.binary("urem", first, constant("i64", several)))
+        parts = _chains(w, name, x, index, first)
+    while len(parts) > 1:
+        half = len(parts) // 2
+        pairs = zip(parts[:half], parts[half:], strict=True)
+        parts = [combine(w, name, x.dtype, a, b) for a, b in pairs]
+    (total,) = f.carry(
+        first, whole, w.lanes, parts,
+        lambda i, c: [combine(w, name, x.dtype, c[0], x.at((*index, i), w.lanes))],
+    )  # fmt: skip
+    return total
+
+
+def _chains(w: Writer, name: str, x: Lazy, index: Index, stop: V) -> list[V]:
+    """Partial results of several vectors at a time. The greatest is found among numbers, and where
+    there is a NaN noted beside: fewer instructions than to look for one at each step."""
+    f, t, kind = w.f, x.dtype, numbers.register(x.dtype)
+    start = constant(kind, neutral(name, t), w.lanes)
+    noted = t.is_float and name != "sum"
+    none = constant("i1", 0, w.lanes)
+    order = "ogt" if name == "max" else "olt"
+
+    def step(i: V, c: list[V]) -> list[V]:
+        given = [x.at((*index, f.plus(i, j * w.lanes)), w.lanes) for j in range(CHAINS)]
+        if not noted:
+            return [combine(w, name, t, a, b) for a, b in zip(c, given, strict=True)]
+        *sofar, bad = c
+        for a, b in zip(given[::2], given[1::2], strict=True):
+            bad = f.binary("or", bad, f.compare("fcmp uno", a, b))
+        found = [f.select(f.compare(f"fcmp {order}", b, a), b, a)
+                 for a, b in zip(sofar, given, strict=True)]  # fmt: skip
+        return [*found, bad]
+
+    out = f.carry(0, stop, CHAINS * w.lanes, [start] * CHAINS + [none] * noted, step)
+    if noted:
+        *out, bad = out
+        out[0] = f.select(bad, constant(kind, float("nan"), w.lanes), out[0])
+    return out
 
 
 def _across(w: Writer, name: str, t: DType, v: V) -> V:

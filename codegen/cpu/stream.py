@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Function, Number, V, constant, vector
-from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
+from tilec.codegen.cpu.tiles import Coordinates, Index, Tensor, Writer
 from tilec.ir.bits import from_raw
 from tilec.ir.dtype import Array, DType, bf16
 from tilec.ir.stream import COLUMNS, LANES, Plane, Records
@@ -51,7 +52,7 @@ def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     return numbers.from_bits(f, mem.dtype, code)
 
 
-def in_rows(mem: Tensor, places: tuple[Coordinates | Lazy, ...]) -> bool:
+def in_rows(mem: Tensor, places: Sequence[Any]) -> bool:
     """Whether the columns of a vector of an inline component are neighbours."""
     first, *rest = places
     return (

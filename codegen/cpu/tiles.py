@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from tilec.codegen.cpu import numbers
@@ -47,7 +47,12 @@ class Lazy:
 
     `reads` are the memories and buffers that `at` looks into, `beside` those of them that it looks
     into anywhere but at its own index. `across`, of a matrix, gives lanes along the first axis.
-    `singly` says that vectors are put together element by element, in long code.
+    `singly` says that vectors are put together element by element, in long code. `words`, of bf16,
+    is the tile as i16, for products: what is too small for a normal number may be 0 there. `below`,
+    of a whole number, says that it is at least 0 and less than that; 0 says nothing. `plain` says
+    that reading it is no more work than reading a buffer. Consecutive whole numbers begin with
+    `first`; `until` are those of a last axis and where they stop to make a condition true. `fetch`
+    asks for an element in memory that will be read.
     """
 
     shape: Index
@@ -58,6 +63,12 @@ class Lazy:
     beside: frozenset[object] = frozenset()
     across: At | None = None
     singly: bool = False
+    words: Lazy | None = None
+    below: int = 0
+    plain: bool = False
+    first: Number | None = None
+    until: tuple[Number, int] | None = None
+    fetch: Callable[[Index], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -210,7 +221,7 @@ class Writer:
 
         if not shape:
             return scalar(self.f, at((), 1), t)
-        return Lazy(shape, t, at, b, frozenset({b.at.text}))
+        return Lazy(shape, t, at, b, frozenset({b.at.text}), plain=True)
 
     def write(self, b: Buffer, t: DType, index: Index, v: V) -> None:
         """Elements into a buffer."""
@@ -227,7 +238,7 @@ class Writer:
         if x.buffer is not None:
             return x
         if not x.shape:
-            return scalar(self.f, x.at((), 1), x.dtype)
+            return replace(scalar(self.f, x.at((), 1), x.dtype), below=x.below)
         return self.fill(self.buffer(t), x)
 
 

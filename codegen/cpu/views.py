@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Number, V, constant
@@ -26,7 +27,7 @@ def gathered(w: Writer, index: Index, lanes: int, one: Callable[[Index], V]) -> 
 
 def view(x: Lazy, shape_: Index, at: At) -> Lazy:
     """`x` looked at elsewhere than at its own index."""
-    return Lazy(shape_, x.dtype, at, None, x.reads, x.reads, singly=x.singly)
+    return Lazy(shape_, x.dtype, at, None, x.reads, x.reads, singly=x.singly, plain=x.plain)
 
 
 def emit(w: Writer, op: Op, x: Lazy) -> Lazy:
@@ -38,13 +39,13 @@ def emit(w: Writer, op: Op, x: Lazy) -> Lazy:
     match op:
         case shape.Broadcast():
             grows = t.shape != out.shape[len(out.shape) - t.rank :] or t.rank < out.rank
-            return _broadcast(w, w.settled(x, t) if grows else x, t, out)
+            return _broadcast(w, w.settled(x, t) if grows and not x.plain else x, t, out)
         case shape.Transpose():
             return _transpose(w, x, op.order, w.shape(out))
         case shape.Slice():
             return _slice(w, w.settled(x, t), op, w.shape(out))
         case shape.Reshape():
-            return _reshape(w, w.settled(x, t), w.shape(out))
+            return _reshape(w, x if x.plain else w.settled(x, t), w.shape(out))
         case _:
             raise TileError(f"cpu: no code for {op.name}", op.loc)
 
@@ -59,7 +60,8 @@ def _broadcast(w: Writer, x: Lazy, t: Tile, out: Tile) -> Lazy:
             return w.f.splat(x.at(own, 1), lanes)
         return x.at(own, lanes)
 
-    return view(x, w.shape(out), at)
+    until = None if not t.rank or stretched[-1] else x.until
+    return replace(view(x, w.shape(out), at), until=until)
 
 
 def turned(w: Writer, x: Lazy) -> Lazy:
@@ -86,7 +88,14 @@ def _transpose(w: Writer, x: Lazy, order: tuple[int, ...], shape_: Index) -> Laz
         return x.at((index[1], index[0]), lanes)
 
     turned = across if order == (1, 0) else None
-    return Lazy(shape_, x.dtype, at, None, x.reads, x.reads, turned, x.singly)
+    def fetch(index: Index) -> None:
+        assert x.fetch is not None
+        x.fetch((index[1], index[0]))
+
+    words = None if x.words is None else _transpose(w, x.words, order, shape_)
+    found = Lazy(shape_, x.dtype, at, None, x.reads, x.reads, turned, x.singly, words)
+    fetched = fetch if turned is not None and x.fetch is not None else None
+    return replace(found, plain=x.plain, fetch=fetched)
 
 
 def _slice(w: Writer, x: Lazy, op: shape.Slice, shape_: Index) -> Lazy:
@@ -101,6 +110,9 @@ def _slice(w: Writer, x: Lazy, op: shape.Slice, shape_: Index) -> Lazy:
 
 
 def _reshape(w: Writer, x: Lazy, shape_: Index) -> Lazy:
+    if (own := _same_axes(x.shape, shape_)) is not None:
+        return _with_axes(w, x, own, shape_)
+
     def one(index: Index) -> V:
         flat: Number = 0
         for i, d in zip(index, shape_, strict=True):
@@ -114,6 +126,38 @@ def _reshape(w: Writer, x: Lazy, shape_: Index) -> Lazy:
 
     def at(index: Index, lanes: int) -> V:
         return gathered(w, index, lanes, one) if index else one(index)
+
+    return replace(view(x, shape_, at), plain=False)
+
+
+def _same_axes(old: Index, new: Index) -> list[int | None] | None:
+    """For each old axis the new one that it is, where only axes of one element come or go."""
+    axes: list[int | None] = []
+    at = 0
+    for extent in old:
+        if extent == 1:
+            axes.append(None)
+            continue
+        while at < len(new) and new[at] == 1:
+            at += 1
+        if at == len(new) or new[at] != extent:
+            return None
+        axes.append(at)
+        at += 1
+    return axes if all(n == 1 for n in new[at:]) else None
+
+
+def _with_axes(w: Writer, x: Lazy, axes: list[int | None], shape_: Index) -> Lazy:
+    """The same elements in order, with other axes of one element."""
+    along = bool(axes) and axes[-1] == len(shape_) - 1
+
+    def own(index: Index) -> Index:
+        return tuple(0 if a is None else index[a] for a in axes)
+
+    def at(index: Index, lanes: int) -> V:
+        if lanes == 1 or along:
+            return x.at(own(index), lanes)
+        return gathered(w, index, lanes, lambda i: x.at(own(i), 1))
 
     return view(x, shape_, at)
 
@@ -146,7 +190,7 @@ def iota(w: Writer, size: Number, start: Number, t: Tile) -> Lazy:
         steps = V("i32", lanes, f"<{', '.join(f'i32 {i}' for i in range(lanes))}>")
         return w.f.binary("add", w.f.splat(first, lanes), steps)
 
-    return Lazy((size,), t.dtype, at)
+    return Lazy((size,), t.dtype, at, first=start)
 
 
 def full(w: Writer, op: shape.Full) -> Lazy:
@@ -154,7 +198,9 @@ def full(w: Writer, op: shape.Full) -> Lazy:
     t = op.result.type
     assert isinstance(t, Tile)
     rounded = t.dtype.round(t.dtype.carrier(op.value)).item()
-    return Lazy(w.shape(t), t.dtype, lambda _, n: constant(numbers.register(t.dtype), rounded, n))
+    below = int(rounded) + 1 if t.dtype.is_integer and rounded >= 0 else 0
+    return Lazy(w.shape(t), t.dtype, lambda _, n: constant(numbers.register(t.dtype), rounded, n),
+                below=below)  # fmt: skip
 
 
 def random_bits(w: Writer, seed: Lazy, offset: Lazy) -> Lazy:

@@ -31,7 +31,8 @@ def launcher(func: Func, names: Mapping[Value, str], own: Set[Value], dims: Sequ
         body += _grid(k)
         stages = [f"num_stages={k.stages}"] if k.stages is not None else []
         constants = [f"{b}={text}" for b, text in k.constants.items()]
-        arguments = ", ".join([*k.takes, *constants, f"num_warps={k.warps}", *stages])
+        options = [f"num_warps={k.warps}", *stages, "enable_fp_fusion=False"]
+        arguments = ", ".join([*k.takes, *constants, *options])
         body.append(f"{k.entry}[grid]({arguments})")
     words = set(WORD.findall("\n".join(body)))
     read = _read(names, [d for d in dims if d in words])

@@ -50,10 +50,13 @@ def product(p: Printer, op: reduce.Dot, made: Mapping[Value, Op], operand: Writt
         fresh = known and _tile(op.acc).dtype in WIDE
         kept = "" if fresh else f", {acc}"
         return f"tl.dot({sides[0]}, {sides[1]}{kept}{exact})"
-    text = f"{acc} + tl.dot({sides[0]}, {sides[1]}{exact})"
-    for scale, place in ((op.scale, "None, :"), (op.row_scale, ":, None")):
-        text += f" * {operand(scale)}[{place}]" if scale is not None else ""
-    return text
+    text = f"tl.dot({sides[0]}, {sides[1]}{exact})"
+    text += "" if common.is_float else ".to(tl.float32)"
+    scales = [f"{operand(v)}[{place}]" for v, place in
+              ((op.row_scale, ":, None"), (op.scale, "None, :")) if v is not None]  # fmt: skip
+    if len(scales) == 2:
+        text += f" * {scales[0]}"
+    return f"tl.fma({text}, {scales[-1]}, {acc})"
 
 
 def _zero_outside(v: Value, made: Mapping[Value, Op]) -> bool:

@@ -10,7 +10,6 @@ from sparse_formats import pruned
 from sparse_kernels import attended, normal, shuffled
 
 import tilec as tc
-from tilec.compile import engine
 from tilec.cpu import lower
 from tilec.ops import attention, graph, moe, plan
 
@@ -59,7 +58,7 @@ def test_a_layer_of_experts(experts, multiple):
              "end": tc.i32, "offset": tc.i32, "y": tc.f32}  # fmt: skip
     dims = {"T": tokens, "K": k, "E": experts, "N": n, "R": len(r.token), "B": len(t.owner),
             "S": size}  # fmt: skip
-    func = lower(moe.linear.definition, types, dims, engine().pool.threads)
+    func = lower(moe.linear.definition, types, dims)
     assert len(func.params) <= len(types) + 1  # codes and scales: no buffer of its own
 
 

@@ -13,13 +13,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tilec.bench import ceilings
 from tilec.bench.contenders import COLD, Contender
 from tilec.compile import Kernel
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.lang.text import parse
 from tilec.ops import attention, dense_attention
+from tilec.profile import ceilings
 
 HEADS, GROUPS, WIDTH = 32, 8, 128  # of queries, of keys and values, elements of one
 SCALE = WIDTH**-0.5
@@ -69,7 +69,8 @@ class Point:
     @property
     def operations(self) -> float:
         """Multiplications and additions of what is seen: of a causal square, half of it."""
-        return HEADS * self.m * self.n * WIDTH * 4.0 * (0.5 if self.causal else 1.0)
+        seen = 0.5 if self.causal and not self.decodes else 1.0
+        return HEADS * self.m * self.n * WIDTH * 4.0 * seen
 
     @property
     def nbytes(self) -> int:

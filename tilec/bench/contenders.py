@@ -13,7 +13,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tilec.bench import ceilings
 from tilec.compile import Kernel
 from tilec.ir.bits import from_raw
 from tilec.ir.coded import Coded
@@ -22,6 +21,7 @@ from tilec.ir.errors import TileError
 from tilec.ir.fit import Fit, encode
 from tilec.ir.named import named
 from tilec.lang.text import parse
+from tilec.profile import ceilings
 from tilec.runtime.tensor import packed
 
 COLD = 160 << 20  # bytes of copies that calls rotate over, so that weights come from memory

@@ -77,7 +77,7 @@ class Trials:
 
     def compiled(self, name: str, block: int = 128) -> bytes:
         """The machine code of the kernel, by the cache in a folder of this name."""
-        os.environ["TRITON_CACHE_DIR"] = str(self.folder / name)
+        self.triton.knobs.cache.dir = str(self.folder / name)
         kinds = {"x": "*fp32", "y": "*fp32", "n": "i32", "BLOCK": "constexpr"}
         source = self.triton.compiler.ASTSource(self.module.copy, kinds, {"BLOCK": block}, {})
         return self.triton.compile(source, target=self.target).asm["cubin"]
@@ -169,10 +169,10 @@ class Trials:
         real = self.triton.knobs.nvidia.ptxas_blackwell.path  # also for sm_90
         script.write_text(PTXAS.format(log=log, real=real))
         script.chmod(0o755)
-        os.environ["TRITON_PTXAS_BLACKWELL_PATH"] = str(script)
-        children = [process(lambda: 0 * len(self.compiled("cold", 256))) for _ in range(count)]
-        failed = sum(ended(c) != 0 for c in children)
-        del os.environ["TRITON_PTXAS_BLACKWELL_PATH"]
+        with self.triton.knobs.nvidia.scope():
+            self.triton.knobs.nvidia.ptxas_blackwell = str(script)
+            children = [process(lambda: 0 * len(self.compiled("cold", 256))) for _ in range(count)]
+            failed = sum(ended(c) != 0 for c in children)
         runs = len(log.read_text().split())
         return f"{runs} compiles of one key by {count} processes, {failed} failures"
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import shutil
 import statistics
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tilec.bench import ceilings
 from tilec.bench.contenders import Contender
 from tilec.bench.cpu import machine
 from tilec.bench.layers import STORED, Case, Layer, layer
@@ -30,8 +28,10 @@ from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
 from tilec.lang.kernel import TensorSpec
+from tilec.profile import ceilings
 from tilec.runtime.arguments import describe
 from tilec.runtime.tensor import PackedTensor
+from tilec.settings import settings
 
 CASES = [
     *(Case(f, (1024, 4096), t) for f in ("softmax", "rms", "layer-norm", "swiglu") for t in STORED),
@@ -132,7 +132,7 @@ def _status(name: str) -> int:
 
 def absent() -> str:
     """Why torch's compiler can't run, or nothing."""
-    compiler = os.environ.get("CXX") or "g++"
+    compiler = settings().environment.get("CXX") or "g++"
     return "" if shutil.which(compiler) else f"torch.compile needs a C++ compiler, not {compiler}"
 
 

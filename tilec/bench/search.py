@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -18,6 +17,7 @@ from rich.table import Table
 from tilec.bench import search_runs as runs
 from tilec.bench.search_data import BUDGET, Recording, recordings
 from tilec.bench.search_runs import Run
+from tilec.settings import tell
 from tilec.tune.search.transfer import Source
 
 SAMPLERS = ("gp", "lfbo", "evolve", "optuna")
@@ -40,8 +40,7 @@ class Suite:
         """All runs and what follows from them."""
         spaces = recordings(self.folder)
         jobs = list(self._jobs(spaces))
-        for name in ONE_THREAD:  # before the processes that inherit it start numpy
-            os.environ[name] = "1"
+        tell(**dict.fromkeys(ONE_THREAD, "1"))  # before the processes that inherit it start numpy
         found: list[Run] = []
         with multiprocessing.get_context("spawn").Pool(processes) as pool:
             done = pool.imap_unordered(_done, jobs)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tilec.ir.errors import TileError
 from tilec.runtime.host_compiler import find_host_compiler
+from tilec.settings import tell
 
 # What Triton's driver.c asks for. Functions that write to memory are spelled out.
 _NOTHING = (
@@ -47,8 +47,7 @@ def launcher(shapes: list[tuple[int, int]], folder: Path) -> list[Callable[..., 
     is no Triton or no C compiler.
     """
     _library(folder)
-    os.environ["TRITON_LIBCUDA_PATH"] = str(folder)
-    os.environ["TRITON_CACHE_DIR"] = str(folder / "cache")
+    tell(TRITON_LIBCUDA_PATH=str(folder), TRITON_CACHE_DIR=str(folder / "cache"))
     try:
         import triton  # pyright: ignore[reportMissingTypeStubs]
         from triton.backends.nvidia import driver  # pyright: ignore[reportMissingTypeStubs]

@@ -8,7 +8,7 @@ import pytest
 from lang import kernels
 
 import tilec as tc
-from tilec.compile import lower
+from tilec.cpu import lower
 
 SVDQUANT = "plus<lowrank<8>, int4<group=64>>"
 GEAR = "plus<outliers<5>, int2<group=64>, lowrank<4, bf16>>"

@@ -10,7 +10,7 @@ from lang import kernels
 
 import tilec as tc
 from tilec.codegen.cpu.recipes import Affine, recipe_of
-from tilec.compile import cpu_source
+from tilec.cpu import cpu_source
 from tilec.ir.bits import from_raw
 from tilec.ir.codes import CODES
 from tilec.ir.dtype import Array, DType, e4m3, e5m2
@@ -96,7 +96,7 @@ def test_plain_memory_on_processors_with_less(cpu, group):
         w = weight(f"uint{bits}<group={group}, scale=f32>", (40, 3 * group), Plain(), finite=True)
         y = np.full(w.shape, np.nan, np.float32)
         source = cpu_source(decoded.definition, {"w": w.format, "y": tc.f32},
-                            {"N": 40, "K": 3 * group}, {"w": Plain()}, host=older)  # fmt: skip
+                            {"N": 40, "K": 3 * group}, older, {"w": Plain()})  # fmt: skip
         compiled = older.load(source)
         older.dispatcher("decoded", lambda _, c=compiled: c).launch(w, y)
         assert np.array_equal(y, w.dequantize()), bits

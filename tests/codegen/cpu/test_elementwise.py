@@ -10,7 +10,7 @@ import pytest
 from lang import kernels
 
 import tilec as tc
-from tilec.compile import lower
+from tilec.cpu import lower
 from tilec.ir.bits import from_raw
 from tilec.ir.dtype import Array
 from tilec.ir.interpret import interpret

@@ -9,6 +9,7 @@ from lang import kernels
 from piped import Piped, said
 
 import tilec as tc
+from tilec.compile import engine
 from tilec.ir.dtype import Array
 from tilec.ir.named import named
 from tilec.ir.packing import Layout, Plain
@@ -119,6 +120,7 @@ def test_it_is_said_which_way_was_taken():
 def test_scales_of_groups_are_read_beside_their_codes():
     """No group's scale is read one by one, and sums are scaled once a step."""
     types = {"x": tc.i8, "w": named("vsq"), "y": tc.f32}
-    source = stepped(256).compiled(types, {"M": 1, "N": 64, "K": 512})
+    columns = 64 * engine().pool.threads  # a whole tile for each of them
+    source = stepped(256).compiled(types, {"M": 1, "N": columns, "K": 512})
     assert source.text.count("call <16 x float> @llvm.fma.v16f32") == 4  # one for each vector
     assert said(source.remarks) == [(WAY, "")]

@@ -8,7 +8,8 @@ import pytest
 from every_format import every
 
 import tilec as tc
-from tilec.compile import Kernel, cpu_source, lower
+from tilec.compile import Kernel, engine
+from tilec.cpu import cpu_source, lower
 from tilec.ir.interpret import interpret
 from tilec.lang.text import parse
 
@@ -200,7 +201,8 @@ def test_each_expert_is_as_if_it_were_alone():
 def test_codes_stay_whole_in_a_grid_over_experts():
     """The scale is on the accumulator, and nothing is read element by element."""
     types = {"x": tc.bf16, "w": tc.format(TWO), "y": tc.f32}
-    source = cpu_source(every.definition, types, {"E": 5, "M": 16, "N": 128, "K": 256})
+    dims = {"E": 5, "M": 16, "N": 128, "K": 256}
+    source = cpu_source(every.definition, types, dims, engine())
     said = [r.message for r in source.remarks]
     assert sum("the scale on the accumulator" in m for m in said) == 2
     assert not [m for m in said if "one by one" in m or "element by element" in m]

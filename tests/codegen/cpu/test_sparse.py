@@ -9,7 +9,8 @@ from lang import kernels
 from sparse_formats import DENSE_VALUES, TEXTS, weight
 
 import tilec as tc
-from tilec.compile import cpu_source
+from tilec.compile import engine
+from tilec.cpu import cpu_source
 from tilec.ir.lanes import Lanes, order
 from tilec.ir.masked import Masked
 from tilec.ir.packing import Plain
@@ -164,7 +165,8 @@ def test_steps_that_do_not_lie_in_one_piece(text):
     w = weight(text, 67)
     assert linear_is_right(w, 5, np.float32, in_odd_steps)
     types = {"x": tc.f32, "w": w.format, "y": tc.f32}
-    source = cpu_source(in_odd_steps.definition, types, {"M": 5, "N": w.shape[0], "K": w.shape[1]})
+    dims = {"M": 5, "N": w.shape[0], "K": w.shape[1]}
+    source = cpu_source(in_odd_steps.definition, types, dims, engine())
     (remark,) = (r for r in source.remarks if "is expanded into memory" in r.message)
     own = order(w.format, w.shape)
     assert isinstance(own, Masked)
@@ -220,9 +222,8 @@ def test_on_processors_with_less(older, text):
 def source_of(text: str, x, rows: int) -> str:
     host = host_machine("znver4", FEATURES["skylake-avx512"] + ",+avx512vbmi2,+avx512bf16")
     types = {"x": x, "w": tc.format(text), "y": tc.f32}
-    engine = Engine(Cache(None), host)
     return cpu_source(kernels.linear.definition, types, {"M": rows, "N": 128, "K": 512},
-                      host=engine).text  # fmt: skip
+                      Engine(Cache(None), host)).text  # fmt: skip
 
 
 def test_the_instructions_that_are_meant():
@@ -250,7 +251,7 @@ def test_code_is_short(text, plain):
     for n, k in ((256, 512), (4096, 4096)):
         for rows in (1, 16, 64):
             source = cpu_source(kernels.linear.definition, types, {"M": rows, "N": n, "K": k},
-                                {"w": Plain()} if plain else None, host)  # fmt: skip
+                                host, {"w": Plain()} if plain else None)  # fmt: skip
             assert source.text.count("\n") < 7000
 
 

@@ -10,7 +10,7 @@ from formats import random_parts, scaled
 from lang import kernels
 
 import tilec as tc
-from tilec.compile import cpu_source
+from tilec.cpu import cpu_source
 from tilec.ir.dtype import Array
 from tilec.ir.named import QUANTISED, named
 from tilec.runtime.cache import Cache
