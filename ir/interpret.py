@@ -15,7 +15,7 @@ from tilec.ir.core import Block, Func, Op, Value
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
-from tilec.ir.ops import control, machine, memory, reduce, shape
+from tilec.ir.ops import control, machine, memory, reduce, shape, top
 from tilec.ir.types import Tile
 
 Env = dict[Value, Any]
@@ -99,6 +99,8 @@ class _Run:
             case reduce.Dot():
                 scales = (None if v is None else env[v] for v in (op.scale, op.row_scale))
                 out = op.evaluate(*operands[:3], *scales)
+            case top.Ranking():
+                out = op.evaluate(operands[0], self.known(op.count))
             case shape.Slice():
                 out = op.evaluate(operands[0], self.known(op.start), self.known(op.stop))
             case _:

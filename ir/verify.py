@@ -2,8 +2,8 @@
 
 Op by op, `infer` checks types. Here is what needs the whole function: each value is defined once,
 before its uses and in a block around them; the size symbol of a loop means something only inside
-that loop; every other symbol is a dimension of a parameter; products of batches stand outside of
-every block. `stage` adds what later passes need.
+that loop; every other symbol is a dimension of a parameter; products of batches and rankings stand
+outside of every block. `stage` adds what later passes need.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tilec.ir.errors import Loc, TileError
 from tilec.ir.extent import Sym, mentioned, names
 from tilec.ir.ops.control import For, Grid
 from tilec.ir.ops.reduce import Dot
+from tilec.ir.ops.top import Ranking
 from tilec.ir.types import Memory, Tile, Type, symbols
 
 Stage = Literal["", "sized", "tiled"]
@@ -92,6 +93,8 @@ class _Verifier:
         if isinstance(op, Dot) and len(symbols(op.result.type)) > 2 and not self.outside:
             raise TileError(f"dot: a product of batches, {op.result.type}, inside a block", op.loc,
                             "a block multiplies two matrices at a time")  # fmt: skip
+        if isinstance(op, Ranking) and not self.outside:
+            raise TileError(f"{op.name}: only of whole tensors, not inside a block", op.loc)
         for v in op.results:
             self.define(v, known, op)
 

@@ -18,7 +18,7 @@ from tilec.passes.fuse_elements import Index, Indices, Node, indices_of
 from tilec.passes.fuse_grids import joined
 from tilec.passes.fuse_groups import Group, Root, Source, roots_of
 from tilec.passes.fuse_loops import Fresh, Loops
-from tilec.passes.fuse_masks import skipped
+from tilec.passes.fuse_masks import bounding, skipped
 from tilec.passes.fuse_nodes import Nodes
 from tilec.passes.fuse_order import Order, everything, forwarded, writes_before, written
 from tilec.passes.fuse_partition import Cut, cut, grouped
@@ -167,7 +167,8 @@ class _Fusion:
         symbols_: tuple[Extent, ...] = tuple(sizes.values()) or (self.fresh("one"),)
         spans = [Value(Span(d, s), str(s)) for d, s in zip(dims, symbols_, strict=True)]
         scope = Scope(Builder(loc=_loc(group.roots)), dict(zip(axes, spans, strict=False)))
-        loops = Loops(nodes, [scope], sizes, fresh=self.fresh, skipped=skipped)
+        loops = Loops(nodes, [scope], sizes, fresh=self.fresh, skipped=skipped,
+                      bounding=bounding)  # fmt: skip
         targets = [self.target(r, v, at, nodes) for r, v, at in
                    zip(group.roots, group.values, group.places, strict=True)]  # fmt: skip
         loops.prepare([n for t in targets for n in t.nodes])

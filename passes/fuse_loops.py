@@ -51,6 +51,7 @@ class Centre:
 
 
 Skipped = Callable[["Loops", Cluster, Builder], Bounds]
+Bounding = Callable[[Plan, Index], frozenset[Node]]  # comparisons without which nothing is changed
 Fresh = Callable[[str], Sym]
 
 
@@ -60,6 +61,12 @@ def whole(loops: Loops, cluster: Cluster, b: Builder) -> Bounds:
     return Bounds()
 
 
+def nowhere(plan: Plan, index: Index) -> frozenset[Node]:
+    """No comparison bounds a loop."""
+    del plan, index
+    return frozenset()
+
+
 @dataclass
 class Loops(Tiles):
     """Writes nodes, and loops for their reductions. `reasons` is why some are in a loop of their
@@ -67,6 +74,7 @@ class Loops(Tiles):
 
     fresh: Fresh = Sym
     skipped: Skipped = whole
+    bounding: Bounding = nowhere
     reasons: list[tuple[Node, str]] = field(default_factory=list[tuple[Node, str]])
     loops: int = 0
 
@@ -93,6 +101,8 @@ class Loops(Tiles):
             plan: Plan | str | None = None
             for i in (i for i in fits if i >= at):
                 plan = Cascade(self.nodes, n.bound, out[i][1].nodes).plan(n)
+                if isinstance(plan, Plan) and self.elsewhere(plan, out[i][1]):
+                    plan = "its mask bounds a loop elsewhere"
                 if isinstance(plan, Plan):
                     known = out[i][1].nodes
                     out[i][1].plans += [Plan(x, x.args) for x in plan.needs if x not in known]
@@ -102,6 +112,12 @@ class Loops(Tiles):
             if not isinstance(plan, Plan):
                 out.append((depth, Cluster(n.bound, [Plan(n, n.args)])))
         return out
+
+    def elsewhere(self, plan: Plan, cluster: Cluster) -> bool:
+        """Whether a loop would skip nothing for two reductions, and would for each by itself."""
+        own, *others = [self.bounding(p, cluster.bound) for p in (plan, *cluster.plans)]
+        before = others[0].intersection(*others)
+        return bool(own and before) and not own & before
 
     def loop(self, cluster: Cluster) -> None:
         """The loop of a cluster, and its results."""
@@ -254,7 +270,7 @@ class Loops(Tiles):
 
 
 def _ranking_tile(cluster: Cluster) -> int | None:
-    """The step of a loop with a ranking: of a short one most have nothing that is among the best."""
+    """The step of a loop with a ranking, in most of which nothing is among the best."""
     return TILE if any(p.node.of is top.Top for p in cluster.plans) else None
 
 

@@ -42,6 +42,12 @@ def skipped(loops: Loops, cluster: Cluster, b: Builder) -> Bounds:
     return Bounds(stop, b(arith.FloorDiv(first, step)), size)
 
 
+def bounding(plan: Plan, index: Index) -> frozenset[Node]:
+    """The comparisons that bound a loop over an index for one reduction."""
+    none = plan.mean or plan.centre
+    return frozenset(m for m in _of_plan(plan) if _limit(m, index)) if not none else frozenset()
+
+
 def _place(found: list[set[Node]]) -> Callable[[Node], int]:
     order = list(dict.fromkeys(n for s in found for n in s))
     return order.index

@@ -11,6 +11,7 @@ from tilec.ir.types import Span, Tile
 from tilec.passes.cascade import product_of, reductions
 from tilec.passes.fuse_elements import Node
 from tilec.passes.fuse_groups import (
+    WHOLE,
     Group,
     Root,
     Source,
@@ -22,6 +23,7 @@ from tilec.passes.fuse_groups import (
     widest,
 )  # fmt: skip
 from tilec.passes.fuse_loops import Loops
+from tilec.passes.fuse_masks import bounding
 from tilec.passes.fuse_tiles import Scope
 
 
@@ -44,6 +46,7 @@ def grouped(roots: Sequence[Root], kept: Mapping[Value, Value], source: Source) 
         for at in range(max(needs, 0), len(groups)):
             both = _joined(groups[at], alone, kept, source, at == needs)
             if isinstance(both, Group):
+                both.apart = groups[at].apart
                 groups[at], of[r.mem] = both, max(at, of.get(r.mem, at))
                 break
             alone.apart.append(both)
@@ -99,7 +102,8 @@ def cut(group: Group, source: Source) -> Cut | None:
         if value is not None:
             return Cut(value, why)
     if twice := _twice(found):
-        return Cut(_ended(twice, source), "its sums would be computed once for each reader")
+        return Cut(_ended(twice, source), f"{_too_wide(twice)}its sums would be computed once for "
+                   "each reader")  # fmt: skip
     roots = {r.value for r in group.roots}
     ends = [_ended(n, source) for n in found if product_of(n) and _split(n)]
     if split := next((v for v in ends if v not in roots), None):
@@ -108,7 +112,9 @@ def cut(group: Group, source: Source) -> Cut | None:
 
 
 def _recomputed(r: Node, n: Node, group: Group) -> str:
-    """Why a product inside of another should not run there."""
+    """Why a product inside of another, or of a ranking, should not run there."""
+    if r.of is top.Top:
+        return "a product would be computed for a row at a time"
     if product_of(r) and set(again(r, n)) - group.nodes.whole:
         return "a product would be computed again for each tile of its reader"
     return ""
@@ -132,6 +138,8 @@ def _operand(r: Node, n: Node, source: Source) -> Value | None:
     """What is kept of a reduction's operand in which there is another: the operand as the program
     has it, or the other one with what follows, if that is smaller."""
     op = r.op
+    if isinstance(op, top.Ranking):
+        return _ended(n, source)
     values = (op.a, op.b) if isinstance(op, reduce.Dot) else (op.a,) if isinstance(
         op, reduce.Reduction) else ()  # fmt: skip
     found = next((v for v in values if _reaches(v, n.op, source)), None)
@@ -181,6 +189,12 @@ def _twice(found: Sequence[Node]) -> Node | None:
     return None
 
 
+def _too_wide(n: Node) -> str:
+    """Why no tile has a row of a product that is reduced along it, if that is why."""
+    wide = [a.dim for a in n.axes if a.running and isinstance(a.dim, int) and a.dim > WHOLE]
+    return f"a row of {wide[0]} is more than a tile has ({WHOLE}): " if wide else ""
+
+
 def _statistics(group: Group, found: Sequence[Node], source: Source) -> Cut | None:
     """A reduction that would run anew for each tile of columns of a product, in a loop of its
     own."""
@@ -189,7 +203,7 @@ def _statistics(group: Group, found: Sequence[Node], source: Source) -> Cut | No
     if not any(map(product_of, outer)):
         return None
     spans = {i: Value(Span(i.dim, i.dim)) for i in own}
-    trial = Loops(group.nodes, [Scope(Builder(), spans)])
+    trial = Loops(group.nodes, [Scope(Builder(), spans)], bounding=bounding)
     clusters = [c for _, c in trial.clusters(outer)]
     main = next(c for c in clusters if any(product_of(p.node) for p in c.plans))
     columns = {i for p in main.plans if product_of(p.node) for i in p.node.axes}

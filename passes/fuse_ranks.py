@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 from tilec.ir.core import Op
 from tilec.ir.dtype import DType, boolean, f32, i32, i64
+from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
 from tilec.ir.ops import arith, reduce, shape, top
 from tilec.ir.ops.cast import Bitcast, Cast
 from tilec.passes.fuse_elements import Index, Node, indices_of
-from tilec.passes.fuse_top import HALF, MAGNITUDE, NONE, PLACES, shift
+from tilec.passes.fuse_top import BITS, HALF, MAGNITUDE, NONE, PLACES, shift
 
 EXPONENTIALS = (arith.Exp, arith.Exp2)
 Made = Callable[[Node], Node]
@@ -62,6 +63,8 @@ class Ranks:
         nodes = self.nodes
         plain = nodes.as_written
         core, made = (operand, _same) if plain else self.inside(operand, bound)
+        if core.dtype.bits > BITS:
+            raise TileError(f"{op.name} of {core.dtype} is not computed by tiles", op.loc)
         rows = tuple(a for a in core.axes if a is not bound)
         nodes.single.update(rows)
         nodes.whole.update(indices_of(at) if at is not None else ())
@@ -97,12 +100,12 @@ class Ranks:
     def value(self, key: Node, dtype: DType) -> Node:
         """The element that a key stands for."""
         make, number = self.nodes.node, self.nodes.constant
-        high = make(arith.Shr, (key, number(top.BITS, i64)))
+        high = make(arith.Shr, (key, number(BITS, i64)))
         if not dtype.is_float:
             high = make(arith.Add, (high, number(shift(dtype), i64)))
             return self.nodes.cast(high, dtype)
         order = self.nodes.cast(high, i32)
-        sign = make(arith.Shr, (order, number(top.BITS - 1, i32)))
+        sign = make(arith.Shr, (order, number(BITS - 1, i32)))
         bits = make(arith.Xor, (order, make(arith.And, (sign, number(MAGNITUDE, i32)))))
         made = make(Bitcast, (bits,), dtype=f32, attributes=(("dtype", f32),))
         return self.nodes.cast(made, dtype)
@@ -137,7 +140,7 @@ class Ranks:
             return None
         (at,) = along
         inner, others = node.args[at], [a for i, a in enumerate(node.args) if i != at]
-        if not inner.dtype.is_float or inner.dtype.bits > top.BITS or not node.dtype.is_float:
+        if not inner.dtype.is_float or inner.dtype.bits > BITS or not node.dtype.is_float:
             return None
         rises = node.of in (*EXPONENTIALS, Cast, arith.Add) or (node.of is arith.Sub and at == 0)
         scales = node.of is arith.Mul or (node.of is arith.Div and at == 0)

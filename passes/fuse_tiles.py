@@ -110,16 +110,22 @@ class Tiles:
             case c if c is reduce.Dot:
                 zero = Tile(self.extents(self.shown(node.axes)), node.dtype)
                 return self.dot(node, node.args, b(shape.Full(zero.shape, 0, zero.dtype)), b)
-            case c if c is top.Top:
-                return self.ranked(node, node.args[0], self.best(node, b), b)
             case c if c is shape.Reshape:  # an axis by another name
                 return self.value(node.args[0])
+            case c if Trait.ELEMENTWISE in c.traits:
+                return self.each(node, b)
+            case _:
+                return self.along(node, b)
+
+    def along(self, node: Node, b: Builder) -> Value:
+        """The ops of a node that is made of more than one element."""
+        match node.of:
+            case c if c is top.Top:
+                return self.ranked(node, node.args[0], self.best(node, b), b)
             case c if issubclass(c, reduce.Reduction):
                 return self.reduced(node, node.args[0], b)
             case c if issubclass(c, scan.Scan):
                 return self.scanned(node, b)
-            case c if Trait.ELEMENTWISE in c.traits:
-                return self.each(node, b)
             case _:
                 raise TileError(f"fuse: {node.of.name} has no tiles")
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from tilec.ir.core import Block, Builder, Value
 from tilec.ir.dtype import DType, f32, i32, i64
 from tilec.ir.extent import Extent
 from tilec.ir.ops import arith, control, reduce, shape
 from tilec.ir.ops.arith import tile
 from tilec.ir.ops.cast import Bitcast, Cast
-from tilec.ir.ops.top import BITS
 
+BITS = 32  # of an element at most, and of its place
 PLACES = 2**BITS - 1  # the lower half of a key, less the place
 HALF = 2 ** (BITS - 1)  # below this lie the lower halves of what is not there
 MAGNITUDE = HALF - 1  # the bits of a float but the sign
 UNKNOWN = 0x7FC00000  # NaN, whose order is above infinity's
 NONE = -(2**63)  # below every key
-TILE = 512  # elements of a step
+TILE = 256  # elements of a step
 
 
 def start(count: Extent, dtype: DType, b: Builder) -> Value:
@@ -39,7 +41,7 @@ def least_of(dtype: DType) -> float:
 
 def order(x: float) -> int:
     """A whole number that is larger for larger floats."""
-    bits = int(f32.to_storage(f32.round(x)).view("int32"))
+    bits = int(np.array(x, np.float32).view(np.int32))
     return bits ^ MAGNITUDE if bits < 0 else bits
 
 
@@ -117,4 +119,3 @@ def _like(scalar: Value, x: Value, b: Builder) -> Value:
 def _number(value: float | int, like: Value, b: Builder) -> Value:
     t = tile("top", like)
     return b(shape.Full(t.shape, value, t.dtype))
-

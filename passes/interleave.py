@@ -315,7 +315,8 @@ class _Cutting:
         self.to.update(zip(op.results, new.results, strict=True))
 
     def _product(self, op: reduce.Dot, plan: _Plan, b: Builder) -> Value:
-        """The sum of the products of parts; scales once behind it."""
+        """The sum of the products of parts; scales once behind it, the last product and the sum
+        rounded once."""
         t, acc = tile(op.acc), self.to.get(op.acc, op.acc)
         both = ((op.scale, (1, t.shape[1])), (op.row_scale, (t.shape[0], 1)))
         scales = [(v, own) for v, own in both if v is not None]
@@ -325,10 +326,11 @@ class _Cutting:
             left, right = (self._part(v, plan, part, b) for v in (op.a, op.b))
             total = b(reduce.Dot(left, right, total))
         total = total if inner == t.dtype else b(Cast(total, t.dtype))
-        for v, own in scales:
-            factor = b(shape.Reshape(self.to.get(v, v), own))
-            total = b(arith.Mul(total, b(shape.Broadcast(factor, t.shape))))
-        return b(arith.Add(acc, total)) if scales else total
+        factors = [b(shape.Broadcast(b(shape.Reshape(self.to.get(v, v), own)), t.shape))
+                   for v, own in scales]  # fmt: skip
+        for factor in factors[:-1]:
+            total = b(arith.Mul(total, factor))
+        return b(arith.Fma(total, factors[-1], acc)) if factors else total
 
     def _part(self, v: Value, plan: _Plan, part: int, b: Builder) -> Value:
         """One part of a value along a loop."""

@@ -204,8 +204,8 @@ class _Lowering(Elements):
         scale = self._along_axis(load, "scale", shape_[1:], b)
         self._remark(op, f"{_what(load)}: codes as the sum of {count} {t}, the scale on the "
                      "accumulator")  # fmt: skip
-        scaled = b(arith.Mul(total, b(shape.Broadcast(scale, shape_))))
-        return self._corrected(op, load, b(arith.Add(op.acc, scaled)), scale, b)
+        out = b(arith.Fma(total, b(shape.Broadcast(scale, shape_)), op.acc))
+        return self._corrected(op, load, out, scale, b)
 
     def _by_codes(self, op: reduce.Dot, load: Decoded, b: Builder) -> Value:
         """The product with codes in a dtype that has them all."""
@@ -335,8 +335,10 @@ class _Lowering(Elements):
         if load.format.zero not in ADDED:
             mid = b(shape.Full(t.shape[1:], load.format.mid, f32))
             offset = b(arith.Mul(b(arith.Sub(mid, offset)), scale))
-        left = self._sums(op.a, t.shape, b)
-        return b(arith.Add(out, b(arith.Mul(left, b(shape.Broadcast(offset, t.shape))))))
+        left, offset = self._sums(op.a, t.shape, b), b(shape.Broadcast(offset, t.shape))
+        if self.zeros == "products":
+            return b(arith.Fma(left, offset, out))
+        return b(arith.Add(out, b(arith.Mul(left, offset))))
 
     def _sums(self, a: Value, out: Shape, b: Builder) -> Value:
         """sum_k a[i, k] for every j."""

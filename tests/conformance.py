@@ -27,7 +27,7 @@ from tilec.ir.dtype import (
 )
 from tilec.ir.extent import Sym
 from tilec.ir.format import Dense
-from tilec.ir.ops import arith, control, memory, reduce, scan, shape
+from tilec.ir.ops import arith, control, memory, reduce, scan, shape, top
 from tilec.ir.ops import cast as casts
 from tilec.ir.types import Memory, Span, Tile
 
@@ -90,6 +90,15 @@ def reductions() -> Iterator[Case]:
                 if cls is reduce.Sum and t.is_float:
                     rng = np.random.default_rng(1)
                     case.inputs["x0"] = rng.integers(-1, 2, (ROWS, COLUMNS)).astype(float)
+                yield case
+
+
+def rankings() -> Iterator[Case]:
+    """The largest along the last axis, and their places; of as many as there are, too."""
+    for i, t in enumerate(BYTES):
+        for cls, count in ((top.Top, 5 + i), (top.Argtop, COLUMNS - i)):
+            case = case_of(cls, [t], (ROWS, COLUMNS), count=count)
+            if case is not None:
                 yield case
 
 

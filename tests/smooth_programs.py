@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.dtype import Array, f64, i32
 from tilec.ir.extent import Sym
-from tilec.ir.ops import arith, memory, reduce, scan, shape
+from tilec.ir.ops import arith, memory, reduce, scan, shape, top
 from tilec.ir.types import Memory, Shape, Tile
 from tilec.ir.types import memory as dense
 
@@ -117,6 +117,11 @@ class Maker:
             way = (bool(self.chance.randrange(2)),) if cls is scan.Cumsum else ()
             self.add(cls(v, axis, *way))
 
+    def ranked(self) -> None:
+        v = self.tile(1)
+        if v is not None:
+            self.add(top.Top(v, self.pick([1, of(v).shape[-1]])))
+
     def product(self) -> None:
         pairs = [(x, y) for x in self.pool for y in self.pool if _multiply(of(x), of(y))]
         if pairs:
@@ -127,7 +132,8 @@ class Maker:
             self.add(reduce.Dot(x, y, self.pick([zero, *starts])))
 
     def steps(self, count: int) -> None:
-        kinds = [Maker.unary, Maker.binary, Maker.shaped, Maker.reduced, Maker.product]
+        kinds = [Maker.unary, Maker.binary, Maker.shaped, Maker.reduced, Maker.ranked,
+                 Maker.product]  # fmt: skip
         for _ in range(count):
             self.pick(kinds)(self)
 

@@ -35,7 +35,8 @@ def attention(
             p = tc.exp(s - new[:, None])
             old = tc.exp(most - new)
             total = total * old + tc.sum(p, axis=1)
-            acc = acc * old[:, None] + tc.dot(p.to(v.dtype), v[h, n, :])
+            acc *= old[:, None]
+            acc += tc.dot(p.to(v.dtype), v[h, n, :])
             most = new
         o[h, m, :] = acc / total[:, None]
         lse[h, m] = most + tc.log(total)

@@ -12,7 +12,8 @@ from tilec.ir.ops import (
     scan,
     shape,
     sparse,
+    top,
 )
 
 __all__ = ["arith", "cast", "control", "machine", "memory", "packed", "reduce", "scaled", "scan",
-           "shape", "sparse"]  # fmt: skip
+           "shape", "sparse", "top"]  # fmt: skip

@@ -13,13 +13,13 @@ from tilec.ir.ops.shape import Reshape
 from tilec.ir.remark import Remark
 from tilec.ir.types import Memory, Tile
 from tilec.passes.gradient import arith as arithmetic
-from tilec.passes.gradient import cast, log_sums, logistic, reduce, scan, shape
+from tilec.passes.gradient import cast, log_sums, logistic, reduce, scan, shape, top
 from tilec.passes.gradient.memory import repeated, whole
 from tilec.passes.gradient.rules import FLAT, RULES, Writer, smooth, width
 from tilec.passes.gradient.shifts import unmoved
 from tilec.passes.gradient.sums import summed
 
-FAMILIES = (arithmetic, cast, reduce, scan, shape)  # importing them fills the table
+FAMILIES = (arithmetic, cast, reduce, scan, shape, top)  # importing them fills the table
 
 
 def handles(cls: type[Op]) -> str:

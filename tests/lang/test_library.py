@@ -44,6 +44,7 @@ WANT: dict[str, Callable[[Array], Array]] = {
     "mean(x, axis=0, keepdims=true)": lambda x: x.mean(0, keepdims=True),
     "softmax(x)": lambda x: np.exp(x) / _sum(np.exp(x)),
     "softmax(x, axis=0)": lambda x: np.exp(x) / np.exp(x).sum(0),
+    "top_k(x, 3)[0]": lambda x: -np.sort(-x)[:, :3],
     "log_sum_exp(x)": lambda x: _log_sum_exp(x)[:, 0],
     "log_sum_exp(x, axis=0)": lambda x: np.log(np.exp(x).sum(0)),
     "log_softmax(x)": lambda x: x - _log_sum_exp(x),

@@ -15,7 +15,8 @@ def test_on_this_processor(name):
 
 
 @pytest.mark.parametrize(
-    "name", [n if n == "few numbers" else pytest.param(n, marks=SLOW) for n in CASES]
+    "name",
+    [n if n in ("few numbers", "whole numbers") else pytest.param(n, marks=SLOW) for n in CASES],
 )
 def test_cuda(name):
     launches.on_cuda(CASES[name])

@@ -11,7 +11,7 @@ from tilec.ir.text import show
 from tilec.ir.types import Memory
 from tilec.passes.fuse import fuse
 from tilec.passes.fuse_passes import passes_over
-from tilec.passes.gradient import gradient
+from tilec.passes.gradient import gradient, saved
 
 PASSES = {
     "softmax": ({"x": 3}, {"x": 2}),
@@ -227,6 +227,51 @@ def test_the_gradients_of_attention_keep_no_scores(mask: str):
     assert (grids(made), len(loops(made))) == (2, 3)
     skipped = [loop for loop in loops(made) if loop.stop or loop.first]  # type: ignore[attr-defined]
     assert len(skipped) == (0 if mask == "s" else 3)
+
+
+def test_loops_that_masks_bound_at_other_ends_are_not_one():
+    """Of queries those behind a key, of keys those before a query: as many as there are of each,
+    and everything is computed again for both."""
+    dims = {"B": 2, "M": 70, "D": 4}
+    func = program(
+        """program f(q: f32[B, M, D], k: f32[B, M, D], v: f32[B, M, D]) {
+      s = (q @ transpose(k, (0, 2, 1))) * 0.3
+      return softmax(where(index("M") <= index("M")[:, none], s, -inf)) @ v }""",
+        **dims,
+    )
+    both = saved(func)
+    back = gradient(both.source, by="q,k+v", of="result", keep="+".join(("result", *both.names)))
+    made, off = far(back, dims, size=16)
+    assert off <= 1e-6
+    ends = [(loop.stop is not None, loop.first is not None) for loop in loops(made)]  # type: ignore[attr-defined]
+    assert ends == [(True, False), (False, True)]
+    assert any("its mask bounds a loop elsewhere" in r.missing for r in made.remarks)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16"])
+def test_the_gradients_of_a_loss_keep_one_matrix_in_the_dtype_of_its_operands(dtype: str):
+    """Computed again for each 256 columns of x, its products would be so many times more, for the
+    sake of writing and reading it."""
+    func = program(f"""program f(x: {dtype}[T, 512], w: {dtype}[V, 512], t: i32[T]) {{
+      return cross_entropy(x @ w.T, t) }}""", T=64, V=1000)  # fmt: skip
+    both = saved(func)
+    keep = "+".join(("result", *both.names))
+    made = fuse(gradient(both.source, by="x+w", of="result", keep=keep, rounded=True))
+    own = [str(p.type) for p in made.params if "." in p.hint]
+    assert own == [f"*{dtype}[64, 1000]"]
+    assert any("computed again for each tile" in r.missing for r in made.remarks)
+
+
+@pytest.mark.parametrize("seen", ["", 'where(index("M") <= index("M")[:, none], x, 0.0)'])
+def test_sums_beside_one_that_stops_are_in_its_loop(seen: str):
+    """What no mask bounds is not bounded by itself, either; and one bound is that of both."""
+    func = program(f"""program f(x: f32[M, M]) {{
+      y = where(index("M") <= index("M")[:, none], x, 0.0)
+      return sum(y, axis=1) + sum({seen or "x"} * x, axis=1) }}""")  # fmt: skip
+    made, off = far(func, {"M": 40}, size=7)
+    assert off <= 1e-6
+    (loop,) = loops(made)
+    assert (loop.stop is not None) == bool(seen)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,9 @@ APART = {  # in several kernels, or loops, of which none would be right or cheap
     "a product and its norm": ("program f(x: f32[M, K], w: f32[N, K], g: f32[N]) { h = x @ w.T\n"
                                "return (h, rms_norm(h, g)) }", dict(M=5, N=7, K=6), 2, 3,
                                "sums of `result0` would be computed again"),
+    "scales of wide rows": ("program f(x: f32[M, K], w: f32[300, K]) { y = x @ w.T\n"
+                            "return y / max(abs(y), axis=1, keepdims=true) }", dict(M=5, K=6), 2, 1,
+                            "a row of 300 is more than a tile has (256): its sums would be"),
     "read by two": ("program f(x: f32[M, K], w: f32[N, K]) { y = x @ w.T\n"
                     "return (relu(y), sum(y * y, axis=0)) }", dict(M=5, N=7, K=6), 2, 2,
                     "several kernels read it"),

@@ -15,6 +15,7 @@ from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym
 from tilec.ir.ops import arith, memory, reduce, scan, shape
 from tilec.ir.ops import cast as casts
+from tilec.ir.ops import top as rankings
 from tilec.ir.types import Span
 from tilec.lang import semantics, tensors
 from tilec.lang.semantics import Operand
@@ -242,6 +243,14 @@ def _reduced(cls: type[Op]) -> Callable[..., Value]:
     return apply
 
 
+def _ranked(cls: type[rankings.Ranking]) -> Callable[..., Value]:
+    def apply(b: Builder, x: Operand, count: object) -> Value:
+        return b(cls(semantics.number(b, x), _one(count)))
+
+    apply.__doc__ = cls.__doc__
+    return apply
+
+
 def _scanned(cls: type[scan.Scan]) -> Callable[..., Value]:
     def apply(b: Builder, x: Value, axis: int | None = None, reverse: object = False) -> Value:
         axis = semantics.axis_of(semantics.tile_type(x, cls.name), axis, cls.name)
@@ -262,4 +271,5 @@ BUILTINS.update({cls.name: _pair(cls) for cls in (arith.Maximum, arith.Minimum)}
 BUILTINS.update(
     {cls.name: _reduced(cls) for cls in (reduce.Sum, reduce.Max, reduce.Min, reduce.Argmax)}
 )
+BUILTINS.update({cls.name: _ranked(cls) for cls in (rankings.Top, rankings.Argtop)})
 BUILTINS.update({cls.name: _scanned(cls) for cls in (scan.Cumsum, scan.Cummax, scan.Cummin)})

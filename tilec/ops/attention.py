@@ -42,7 +42,8 @@ def decode(
             old = tc.exp(most - new)
             total = total * old + tc.sum(p, axis=1)
             values = v[b.start, g.start, s, :].to(rows.dtype)
-            acc = acc * old[:, None] + tc.dot(p.to(rows.dtype), values)
+            acc *= old[:, None]
+            acc += tc.dot(p.to(rows.dtype), values)
             most = new
         y[b.start, g.start, :, :] = tc.where(total[:, None] > 0.0, acc / total[:, None], 0.0)
 
@@ -73,7 +74,8 @@ def decode_parts(
             old = tc.exp(most - new)
             total = total * old + tc.sum(weights, axis=1)
             values = v[b.start, g.start, at, :].to(rows.dtype)
-            acc = acc * old[:, None] + tc.dot(weights.to(rows.dtype), values)
+            acc *= old[:, None]
+            acc += tc.dot(weights.to(rows.dtype), values)
             most = new
         found = total[:, None] > 0.0
         y[p.start, b.start, g.start, :, :] = tc.where(found, acc / total[:, None], 0.0)
@@ -119,7 +121,8 @@ def prefix(
             p = tc.exp(scores - new[:, None])
             old = tc.exp(most - new)
             total = total * old + tc.sum(p, axis=1)
-            acc = acc * old[:, None] + tc.dot(p.to(rows.dtype), v[s, :].to(rows.dtype))
+            acc *= old[:, None]
+            acc += tc.dot(p.to(rows.dtype), v[s, :].to(rows.dtype))
             most = new
         y[n, :] = acc / total[:, None]
         lse[n] = most + tc.log(total)
@@ -147,7 +150,8 @@ def masked(
             p = tc.exp(scores - base[:, None])
             old = tc.exp(most - base)
             total = total * old + tc.sum(p, axis=1)
-            acc = acc * old[:, None] + tc.dot(p.to(rows.dtype), v[n, :].to(rows.dtype))
+            acc *= old[:, None]
+            acc += tc.dot(p.to(rows.dtype), v[n, :].to(rows.dtype))
             most = new
         y[m, :] = tc.where(total[:, None] > 0.0, acc / total[:, None], 0.0)
 
@@ -181,6 +185,7 @@ def ragged(
             p = tc.exp(scores - base[:, None])
             old = tc.exp(most - base)
             total = total * old + tc.sum(p, axis=1)
-            acc = acc * old[:, None] + tc.dot(p.to(v.dtype), v[h, keys, :])
+            acc *= old[:, None]
+            acc += tc.dot(p.to(v.dtype), v[h, keys, :])
             most = new
         y[h, at, :] = acc / total[:, None]
