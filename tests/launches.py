@@ -73,8 +73,9 @@ class Case:
                 continue
             finite = np.isfinite(want)
             assert np.array_equal(np.isfinite(got), finite), f"{self.name}: {name}"
-            off = np.linalg.norm(got[finite].astype(float) - want[finite])
-            assert off <= self.near * np.linalg.norm(want[finite]), f"{self.name}: {name}"
+            right = want[finite].astype(float)
+            off = np.linalg.norm(got[finite] - right)
+            assert off <= self.near * np.linalg.norm(right), f"{self.name}: {name}"
 
 
 def _poisoned(like: Array) -> Array:

@@ -46,6 +46,7 @@ def compiled(
     source = ASTSource(
         function, signature, constants, {(k,): [["tt.divisibility", 16]] for k in wide}
     )
+    options = {"enable_fp_fusion": True, **options}
     made = triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
     module = ptx.load(made.asm["ptx"])
     block = module.kernel().block

@@ -236,10 +236,31 @@ def test_results_read_before_the_wait():
     assert {f.kind for f in report.findings} == {"in-flight", "exit"}
 
 
-def test_registers_written_since_the_fence():
-    report = run("mov.b32 %x1, 0; " + GOOD, 4, *images())[1]
-    (finding,) = report.findings
+@pytest.mark.parametrize("text", [
+    "add.u32 %x1, %x2, 0; ", "ld.global.b32 %x1, [%rd8]; ", "selp.b32 %x1, %x2, %x3, %p1; ",
+    "add.u32 %r30, %x2, 0; mov.b32 %x1, %r30; ", "mov.u32 %x1, %tid.x; ",
+    "add.u32 %r30, %x2, 0; mov.b32 %r31, %r30; mov.b32 %x1, %r31; ",
+    "mov.b32 {{%h1, %h2}}, %x2; mov.b32 %x1, {{%h1, %h2}}; ",
+])  # fmt: skip
+def test_registers_written_since_the_fence(text: str):
+    (finding,) = run(text + GOOD, 4, *images())[1].findings
     assert finding.kind == "fence"
+    assert run(text + "wgmma.fence.sync.aligned; " + GOOD, 4, *images())[1].clean
+
+
+@pytest.mark.parametrize("text", [
+    "mov.b32 %x1, 0; ", "mov.b32 %x1, %x2; mov.b32 %x3, %x2; ", "mov.b32 %x1, %r20; ",
+    "mov.b32 %r30, 0; mov.b32 %x1, %r30; mov.b32 %x2, %r30; ",
+])  # fmt: skip
+def test_copies_since_the_fence(text: str):
+    """Of what was there before it; behind commit_group they need another."""
+    words = np.arange(128, dtype=np.uint32)[None]
+    assert run(text + GOOD, 4, *images(), extra=words)[1].clean
+    group = "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0; "
+    (finding,) = run(GOOD + group + text + GOOD, 4, *images(), extra=words)[1].findings
+    assert finding.kind == "fence"
+    fence = "wgmma.fence.sync.aligned; "
+    assert run(GOOD + group + text + fence + GOOD, 4, *images(), extra=words)[1].clean
 
 
 def test_shared_bytes_overwritten_before_the_wait():

@@ -125,9 +125,7 @@ def test_formats_are_those_that_it_was_made_for():
 
 
 QUICK = ("causal", "rms")
-# What Triton makes of the gradient of `gain` in `embedded` contracts a product in some lanes of a
-# butterfly and not in others, which then write different last bits to one place in shared memory.
-ON_TRITON = [n for n in WIDE if n != "embedded"]
+NARROW = ("causal", "windowed", "swiglu", "embedded", "rms_linear")
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=SLOW) for n in WIDE])
@@ -136,7 +134,7 @@ def test_on_this_processor(name: str):
         launches.on_cpu(case)
 
 
-@pytest.mark.parametrize("name", ["causal", "windowed", "swiglu", "embedded", "rms_linear"])
+@pytest.mark.parametrize("name", NARROW)
 @pytest.mark.parametrize("dtype", [f16, bf16])
 @SLOW
 def test_narrow_floats(name: str, dtype: DType):
@@ -152,8 +150,17 @@ def test_cuda(name: str):
 
 
 @SLOW
-@pytest.mark.parametrize("name", ON_TRITON)
+@pytest.mark.parametrize("name", WIDE)
 def test_triton(name: str):
     pytest.importorskip("triton")
     for case in cases(name):
+        launches.on_triton(case)
+
+
+@SLOW
+@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("dtype", [f16, bf16])
+def test_narrow_floats_on_triton(name: str, dtype: DType):
+    pytest.importorskip("triton")
+    for case in cases(name, dtype):
         launches.on_triton(case)

@@ -178,7 +178,7 @@ def _machine(
 
 
 def _registers(program: Program, code: Code, shape: Shape, frame: Frame, check: bool) -> Registers:
-    """Rows of zeros for every register, and those that wgmma uses."""
+    """Rows of zeros for every register, and those that wgmma needs a fence for."""
     slots: dict[int, list[int]] = {}
     for slot, width in enumerate(program.widths):
         slots.setdefault(width, []).append(slot)
@@ -187,14 +187,31 @@ def _registers(program: Program, code: Code, shape: Shape, frame: Frame, check: 
         block = np.zeros((len(those), shape.total), UINT[width] if width > 1 else bool)
         for slot, row in zip(those, block, strict=True):
             rows[slot] = row
-    found = Registers(rows, specials(shape, frame.static, frame.dynamic), frame.symbols)
-    for i, _ in code if check else ():
-        if i.name.startswith("wgmma.mma_async"):
-            for o in i.operands[:2]:
-                parts = o.parts if isinstance(o, Vector) else ()
-                for r in parts:
-                    if isinstance(r, Register) and r.slot not in found.unfenced:
-                        found.unfenced[r.slot] = np.zeros(shape.total, bool)
+    fenced = np.zeros(shape.total, bool)
+    found = Registers(rows, specials(shape, frame.static, frame.dynamic), frame.symbols, fenced)
+    for slot in _fenced(code) if check else ():
+        found.unfenced[slot] = np.zeros(shape.total, bool)
+    return found
+
+
+def _fenced(code: Code) -> set[int]:
+    """The registers that wgmma uses, and those that are copied to them."""
+    copies: dict[int, set[int]] = {}
+    left: list[int] = []
+    for i, _ in code:
+        if i.name == "mov":
+            d, a = i.operands
+            if isinstance(d, Register) and isinstance(a, Register):
+                copies.setdefault(d.slot, set()).add(a.slot)
+        elif i.name.startswith("wgmma.mma_async"):
+            vectors = [o.parts for o in i.operands[:2] if isinstance(o, Vector)]
+            left += [r.slot for parts in vectors for r in parts if isinstance(r, Register)]
+    found: set[int] = set()
+    while left:
+        slot = left.pop()
+        if slot not in found:
+            found.add(slot)
+            left += copies.get(slot, ())
     return found
 
 

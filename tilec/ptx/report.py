@@ -17,7 +17,7 @@ Kind = Literal[
     "uninitialised",  # a read of shared memory that nothing wrote
     "race",  # two accesses of shared bytes, one a write, with nothing that orders them
     "in-flight",  # a use of shared bytes or registers that an asynchronous operation works on
-    "fence",  # registers that wgmma uses, written since the last wgmma.fence
+    "fence",  # registers that wgmma uses, computed since the last wgmma.fence
     "proxy",  # generic writes that the asynchronous proxy reads with no fence.proxy.async between
     "divergence",  # a collective or an aligned barrier that not all of its threads execute
     "deadlock",  # threads that wait and nothing that will wake them

@@ -63,13 +63,15 @@ class Registers:
     """What a thread can read by name: register rows by slot, special registers, addresses.
 
     Of the registers that wgmma uses, by slot: `flying` holds for every thread the number of the
-    wgmma that has yet to write it, or 0, and `unfenced` whether it was written since the last
-    wgmma.fence. `touched` gathers the flying registers that an instruction reads.
+    wgmma that has yet to write it, or 0, and `unfenced` whether what it holds was computed since
+    the last wgmma.fence. `touched` gathers the flying registers that an instruction reads.
+    `fenced` are the threads that issued a wgmma.fence and not yet the commit_group behind it.
     """
 
     rows: list[Array]
     specials: dict[str, Array]
     symbols: dict[str, int]
+    fenced: Array
     flying: dict[int, Array] = field(default_factory=dict[int, Array])
     unfenced: dict[int, Array] = field(default_factory=dict[int, Array])
     touched: list[int] = field(default_factory=list[int])

@@ -218,7 +218,8 @@ def naive(how: tuple[str | int, ...], rows: int) -> Mix:
         types["s"] = "*fp16" if int(group) >= 64 else "*fp32"
     even = {(i,): [["tt.divisibility", 16]] for i in range(len(types))}
     ast = ASTSource(function, types | dict.fromkeys(sizes, "constexpr"), sizes, even)
-    return loop_of(triton.compile(ast, target=GPUTarget("cuda", 90, 32)).asm["cubin"])
+    made = triton.compile(ast, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": True})
+    return loop_of(made.asm["cubin"])
 
 
 @pytest.mark.parametrize(("text", "rows"), [

@@ -7,7 +7,7 @@ import numpy as np
 from tilec.ptx.arithmetic import flush
 from tilec.ptx.formats import F32, UINT
 from tilec.ptx.memory import WINDOW
-from tilec.ptx.operand import Register, Vector
+from tilec.ptx.operand import Constant, Register, Vector
 from tilec.ptx.registry import instruction
 from tilec.ptx.spaces import WINDOWS, generic
 from tilec.ptx.step import Step
@@ -34,8 +34,24 @@ def mov(x: Step) -> None:
         d.put(x.t, whole)
     else:
         d.put(x.t, a.bits(x.t, width))
+        _copied(x)
     if x.t.registers.touched:
         _follow(x)
+
+
+def _copied(x: Step) -> None:
+    """Between wgmma.fence and commit_group, a copy of what was there before counts as fenced.
+
+    By the letter of wgmma.fence nothing may write the registers there. But where two of them begin
+    with one value, LLVM copies it right before the inline assembly that uses them, behind the
+    fence; ptxas puts such copies before its WARPGROUP.ARRIVE, or (CUDA 12, message C7519) one more
+    of these behind them.
+    """
+    d, a = x.i.operands
+    r = x.t.registers
+    if isinstance(d, Register) and d.slot in r.unfenced and isinstance(a, Register | Constant):
+        late = r.unfenced[a.slot][x.t.index] if isinstance(a, Register) else False
+        r.unfenced[d.slot][x.t.index] = late | ~r.fenced[x.t.index]
 
 
 def _follow(x: Step) -> None:
@@ -50,8 +66,6 @@ def _follow(x: Step) -> None:
         if isinstance(o, Register):
             mine = r.flying.setdefault(o.slot, np.zeros(x.t.shape.total, np.int64))
             mine[x.t.index] = numbers
-            if o.slot in r.unfenced:
-                r.unfenced[o.slot][x.t.index] = False
 
 
 @instruction("selp", types=(BITS | INTEGERS | FLOATS,), operands=4)

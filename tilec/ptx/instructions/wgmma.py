@@ -43,11 +43,13 @@ def fence(x: Step) -> None:
     """Registers written before may be used by the wgmma that follow."""
     for mask in x.t.registers.unfenced.values():
         mask[x.t.index] = False
+    x.t.registers.fenced[x.t.index] = True
 
 
 @instruction("wgmma.commit_group", "sync aligned", operands=0, sync="warp")
 def commit(x: Step) -> None:
     """Close the group of the wgmma so far."""
+    x.t.registers.fenced[x.t.index] = False
     x.m.matrices.commit(x.t.warps)
 
 
