@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from tilec.ir.errors import TileError
+from tilec.observe import DEBUG, say, stage
 
 LIBRARY = "libcuda.so.1"
 _TYPES: dict[str, Any] = {
@@ -42,6 +43,11 @@ FUNCTIONS = {
     "cuMemcpyHtoD": ("npn", "_v2"),
     "cuTensorMapEncodeTiled": ("piupppppiiii", ""),
     "cuTensorMapReplaceAddress": ("pp", ""),
+    "cuEventCreate": ("pu", ""),
+    "cuEventRecord": ("pp", ""),
+    "cuEventSynchronize": ("p", ""),
+    "cuEventElapsedTime": ("ppp", ""),
+    "cuEventDestroy": ("p", "_v2"),
     "cuGetErrorName": ("ip", ""),
     "cuGetErrorString": ("ip", ""),
 }
@@ -166,8 +172,9 @@ class Driver:
     def module(self, device: int, image: bytes) -> Module:
         """Load a cubin, or PTX that ends with a zero."""
         found = ctypes.c_void_p()
-        with self.on(device):
+        with stage("load", "load"), self.on(device):
             self.call("cuModuleLoadData", ctypes.byref(found), image)
+        say("gpu", DEBUG, "code loaded", device=device, bytes=len(image))
         return Module(self, device, found.value or 0)
 
     def memory(self, device: int, size: int) -> Memory:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tilec.ir.errors import TileError
 from tilec.ir.source import KernelSource
+from tilec.observe import fell_back, stage
 from tilec.runtime.cache import Cache, Entry, Key
 from tilec.runtime.jit import Machine, compile_object, host_machine, load_object
 from tilec.runtime.launch import (
@@ -48,6 +49,7 @@ class Engine:
                 self._launcher = NativeLauncher(self.machine, objects=self.object)
             except TileError as error:
                 message = f"kernels are called more slowly: {error}"
+                fell_back("native launcher", error)
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def object(self, text: str, machine: Machine, about: Mapping[str, Any] | None = None) -> bytes:
@@ -57,7 +59,14 @@ class Engine:
 
     def kept(self, key: Key, make: Callable[[], Entry]) -> Entry:
         """An artifact from the cache, made if it is not there."""
-        return self._cache.get_or_make(key, make)
+        with stage("cache", "cache") as notes:
+            notes["made"] = False
+
+            def made() -> Entry:
+                notes["made"] = True
+                return make()
+
+            return self._cache.get_or_make(key, made)
 
     def load(self, source: KernelSource, *, release_gil: bool = True) -> Compiled:
         """The kernel as machine code in this process: what a dispatcher's slow path returns.

@@ -14,6 +14,7 @@ from tilec.ir.extent import number
 from tilec.ir.source import Param
 from tilec.runtime.arguments import ALIGNMENT, read
 from tilec.runtime.driver import Driver, Module
+from tilec.runtime.events import EventClock
 from tilec.runtime.exchange import STREAM, exchange_function
 from tilec.runtime.jit import Machine, load_object
 from tilec.runtime.launch import Compiled
@@ -66,6 +67,12 @@ class Gpu:
         if not workspace:
             return made
         return replace(made, bind=lambda: self._compiled(program, plan(one=True)))
+
+    def clock(self, device: int) -> EventClock | None:
+        """What takes the times of work on a GPU, where the driver has events."""
+        if not EventClock.there(self.driver):
+            return None
+        return EventClock(self.driver, device, self._stream())
 
     def _compiled(self, program: Program, plan: Plan) -> Compiled:
         return Compiled(self._code["tilec_gpu"], program.params, keep=plan, data=plan.address,

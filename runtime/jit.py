@@ -12,6 +12,7 @@ from typing import Any, cast
 import llvmlite.binding as _binding  # pyright: ignore[reportMissingTypeStubs]
 
 from tilec.ir.errors import TileError
+from tilec.observe import stage
 from tilec.runtime.cache.key import package_digest
 from tilec.runtime.cache.refusal import Refusal
 
@@ -56,12 +57,14 @@ def compile_object(text: str, machine: Machine, *, codegen: int = _LEVEL) -> byt
 
     Raises TileError when LLVM does not accept the text.
     """
-    return _target_machine(machine, codegen).emit_object(_module(text))
+    with stage("LLVM", "compiler"):
+        return _target_machine(machine, codegen).emit_object(_module(text))
 
 
 def assembly(text: str, machine: Machine, *, codegen: int = _LEVEL) -> str:
     """The assembly text of a module, under the options of `compile_object`."""
-    return _target_machine(machine, codegen).emit_assembly(_module(text))
+    with stage("LLVM", "compiler"):
+        return _target_machine(machine, codegen).emit_assembly(_module(text))
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ def load_object(
     for name in names:
         library.export_symbol(name)
     try:
-        tracker = library.link(_linker(), f"tilec{next(_MODULE_NUMBER)}")
+        with stage("load", "load"):
+            tracker = library.link(_linker(), f"tilec{next(_MODULE_NUMBER)}")
     except RuntimeError as error:
         raise TileError(f"can't load compiled code: {error}") from error
     return LoadedModule({name: tracker[name] for name in names}, tracker)

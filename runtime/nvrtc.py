@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from tilec.ir.errors import Loc, TileError
+from tilec.observe import reported, stage
 from tilec.runtime.cache.key import package_digest
 from tilec.runtime.cache.refusal import Refusal
 from tilec.runtime.nvrtc_program import NAME, Request, compiled, compiled_apart, library
@@ -45,6 +46,7 @@ _PTX_ERROR = re.compile(r"^ptxas .*line (\d+); (?:error|fatal)\s*: (.*)$", re.MU
 _FILE = re.compile(r'^\s*\.file\s+(\d+)\s+"([^"]*)"', re.MULTILINE)
 _LOC = re.compile(r"\s*\.loc\s+(\d+)\s+(\d+)\s+(\d+)(?:.*inlined_at\s+(\d+)\s+(\d+)\s+(\d+))?")
 Place = tuple[str, str, str]  # the number of a file, a line and a column, as PTX says them
+_MILLISECONDS = re.compile(r"Compile time = ([\d.]+) ms")
 _NOTE = re.compile(r"\((C75\d\d)\) (.*)$", re.MULTILINE)
 _ENTRY = re.compile(r"Compiling entry function '([^']*)'")
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -165,7 +167,9 @@ def compile_cuda(
     flags += ["--generate-line-info"] if line_info else []
     run = _by_nvrtc if found.name == "nvrtc" else _by_nvcc
     risky = number >= CRASHES if apart is None else apart
-    made = run(found, source, headers or {}, [*flags, *options], risky)
+    with stage(found.name, "compiler"):
+        made = run(found, source, headers or {}, [*flags, *options], risky)
+        reported("compiler", {"ptxas": sum(map(float, _MILLISECONDS.findall(made.log))) / 1e3})
     if made.code:
         raise _refusal(made, target, found)
     return CudaBuild(made.ptx, made.cubin, _usage(made.log), _notes(made.log), made.log)

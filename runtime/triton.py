@@ -23,6 +23,7 @@ from tilec.ir.codes import CODES
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.source import KernelSource, Launch, Param
+from tilec.observe import reported, stage
 from tilec.runtime.cache.refusal import Refusal
 from tilec.settings import tool_environment
 
@@ -86,13 +87,15 @@ def compile_each(
     nothing is left there. Raises TileError where triton is absent, refuses the source, or does not
     know the target.
     """
-    triton: Any = _triton()
+    with stage("import triton", "load"):
+        triton: Any = _triton()
     gpu = triton.backends.compiler.GPUTarget("cuda", _capability(target), 32)
     with (
         tempfile.TemporaryDirectory() as folder, triton.knobs.compilation.scope(),
         triton.knobs.cache.scope(),
     ):  # fmt: skip
         triton.knobs.compilation.disable_line_info = not line_info
+        triton.knobs.compilation.listener = _timed
         if fresh:
             triton.knobs.cache.dir = str(Path(folder, "cache"))
         module = _module(source, Path(folder))
@@ -113,9 +116,10 @@ def _compiled(source: KernelSource, launch: Launch, kernel: Any, gpu: Any,
     known = {n: constants[n] for n, t in signature.items() if t == "constexpr"}
     ast = triton.compiler.ASTSource(kernel, signature, known, attributes)
     options = {"num_warps": launch.threads // gpu.warp_size, "num_stages": launch.stages,
-               "enable_fp_fusion": True}  # fmt: skip
+               "enable_fp_fusion": False}  # fmt: skip
     try:
-        made = triton.compile(ast, target=gpu, options=options)
+        with stage("triton", "compiler"):
+            made = triton.compile(ast, target=gpu, options=options)
     except Exception as e:
         said = f"triton does not compile {launch.entry} for sm_{gpu.arch}: {e}"
         raise (Refusal if _final(e) else TileError)(said) from e
@@ -125,6 +129,13 @@ def _compiled(source: KernelSource, launch: Launch, kernel: Any, gpu: Any,
     swizzles = tuple(SWIZZLES[int(m["swizzle"])] for m in maps)
     return Build({s: made.asm[s] for s in STAGES}, made.asm["cubin"], made.metadata.shared,
                  swizzles)  # fmt: skip
+
+
+def _timed(*, times: Any, **_: object) -> None:
+    """Triton's listener to its compiles: it says the microseconds of each stage."""
+    names = {"cubin": "ptxas"}
+    found = {names.get(n, f"triton {n}"): t / 1e6 for n, t in times.lowering_stages}
+    reported("compiler", {"triton ast": times.ir_initialization / 1e6, **found})
 
 
 def _final(error: Exception) -> bool:

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tilec.compile import Kernel, kernel
 from tilec.ir.codes import CODES
 from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
@@ -26,9 +25,11 @@ from tilec.ir.sparse import bitmap, block, channels, coo, csr, nm, vnm
 from tilec.lang.builtins import BUILTINS
 from tilec.lang.expressions import Builtin, Inline
 from tilec.lang.python import Tensor, inline_of
-from tilec.program import Program, program
+from tilec.observe import Counters, counters, start_as_asked
+from tilec.profile import Profile, profile
 from tilec.runtime.sparse import grouped, hashed, paged, ragged, semi_structured, sparse
 from tilec.runtime.tensor import PackedTensor, dynamic, quantize, sparsify
+from tilec.tuned import Kernel, Program, kernel, program
 
 f64, f32, tf32, f16, bf16, e4m3, e5m2 = (
     BY_NAME[n] for n in ("f64", "f32", "tf32", "f16", "bf16", "e4m3", "e5m2")
@@ -43,9 +44,11 @@ uint1, uint2, uint3, uint4, uint5, uint6, uint7, uint8 = (
 format = named  # tc.format("int4<group=128>")
 
 __all__ = [
+    "Counters",
     "DType",
     "Kernel",
     "PackedTensor",
+    "Profile",
     "Program",
     "Tensor",
     "TileError",
@@ -53,6 +56,7 @@ __all__ = [
     "block",
     "channels",
     "coo",
+    "counters",
     "csr",
     "dynamic",
     "fn",
@@ -62,6 +66,7 @@ __all__ = [
     "kernel",
     "nm",
     "paged",
+    "profile",
     "program",
     "quantize",
     "ragged",
@@ -71,6 +76,8 @@ __all__ = [
     "sparsify",
     "vnm",
 ]
+
+start_as_asked()
 
 
 def fn(function: Callable[..., Any]) -> Callable[..., Any]:

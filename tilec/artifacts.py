@@ -114,10 +114,9 @@ def cpu_artifacts(
     """The texts asked for, of a kernel for this processor or one that LLVM knows by name."""
     check_dims(definition, dims)
     host = _host(cpu)
-    func = lower(definition, {}, dims, host.pool.threads, schedule)
     source = cpu_source(definition, {}, dims, host, schedule=schedule)
     makers: dict[str, Callable[[], str]] = {
-        "ir": lambda: show(func),
+        "ir": lambda: show(lower(definition, {}, dims, host.pool.threads, schedule)),
         "source": lambda: source.text,
         "asm": lambda: jit.assembly(source.text, host.machine),
         "remarks": lambda: remarks(source),

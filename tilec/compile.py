@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, overload
 
@@ -18,6 +19,7 @@ from tilec.ir.source import KernelSource
 from tilec.ir.text import show
 from tilec.lang.kernel import Definition, TensorSpec
 from tilec.lang.python import definition_of
+from tilec.observe import Compile, compiling, enrolled
 from tilec.passes import parse_pipeline, run
 from tilec.passes.pipeline import Dump
 from tilec.runtime.arguments import TensorArgument, describe
@@ -27,6 +29,8 @@ from tilec.runtime.placed import DeviceTensor
 from tilec.runtime.tensor import PackedTensor
 from tilec.settings import settings
 
+COMPILES = 64  # of a kernel that are remembered
+
 
 @cache
 def engine() -> Any:
@@ -35,7 +39,8 @@ def engine() -> Any:
     from tilec.runtime.engine import Engine
 
     chosen = settings()
-    return Engine(open_cache(chosen.environment), threads=chosen.threads)
+    with compiling("tilec itself", lambda _: None):  # its threads and its launcher
+        return Engine(open_cache(chosen.environment), threads=chosen.threads)
 
 
 @cache
@@ -70,6 +75,17 @@ def written(func: Func) -> frozenset[str]:
     return frozenset(op.mem.hint for op in func.walk() if isinstance(op, Write))
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What code depends on in arguments: formats and layouts by name, the dimensions, the number of
+    the GPU that the tensors are on."""
+
+    types: dict[str, Format | DType]
+    dims: dict[str, int]
+    layouts: dict[str, Layout]
+    device: int | None
+
+
 class Kernel:
     """A kernel that can be called: `kernel(x, w, y)` on numpy arrays or torch tensors, in place.
 
@@ -89,7 +105,9 @@ class Kernel:
         self._gpu = gpu
         self._programs: dict[object, Any] = {}
         self._dispatcher: Any = None
+        self._compiles: deque[Compile] = deque(maxlen=COMPILES)
         self.__call__ = self._first
+        enrolled(self)
 
     @property
     def __tilec__(self) -> Definition:
@@ -117,6 +135,16 @@ class Kernel:
             self._dispatcher = engine().dispatcher(self.name, self.specialised, form)
         return self._dispatcher
 
+    def compiles(self) -> tuple[Compile, ...]:
+        """What making it ready for each kind of arguments took in this process, stage by stage; the
+        last COMPILES of them."""
+        return tuple(self._compiles)
+
+    @property
+    def gpu(self) -> Any:
+        """The GPUs that it was made for (tilec.runtime.gpu.Gpu); None: those of this machine."""
+        return self._gpu
+
     def ir(self, **types: Format | DType) -> Func:
         """The kernel as IR, given the formats of its tensors by name."""
         return self.definition.ir(types)
@@ -129,11 +157,38 @@ class Kernel:
         self, types: Mapping[str, Format | DType], dims: Mapping[str, int],
         layouts: Mapping[str, Layout] | None = None,
     ) -> KernelSource:  # fmt: skip
-        schedule = self.choice.cpu if self.choice else None
+        choice = self.chosen(types, dims, "cpu", self.choice)
+        schedule = choice.cpu if choice else None
         return cpu_source(self.definition, types, dims, engine(), layouts, schedule)
+
+    def chosen(
+        self, types: Mapping[str, Format | DType], dims: Mapping[str, int], target: str, choice: Any
+    ) -> Any:  # fmt: skip
+        """How it is made for such arguments: as it was told to (`choice`). `tilec.tuned` knows
+        more."""
+        del types, dims, target
+        return choice
 
     def specialised(self, args: tuple[Any, ...]) -> Any:
         """Code for arguments of a kind not seen before: a slow path of the launcher."""
+        with compiling(self.name, self._compiles.append) as about:
+            return self._specialised(args, about)
+
+    def _specialised(self, args: tuple[Any, ...], about: dict[str, Any]) -> Any:
+        kind = self.kind(args)
+        about |= {"dims": kind.dims, "types": {n: str(t) for n, t in kind.types.items()}}
+        if kind.device is not None:
+            about["target"] = f"{self.gpu.driver.kind if self.gpu else 'cuda'}:{kind.device}"
+            return self._on_gpu(kind.types, kind.dims, kind.device, args)
+        return self._on_cpu(kind)
+
+    def _on_cpu(self, kind: Kind) -> Any:
+        """Code for this machine's processor."""
+        return engine().load(self._for_cpu(kind.types, kind.dims, kind.layouts))
+
+    def kind(self, args: tuple[Any, ...]) -> Kind:
+        """What code depends on in arguments. Raises TileError for those that the kernel does not
+        take."""
         signature = self.definition.signature
         if len(args) != len(signature.params):
             raise TileError(f"{self.name} takes {len(signature.params)} arguments, not {len(args)}")
@@ -158,10 +213,7 @@ class Kernel:
             devices[p.name] = seen.device
             frozen += [] if seen.writable else [p.name]
         self._refuse_frozen(types, frozen)
-        dims, device = signature.bind(shapes), self._device(devices)
-        if device is not None:
-            return self._on_gpu(types, dims, device, args)
-        return engine().load(self._for_cpu(types, dims, layouts))
+        return Kind(types, signature.bind(shapes), layouts, self._device(devices))
 
     def _device(self, devices: Mapping[str, str]) -> int | None:
         """The number of the GPU that the tensors are on, or None. Raises TileError for several."""
@@ -188,8 +240,9 @@ class Kernel:
 
         runtime, choice = self._gpu or gpu(), self.choice or Choice()
         target = choice.target(runtime.driver.device(device).capability)
+        choice = self.chosen(types, dims, target, choice)
         known, even = choice.known(dims, self.name)
-        key = target, tuple(types.items()), tuple(known.items()), even
+        key = repr(choice), target, tuple(types.items()), tuple(known.items()), even
         if key not in self._programs:
             self._programs[key] = program(
                 self.definition, types, known, even, target, choice, engine().kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,11 +18,12 @@ from tilec.ir.format import Format
 from tilec.ir.source import KernelSource
 from tilec.ir.types import Memory
 from tilec.lang.kernel import Definition
+from tilec.observe import stage
 from tilec.passes import Step, parse_pipeline, run
 from tilec.runtime.cache import open_cache
 from tilec.runtime.report import Report
 from tilec.runtime.tensor_map import tensor_maps
-from tilec.schedule import checked, parsed
+from tilec.schedule import checked, choice, parsed
 from tilec.settings import settings
 
 
@@ -34,22 +35,37 @@ class Schedule:
     pass as it is, or out. `tiles` pins tile sizes by the name of the loop's variable.
     """
 
-    threads: int = 128  # of a block
-    stages: int = 3  # of rings in shared memory; 1: loads are waited for
-    copies: str = "pieces"  # stage-loads: or bulk, from sm_90 on
+    threads: int = choice(128, lambda f: (64, 128, 256))  # of a block
+    # of rings in shared memory; 1: loads are waited for
+    stages: int = choice(3, lambda f: (2, 3, 4, 5) if f.products else (1, 2, 3))
+    # stage-loads: or bulk, from sm_90 on
+    copies: str = choice("pieces", lambda f: ("bulk",) if f.number >= 90 else ())
     specialise: int = 0  # stage-loads: warps that only copy
-    swap: str = "never"  # swap-operands: or small, always
-    swizzle: int = 0  # raster: in bands of so many columns of tiles
-    split: int = 1  # split-k: in so many parts
+    # swap-operands: or small, always
+    swap: str = choice("never", lambda f: ("small",) if 0 < f.rows < 16 else ())
+    # raster: in bands of so many columns of tiles
+    swizzle: int = choice(0, lambda f: (4, 8) if f.products and f.tasks > f.workers else ())
+    # split-k: in so many parts
+    split: int = choice(1, lambda f: (2, 4, 8) if f.products and f.tasks < f.workers else ())
     stream: int = 0  # stream-k: shared by so many blocks
     beside: int = 0  # up to so many products that read the same are one kernel
     persist: int = 0  # so many blocks
-    hints: str = "none"  # hint-caches: or reuse
-    epilogue: str = "cost"  # how results are stored: by lay-out's cost, or shared: coalesce-stores
-    instruction: str = "mma"  # lay-out: or wgmma, on sm_90a
-    overlap: int = 0  # 1: products of wgmma end a step later
-    sparse: str = "native"  # native-sparse and expand-masks, or dense: neither
+    hints: str = choice("none", lambda f: ("reuse",) if f.products else ())  # hint-caches: or reuse
+    # how results are stored: by lay-out's cost, or shared: coalesce-stores
+    epilogue: str = choice("cost", lambda f: ("shared",) if f.products else ())
+    # lay-out: or wgmma, on sm_90a
+    instruction: str = choice("mma", lambda f: ("wgmma",) if f.target == "sm_90a" else ())
+    # 1: products of wgmma end a step later
+    overlap: int = choice(0, lambda f: (1,) if f.target == "sm_90a" else ())
+    # native-sparse and expand-masks, or dense: neither
+    sparse: str = choice("native", lambda f: ("dense",) if f.sparse else ())
     tiles: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    # What a tuner must not choose together, and why.
+    rules: ClassVar = (
+        ("overlap == 0 or instruction == 'wgmma'", "only products of wgmma can end later"),
+        ("instruction == 'mma' or threads >= 128", "a warpgroup has 128 threads"),
+    )
 
     def __post_init__(self) -> None:
         checked("hints", self.hints, ("none", "reuse"))
@@ -136,14 +152,17 @@ def cuda_func(
 ) -> Func:  # fmt: skip
     """A kernel with layouts of threads."""
     steps = parse_pipeline((schedule or Schedule()).pipeline)
-    return run((Step("specialise", dict(dims)), *steps), definition.ir(types or {}))
+    with stage("parse", "parse"):
+        func = definition.ir(types or {})
+    return run((Step("specialise", dict(dims)), *steps), func)
 
 
 def cuda_program(func: Func, schedule: Schedule | None = None) -> Program:
     """The CUDA source of a function with layouts."""
     from tilec.codegen.cuda import emit
 
-    return Program(func, emit(func, threads=(schedule or Schedule()).threads))
+    with stage("codegen", "codegen"):
+        return Program(func, emit(func, threads=(schedule or Schedule()).threads))
 
 
 @cache

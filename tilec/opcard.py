@@ -19,6 +19,7 @@ from tilec.ir.ops import machine, memory
 from tilec.ir.ops.packed import Groups, Part, Term, Unpack
 from tilec.ir.ops.scaled import ScaledDot
 from tilec.ir.ops.sparse import Expand, SparseDot
+from tilec.ir.ops.top import Ranking
 from tilec.ir.text import show
 from tilec.lang.text import parse
 from tilec.passes.gradient import handles as gradient_handles
@@ -60,6 +61,8 @@ SAMPLE = """kernel every(
     }
     y[m, n] = acc + a[:, none]
   }
+  best = top(x[:, :], 3)
+  at = argtop(x[:, :], 3)
 }
 """  # every op, as it is written
 
@@ -129,6 +132,8 @@ def backends(cls: type[Op]) -> dict[str, str]:
             "triton": triton_handles(cls),
             "cuda": "none: codes lie in the order of fragments there",
         }
+    if of_tensors(cls):
+        return dict.fromkeys(found, "none: `fuse` makes a loop of it")
     if cls is ScaledDot:
         return {
             "cpu": "none: no instruction of processors multiplies by scales",
@@ -154,6 +159,11 @@ def made_by_passes(cls: type[Op]) -> bool:
     """Whether only passes make an op: no program says it."""
     family = cls.__module__.removeprefix("tilec.ir.ops.")
     return family in ("machine", "packed", "scaled", "sparse") or cls is memory.Nth
+
+
+def of_tensors(cls: type[Op]) -> bool:
+    """Whether an op is of whole tensors alone: it stands in no grid."""
+    return issubclass(cls, Ranking)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from tilec.compile import Kernel, engine
+from tilec.compile import COMPILES, Kernel, engine
 from tilec.explain import Explanation, explain
 from tilec.ir.core import Func
 from tilec.ir.dtype import BY_NAME, DType
@@ -20,6 +21,7 @@ from tilec.ir.format import Dense, Format
 from tilec.lang.kernel import Definition, TensorSpec
 from tilec.lang.programs import ProgramDefinition
 from tilec.lang.python import definition_of
+from tilec.observe import Compile, compiling, enrolled, stage
 from tilec.runtime.arguments import TensorArgument, describe, is_torch_tensor, torch_name
 from tilec.runtime.launch import Compiled, Form, Out
 from tilec.runtime.placed import DeviceTensor
@@ -46,7 +48,9 @@ class Program:
         self._made = {"choice": choice, "gpu": gpu}
         self._kernels: dict[object, Kernel] = {}
         self._dispatcher: Any = None
+        self._compiles: deque[Compile] = deque(maxlen=COMPILES)
         self.__call__ = self._first
+        enrolled(self)
         self._plans: dict[object, Any] = {}  # of tilec.autograd
 
     @property
@@ -101,8 +105,23 @@ class Program:
         """The program as a kernel that takes its results behind its arguments, and writes them."""
         key = tuple(sorted((n, str(t)) for n, t in types.items()))
         if key not in self._kernels:
-            self._kernels[key] = Kernel(self.definition.called(types), **self._made)
+            with stage("parse", "parse"):
+                called = self.definition.called(types)
+            self._kernels[key] = self._kernel(called)
         return self._kernels[key]
+
+    def compiles(self) -> tuple[Compile, ...]:
+        """What making it ready took: see `Kernel.compiles`."""
+        return tuple(self._compiles)
+
+    @property
+    def gpu(self) -> Any:
+        """The GPUs that it was made for: see `Kernel.gpu`."""
+        return self._made["gpu"]
+
+    def _kernel(self, definition: Definition) -> Kernel:
+        """What calls of the program run."""
+        return Kernel(definition, **self._made)
 
     def ir(self, **types: Format | DType) -> Func:
         """The program before any fusion, given the formats of its tensors by name."""
@@ -118,10 +137,14 @@ class Program:
 
     def specialised(self, given: tuple[Any, ...]) -> Compiled:
         """Code for arguments of a kind not seen before: a slow path of the launcher."""
+        with compiling(self.name, self._compiles.append):
+            return self._specialised(given)
+
+    def _specialised(self, given: tuple[Any, ...]) -> Compiled:
         out = given[-1] if given and isinstance(given[-1], Out) else None
         args = given if out is None else given[:-1]
         kernel, results = self._kernel_of(args)
-        makers = tuple(_maker(shape, dtype, args) for shape, dtype in results)
+        makers = tuple(maker(shape, dtype, args) for shape, dtype in results)
         if out is None:
             made: Compiled = kernel.specialised((*args, *(make() for make in makers)))
             return replace(made, results=makers)
@@ -171,7 +194,7 @@ class Program:
         return Dense(found), tuple(seen.shape)
 
 
-def _maker(shape: tuple[int, ...], dtype: DType, args: tuple[Any, ...]) -> Callable[[], Any]:
+def maker(shape: tuple[int, ...], dtype: DType, args: tuple[Any, ...]) -> Callable[[], Any]:
     """What makes a result: of torch, on the device of the first tensor of torch, or of numpy."""
     like = next((x for x in args if is_torch_tensor(x)), None)
     if like is None:

@@ -1,13 +1,58 @@
-"""Schedules as text: what is chosen beside a program itself, `threads=256,swap=small,m=16`."""
+"""Schedules as text: what is chosen beside a program itself, `threads=256,swap=small,m=16`.
+
+The field of a schedule says itself what a tuner may choose there (`choice`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from tilec.ir.errors import TileError
 
 S = TypeVar("S")
+Values = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the values of a choice may depend on: the target, how many threads or multiprocessors
+    share the work, the operations of a call, how many products there are and how many of them are
+    of sparse operands, the rows of the smallest product, and the tiles of the largest grid by
+    default."""
+
+    target: str
+    workers: int
+    operations: float = 0.0
+    products: int = 0
+    sparse: int = 0
+    rows: int = 0
+    tasks: int = 1
+
+    @property
+    def number(self) -> int:
+        """The number of a target of NVIDIA's: 90 of sm_90a; else 0."""
+        text = self.target.removeprefix("sm_").rstrip("af")
+        return int(text) if text.isdecimal() else 0
+
+
+Domain = Callable[[Facts], Values]
+
+
+def choice(default: int | str, domain: Domain) -> Any:
+    """A field of a schedule, and the values that a tuner tries."""
+    return field(default=default, metadata={"domain": domain})
+
+
+def domains(kind: type[Any], facts: Facts) -> dict[str, Values]:
+    """The values of every field that has a choice, the default among them."""
+    found: dict[str, Values] = {}
+    for f in fields(kind):
+        if "domain" in f.metadata:
+            default: Any = f.default
+            found[f.name] = tuple(dict.fromkeys((default, *f.metadata["domain"](facts))))
+    return found
 
 
 def parsed(kind: type[S], text: str) -> S:

@@ -12,7 +12,8 @@ from tilec.ir.errors import TileError
 class Settings:
     """TILEC_THREADS (0: one per processor), and the environment, in which the cache looks for
     TILEC_CACHE_DIR (else the XDG cache directory), TILEC_CACHE_BYTES (the most that it holds) and
-    TILEC_SITE_CACHE (folders that it only reads, as in PATH)."""
+    TILEC_SITE_CACHE (folders that it only reads, as in PATH), and the client of the tuning service
+    for TILEC_SERVICE, TILEC_TOKEN, TILEC_TOKEN_FILE and TILEC_SERVICE_CA."""
 
     environment: dict[str, str]
     threads: int

@@ -19,9 +19,10 @@ from tilec.ir.scaled import Scaled
 from tilec.ir.source import KernelSource
 from tilec.ir.types import Memory, Tile
 from tilec.lang.kernel import Definition
+from tilec.observe import stage
 from tilec.passes import Step, run
 from tilec.passes.specialise import specialise
-from tilec.schedule import checked, parsed
+from tilec.schedule import checked, choice, parsed
 
 # By the bits of codes: a step has 16 units of their words at least.
 DEPTHS = {1: 256, 2: 128, 3: 256, 4: 128, 5: 256, 6: 128, 7: 256, 8: 128}
@@ -39,16 +40,20 @@ class Schedule:
     defaults leave a pass out. `tiles` pins tile sizes by the name of the loop's variable.
     """
 
-    warps: int = 0  # num_warps; 0: 4, or 8 for products of large tiles
-    stages: int = 3  # num_stages of loops
-    swap: str = "decoded"  # swap-operands: or never, small, always
-    swizzle: int = 0  # raster: in bands of so many columns of tiles
-    split: int = 1  # split-k: in so many parts
+    warps: int = choice(0, lambda f: (2, 4, 8))  # num_warps; 0: 4, or 8 for products of large tiles
+    stages: int = choice(3, lambda f: (2, 3, 4, 5) if f.products else ())  # num_stages of loops
+    # swap-operands: or never, small, always
+    swap: str = choice("decoded", lambda f: ("never", "always") if f.products else ())
+    # raster: in bands of so many columns of tiles
+    swizzle: int = choice(0, lambda f: (4, 8) if f.products and f.tasks > f.workers else ())
+    # split-k: in so many parts
+    split: int = choice(1, lambda f: (2, 4, 8) if f.products and f.tasks < f.workers else ())
     stream: int = 0  # stream-k: shared by so many programs
     beside: int = 0  # up to so many products that read the same are one kernel
     persist: int = 0  # so many programs
     scaled: str = "decoded"  # native-scales: or for sm_100, sm_120
-    descriptors: int = 0  # 1: tiles of dense operands come by TMA, from sm_90 on
+    # 1: tiles of dense operands come by TMA, from sm_90 on
+    descriptors: int = choice(0, lambda f: (1,) if f.products and f.number >= 90 else ())
     oldest: int = 80  # the oldest processor that it is for: sm_80; from 89 on fp8 is converted
     tiles: Mapping[str, int] = field(default_factory=dict[str, int])
 
@@ -149,14 +154,23 @@ def triton_program(
     from tilec.codegen.triton import Options, emit
 
     chosen = schedule or Schedule()
-    whole = specialise(definition.ir(types), **dims)
-    apart = run(chosen.first, whole)
-    func = run(chosen.rest(_depth(apart), _side(whole), _narrow(apart)), apart)
+    with stage("parse", "parse"):
+        whole = definition.ir(types)
+    with stage("specialise", "pass"):
+        whole = specialise(whole, **dims)
+    apart, rest = halves(whole, chosen)
+    func = run(rest, apart)
     given = {p.hint: p.type for p in whole.params}
     own = frozenset(p.hint for p in func.params if not passed(p, given))
     options = Options(chosen.warps, chosen.stages, bool(chosen.descriptors), chosen.oldest)
-    source = emit(func, options, own)
-    return Program(func, source)
+    with stage("codegen", "codegen"):
+        return Program(func, emit(func, options, own))
+
+
+def halves(whole: Func, schedule: Schedule) -> tuple[Func, tuple[Step, ...]]:
+    """A function whose formats are apart, and the passes that follow: the first chooses tiles."""
+    apart = run(schedule.first, whole)
+    return apart, schedule.rest(_depth(apart), _side(whole), _narrow(apart))
 
 
 def _side(func: Func) -> int:

@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from tilec.observe import fell_back
 from tilec.runtime.cache.flight import lock_folder
-from tilec.runtime.cache.store import Cache
+from tilec.runtime.cache.store import PACKAGED, Cache
 from tilec.runtime.cache.sweep import Bounds
 from tilec.runtime.cache.trust import private, trusted
 
@@ -47,8 +48,7 @@ def layers(environment: Mapping[str, str]) -> tuple[Path, ...]:
     """Folders that are only read, as `tilec cache pack` writes them: those of $TILEC_SITE_CACHE,
     separated as in PATH, and the one that comes with this package, if any."""
     sites = [Path(p) for p in environment.get("TILEC_SITE_CACHE", "").split(os.pathsep) if p]
-    packaged = Path(__file__).parents[2] / "packaged"
-    return tuple(p for p in (*sites, packaged) if os.path.isdir(p))
+    return tuple(p for p in (*sites, PACKAGED) if os.path.isdir(p))
 
 
 def network(path: Path) -> str:
@@ -76,6 +76,7 @@ def open_cache(environment: Mapping[str, str], bounds: Bounds | None = None) -> 
     if kind and not environment.get("TILEC_CACHE_DIR"):
         said = f"{wanted} is on {kind}: compiled kernels are kept in {local_directory()}; " \
                "TILEC_CACHE_DIR chooses another place"  # fmt: skip
+        fell_back("cache place", said, "cache")
         warnings.warn(said, RuntimeWarning, stacklevel=2)
         wanted, kind = local_directory(), ""
     usable = _usable(wanted)
@@ -103,6 +104,7 @@ def _usable(wanted: Path) -> Path:
         except OSError:
             return wanted  # the cache itself will say what is wrong with it
         said = f"no cache in {wanted}: {e}; compiled kernels are kept in {instead}"
+        fell_back("cache place", said, "cache")
         warnings.warn(said, RuntimeWarning, stacklevel=3)
         return instead
     return wanted

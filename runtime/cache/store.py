@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from tilec.observe import DEBUG, INFO, WARNING, count, say
 from tilec.runtime.cache import disk, sweep
 from tilec.runtime.cache.entry import Damage, Entry, OtherVersion, Stored, decode, encode
 from tilec.runtime.cache.flight import SECONDS, alone, lock_folder
@@ -22,6 +23,7 @@ from tilec.runtime.cache.sweep import Bounds
 from tilec.runtime.cache.trust import private, trusted
 
 LAYOUT = "v2"  # of the directory; others are left alone
+PACKAGED = Path(__file__).parents[2].resolve() / "packaged"  # a layer that comes with tilec
 _FOLDERS = ("tmp", "quarantine")
 
 
@@ -79,13 +81,12 @@ class Cache:
 
     def get(self, key: Key) -> Entry | None:
         """The entry, verified; None when it is missing or damaged, then also out of the way."""
-        for layer in self.layers:
-            found = self._read(entry_path(layer, key), key.name, own=layer == self._root)
-            if found is not None:
-                self.counts["hit"] += 1
-                return found.entry
-        self.counts["miss"] += 1
-        return None
+        found = self._find(key)
+        if found is None:
+            self.counts["miss"] += 1
+            count("cache.misses")
+            say("cache", DEBUG, "miss", key=key.name, kernel=key.about.get("kernel", ""))
+        return found
 
     def put(self, key: Key, entry: Entry) -> bool:
         """Publish an entry at once and whole; returns whether it was kept."""
@@ -105,9 +106,13 @@ class Cache:
         self._raise_known(key)
         with alone(self._lock(key.name), self._lock_seconds) as held:
             self.counts["alone" if held else "not alone"] += 1
-            found = self.get(key)
+            found = self._find(key)
             if found is not None:
+                count("cache.waits")
                 return found
+            if not held and self._locks is not None:
+                count("cache.timeouts")
+                say("cache", WARNING, "wait given up", key=key.name, seconds=self._lock_seconds)
             self._raise_known(key)
             return self._make(key, make)
 
@@ -117,8 +122,27 @@ class Cache:
             return []
         return sweep.sweep(self._root, self.bounds, more, locks=not self._network)
 
+    def _find(self, key: Key) -> Entry | None:
+        kernel = key.about.get("kernel", "")
+        for layer in self.layers:
+            found = self._read(entry_path(layer, key), key.name, own=layer == self._root)
+            if found is not None:
+                self.counts["hit"] += 1
+                name = self._named(layer)
+                count(f"cache.hits.{name}")
+                say("cache", DEBUG, "hit", layer=name, key=key.name, kernel=kernel)
+                return found.entry
+        return None
+
+    def _named(self, layer: Path) -> str:
+        """What counters call a layer."""
+        if layer == self._root:
+            return "user"
+        return "packaged" if layer.parent == PACKAGED else "site"
+
     def _make(self, key: Key, make: Callable[[], Entry]) -> Entry:
         self.counts["made"] += 1
+        count("cache.made")
         try:
             entry = make()
         except Refusal as error:
@@ -136,6 +160,8 @@ class Cache:
         known = None if found is None else refusal(found.entry, time.time())
         if known is not None:
             self.counts["refused"] += 1
+            count("cache.refused")
+            say("cache", INFO, "known failure", key=key.name, why=known.message)
             raise known
 
     def _read(self, path: Path, name: str, *, own: bool) -> Stored | None:
@@ -152,8 +178,11 @@ class Cache:
             self.counts["damaged"] += 1
             if own:
                 self._set_aside(path, inode)
+                count("cache.quarantined")
+                say("cache", WARNING, "quarantined", file=path)
         except OSError as error:
             self.counts["unreadable"] += 1
+            count("cache.unreadable")
             self._complain(f"can't read a compiled kernel: {error}")
         return None
 
@@ -176,14 +205,17 @@ class Cache:
             data = encode(key, entry)
             if not self._room(len(data)):
                 self.counts["no room"] += 1
+                count("cache.not_kept")
                 return False
             self._folders(key, path)
             disk.publish(path, data, self._root / "tmp")
         except OSError as error:
             self.counts["not kept"] += 1
+            count("cache.not_kept")
             self._complain(f"can't keep a compiled kernel in {path.parent}: {error}")
             return False
         self.counts["kept"] += 1
+        count("cache.kept")
         return True
 
     def _room(self, size: int) -> bool:
@@ -197,7 +229,10 @@ class Cache:
             return True
         with alone(self._lock("sweep"), 0) as held:
             if held or self._locks is None:
-                self.counts["evicted"] += len(self.tidied(blocks))
+                evicted = len(self.tidied(blocks))
+                self.counts["evicted"] += evicted
+                count("cache.evicted", evicted)
+                say("cache", INFO, "evicted", entries=evicted, folder=self._root)
                 kept = sweep.reserve(self._root, blocks)
         return kept is None or not sweep.beyond(kept, self.bounds)
 
@@ -237,6 +272,7 @@ class Cache:
             return None
 
     def _complain(self, message: str) -> None:
+        say("cache", WARNING, "trouble", what=message)
         if not self._complained:
             self._complained = True
             warnings.warn(message, RuntimeWarning, stacklevel=4)

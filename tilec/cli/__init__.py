@@ -12,7 +12,11 @@ from tilec.cli.inspect import formats, op, opt
 from tilec.cli.layout import layout
 from tilec.cli.machine import doctor
 from tilec.cli.pack import pack
+from tilec.cli.profile import profile
 from tilec.cli.ptx import app as ptx
+from tilec.cli.serve import app as serve
+from tilec.cli.tune import app as tune
+from tilec.cli.worker import app as worker
 
 app = typer.Typer(
     name="tilec",
@@ -24,6 +28,7 @@ app = typer.Typer(
 )
 app.command("compile")(compile_)
 app.command("run")(run)
+app.command("profile")(profile)
 app.command("check")(check)
 app.command("pack")(pack)
 app.command("opt")(opt)
@@ -34,6 +39,9 @@ app.command("layout")(layout)
 app.command("doctor")(doctor)
 app.add_typer(cache)
 app.add_typer(ptx)
+app.add_typer(serve)
+app.add_typer(tune)
+app.add_typer(worker)
 
 
 def main() -> None:

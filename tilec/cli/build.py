@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from tilec.artifacts import (
     TARGETS,
@@ -39,11 +40,14 @@ from tilec.cli.report import (
     show_rows,
     types_of,
 )
+from tilec.compile import engine
 from tilec.cpu import schedule_of as cpu_schedule
 from tilec.cuda import schedule_of as cuda_schedule
 from tilec.gpu import Choice
 from tilec.ir.errors import TileError
 from tilec.lang.kernel import Definition
+from tilec.observe import Compile, compiling
+from tilec.profile.table import stages
 from tilec.sass.report import rows, text
 from tilec.triton import schedule_of as triton_schedule
 
@@ -67,6 +71,7 @@ def compile_(
                                            "remarks.")] = "source",
     schedule: Schedules = "",
     out: Annotated[Path | None, typer.Option("-o", help="A folder for the files.")] = None,
+    times: Annotated[bool, typer.Option("--times", help="Show what each stage took.")] = False,
     json_: Json = False,
 ) -> None:  # fmt: skip
     """Compile a kernel and show what it became.
@@ -75,18 +80,33 @@ def compile_(
     """
     definition = retyped(kernel_of(file, kernel), types_of(types))
     emits = [e.strip() for e in emit.split(",") if e.strip()]
-    with progress(f"compiling {definition.signature.name}"):
-        made = _made(definition, backend, target, dims_of(dims), emits, schedule)
-    if out is not None:
-        paths = _write(made, definition.signature.name, backend, out)
-        answer({"files": paths}) if json_ else typer.echo("\n".join(paths.values()))
-    elif json_:
-        answer({e: _as_json(a) for e, a in made.items()})
-    else:
-        for e, a in made.items():
-            if len(made) > 1:
-                typer.echo(f"== {e} ==")
-            _show(a)
+    name, took = definition.signature.name, list[Compile]()
+    if backend == "cpu":
+        engine()  # what it takes to begin is no part of a compile
+    with progress(f"compiling {name}"), compiling(name, took.append) as about:
+        numbers = dims_of(dims)
+        about |= {"target": target or backend, "dims": numbers}
+        made = _made(definition, backend, target, numbers, emits, schedule)
+    paths = _write(made, name, backend, out) if out is not None else {}
+    if json_:
+        found: dict[str, object] = {e: _as_json(a) for e, a in made.items()}
+        found = {"files": paths} if paths else found
+        answer(found | ({"times": took[0].as_json()} if times else {}))
+        return
+    _show_all(made, paths)
+    if times:
+        Console(markup=False).print(stages(took[0]))
+
+
+def _show_all(made: Mapping[str, Artifact], paths: Mapping[str, str]) -> None:
+    """The artifacts, or only the files that they were written to."""
+    if paths:
+        typer.echo("\n".join(paths.values()))
+        return
+    for e, a in made.items():
+        if len(made) > 1:
+            typer.echo(f"== {e} ==")
+        _show(a)
 
 
 def _as_json(artifact: Artifact) -> str | list[dict[str, Any]]:

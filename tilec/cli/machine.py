@@ -15,6 +15,10 @@ from tilec.cli.report import Json, answer, progress, reported
 from tilec.compile import Kernel, engine
 from tilec.ir.errors import TileError
 from tilec.lang.text import parse
+from tilec.observe import TOPICS, counters
+from tilec.observe.log import checked
+from tilec.profile.roofline import SIZES, known
+from tilec.profile.table import seconds
 from tilec.runtime.cache import Entry, Key, default_directory, open_cache
 from tilec.runtime.cache.place import network
 from tilec.runtime.cache.store import entry_path
@@ -23,9 +27,9 @@ from tilec.runtime.driver import open_driver
 from tilec.runtime.host_compiler import find_host_compiler
 from tilec.runtime.nvrtc import toolchain
 from tilec.sass.tools import disassembler
-from tilec.settings import settings
+from tilec.settings import log_settings, settings
 
-NEEDED = ("numpy", "ml_dtypes", "lark", "sympy", "llvmlite", "filelock", "typer", "rich")
+NEEDED = ("numpy", "ml_dtypes", "lark", "sympy", "llvmlite", "typer", "rich")
 OPTIONAL = {"torch": "tensors of torch", "triton": "the Triton back end"}
 TOOLS = {
     "CUDA compiler": ("PTX and machine code of the CUDA back end", lambda: toolchain().identity),
@@ -96,6 +100,10 @@ def _machine() -> list[Finding]:
         ("threads", lambda: str(engine().pool.threads), "set TILEC_THREADS to a whole number"),
         ("cache", _cache, "set TILEC_CACHE_DIR to a folder of this machine that is yours alone"),
         ("a kernel", _kernel, "report this with the output of tilec doctor --json"),
+        ("its compile", _compile, runs),
+        ("ceilings", _ceilings, runs),
+        ("log", _log, "see the levels and topics in the finding"),
+        ("fallbacks", _fallbacks, runs),
     )
     found = [_checked(*check) for check in checks]
     return [*found, Finding("gpu", _gpus())]
@@ -146,9 +154,50 @@ def _cache() -> str:
     return f"{cache.root}{below} ({len(found)} entries, {size} of {cache.bounds.bytes >> 20} MB)"
 
 
-def _kernel() -> str:
+def _called() -> Kernel:
+    """A kernel that was compiled, or found in the cache, and run."""
     x, y = np.arange(1000, dtype=np.float32), np.full(1000, np.nan, np.float32)
-    Kernel(parse(TEXT)["double"])(x, y)
+    kernel = Kernel(parse(TEXT)["double"])
+    kernel(x, y)
     if not (y == 2 * x).all():
         raise TileError("a compiled kernel gives a wrong result")
+    return kernel
+
+
+def _kernel() -> str:
+    _called()
     return "compiled and right"
+
+
+def _compile() -> str:
+    """How long that takes once it is in the cache, and what takes longest."""
+    (made,) = _called().compiles()
+    longest = sorted(made.totals, key=lambda t: -t.seconds)[:3]
+    parts = ", ".join(f"{t.name} {seconds(t.seconds)}" for t in longest)
+    return f"{seconds(made.seconds)} {'' if made.cached else 'not '}from the cache ({parts})"
+
+
+def _ceilings() -> str:
+    with warnings.catch_warnings():  # what is wrong with the cache was said already
+        warnings.simplefilter("ignore")
+        found = known(open_cache(settings().environment))
+    if found is None:
+        return "not measured yet: tilec profile does it"
+    reading = found.bandwidth(SIZES[-1])
+    return (f"{reading / 1e9:.3g} GB/s of memory, {found.f32 / 1e9:.4g} G operations/s of f32 "
+            f"(measured {found.measured})")  # fmt: skip
+
+
+def _log() -> str:
+    """What is logged. Raises TileError where the environment asks for what there is not."""
+    asked = log_settings()
+    if asked is None:
+        return f"off; TILEC_LOG=info, or topics: {', '.join(TOPICS)}"
+    checked(*asked)
+    return f"{asked[0]} as {asked[1]}"
+
+
+def _fallbacks() -> str:
+    """What something slower was taken for so far, by this command."""
+    found = counters().fallbacks
+    return ", ".join(f"{what} ({times})" for what, times in found.items()) or "none"

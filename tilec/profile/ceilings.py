@@ -1,0 +1,148 @@
+"""What the machine can do at most: bytes read and multiply-adds a second, with every thread.
+
+Both are loops of our own vector level; what they leave behind is checked before they are timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from tilec.codegen.cpu.llvm import Function, V, constant
+from tilec.compile import engine
+from tilec.ir.dtype import Array
+from tilec.ir.errors import TileError
+from tilec.ir.source import KernelSource, Param
+
+Run = Callable[[], object]
+Body = Callable[[Function, V], V]
+AHEAD = 4096  # bytes between what is read and what is asked for
+CHUNKS = 16  # of the memory that is read; a thread gets neighbours
+STEP = 512  # bytes of an iteration
+VECTORS = 24  # independent accumulators
+TURNS = 40_000  # of the arithmetic loop
+ONES = 0x3F803F80  # two bf16 of 1.0
+
+
+def read(size: int) -> tuple[Run, int]:
+    """A function that reads about `size` bytes once, and how many. Raises TileError if it skips."""
+    part = size // CHUNKS // STEP * STEP
+    data = np.random.default_rng(0).integers(0, 1 << 31, CHUNKS * part // 4, np.int32)
+
+    def body(f: Function, chunk: V) -> V:
+        base = f.pointer(_argument(f, 0), f.binary("mul", chunk, constant("i64", part)))
+
+        def step(i: V, sums: list[V]) -> list[V]:
+            at = f.pointer(base, i)
+            for line in range(STEP // 64):
+                f.prefetch(f.pointer(at, AHEAD + 64 * line))
+            loads = [f.load("i32", 16, f.pointer(at, 64 * j)) for j in range(STEP // 64)]
+            return [f.binary("xor", s, x) for s, x in zip(sums, loads, strict=True)]
+
+        sums = f.carry(0, part, STEP, [constant("i32", 0, 16)] * (STEP // 64), step)
+        return _folded(f, sums, "xor")
+
+    out = np.zeros((CHUNKS, 16), np.int32)
+    run = _launch("read", body, data, out)
+    run()
+    if np.bitwise_xor.reduce(out, None) != np.bitwise_xor.reduce(data):
+        raise TileError("the reading loop does not read every byte")
+    return run, data.nbytes
+
+
+def copied(size: int) -> tuple[Run, int]:
+    """A function that copies about `size` bytes, and how many. Raises TileError if it skips."""
+    part = max(1, size // CHUNKS // STEP) * STEP
+
+    def body(f: Function, chunk: V) -> V:
+        start = f.binary("mul", chunk, constant("i64", part))
+        given, out = (f.pointer(_argument(f, i), start) for i in (0, 1))
+
+        def step(i: V) -> None:
+            for line in range(STEP // 64):
+                at = f.pointer(f.pointer(given, i), 64 * line)
+                f.prefetch(f.pointer(at, AHEAD))
+                f.store(f.load("i32", 16, at), f.pointer(f.pointer(out, i), 64 * line))
+
+        f.loop(0, part, STEP, step)
+        return f.load("i32", 16, out)
+
+    data = np.random.default_rng(0).integers(0, 1 << 31, CHUNKS * part // 4, np.int32)
+    out = np.zeros((CHUNKS, part // 4), np.int32)
+    run = _launch("copy", body, data, out)
+    run()
+    if not np.array_equal(out.reshape(-1), data):
+        raise TileError("the copying loop does not copy every byte")
+    return run, data.nbytes
+
+
+def arithmetic(narrow: bool = True) -> tuple[Run, float]:
+    """A function of multiply-adds in registers only, and its operations: `narrow` is bf16 pairs
+    where there are any, else f32. Raises TileError if it skips some."""
+    chunks = 2 * engine().pool.threads
+    pairs = narrow and "+avx512bf16" in engine().machine.features.split(",")
+    value = ONES if pairs else int(np.float32(1.0).view(np.int32))
+    data = np.full(16, value, np.int32)
+
+    def body(f: Function, chunk: V) -> V:
+        one = f.load("i32", 16, _argument(f, 0))
+
+        def step(_: V, sums: list[V]) -> list[V]:
+            if pairs:
+                x = f.recast(one, "bfloat", 32)
+                name = "llvm.x86.avx512bf16.dpbf16ps.512"
+                return [f.call(name, "float", 16, s, x, x) for s in sums]
+            x = f.recast(one, "float", 16)
+            return [f.intrinsic("fma", x, x, s) for s in sums]
+
+        sums = f.carry(0, TURNS, 1, [constant("float", 0, 16)] * VECTORS, step)
+        return f.recast(_folded(f, sums, "fadd"), "i32", 16)
+
+    out = np.zeros((chunks, 16), np.int32)
+    run = _launch("arithmetic", body, data, out)
+    run()
+    of_lane = TURNS * VECTORS * (2 if pairs else 1)
+    if not (out.view(np.float32) == of_lane).all():
+        raise TileError("the arithmetic loop does not do every multiply-add")
+    return run, 2.0 * of_lane * 16 * chunks
+
+
+def _argument(f: Function, place: int) -> V:
+    slot = f.op("ptr", 1, f"getelementptr ptr, ptr %args, i64 {place}")
+    return f.load("ptr", 1, slot, 8)
+
+
+def _folded(f: Function, values: list[V], op: str) -> V:
+    out = values[0]
+    for v in values[1:]:
+        out = f.binary(op, out, v)
+    return out
+
+
+def _launch(name: str, body: Body, data: Array, out: Array) -> Run:
+    """A call whose chunks each read `data` and write a vector into a row of `out`."""
+    host, declared, chunk = engine(), set[str](), V("i64", 1, "%chunk")
+    f = Function(f"{name}.0", "ptr %args, i64 %chunk, i32 %tid", declared)
+    result = body(f, chunk)
+    row = constant("i64", out[0].nbytes)
+    f.store(result, f.pointer(_argument(f, 1), f.binary("mul", chunk, row)))
+    entry = Function(name, "ptr %args", declared)
+    declared.add("declare void @tilec_parallel(ptr, ptr, i64)")
+    entry.emit(f"call void @tilec_parallel(ptr @{name}.0, ptr %args, i64 {len(out)})")
+    machine = host.machine
+    attributes = (
+        f'attributes #0 = {{ nounwind "target-cpu"="{machine.cpu}" '
+        f'"target-features"="{machine.features}" "prefer-vector-width"="512" '
+        '"min-legal-vector-width"="512" }'
+    )
+    text = "\n".join([*sorted(declared), f.text("#0"), entry.text("#0"), attributes])
+    params = tuple(Param(n, "i32", a.shape, "tensor", i)
+                   for i, (n, a) in enumerate((("data", data), ("out", out))))  # fmt: skip
+    compiled = host.load(KernelSource("llvm", text, name, params))
+
+    def known(_: tuple[object, ...]) -> object:
+        return compiled
+
+    return partial(host.dispatcher(name, known).launch, data, out)
