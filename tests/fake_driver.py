@@ -6,6 +6,7 @@ Its functions are callbacks of ctypes in a table of addresses. An image is the t
 from __future__ import annotations
 
 import ctypes
+import itertools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,7 +49,8 @@ class Launched:
 
 @dataclass
 class FakeDriver:
-    """GPUs of a capability. `fails` gives functions the error that they return."""
+    """GPUs of a capability. `fails` gives functions the error that they return. By its clock, which
+    events read, each launch takes `each` milliseconds, and nothing else takes any."""
 
     capability: tuple[int, int] = (9, 0)
     count: int = 2
@@ -59,12 +61,16 @@ class FakeDriver:
     contexts: list[int] = field(default_factory=lambda: [1])
     trouble: list[BaseException] = field(default_factory=list[BaseException])
     execute: bool = True
+    each: float = 0.25
+    milliseconds: float = 0.0
+    events: dict[int, float | None] = field(default_factory=dict[int, "float | None"])
 
     def __post_init__(self) -> None:
         self._memory: dict[int, tuple[int, object]] = {}
         self._modules: list[ptx.Module] = []
         self._functions: list[tuple[ptx.Module, str]] = []
         self._callbacks: list[object] = []
+        self._numbers = itertools.count(1)
         table: dict[str, int] = {}
         for name, (letters, _) in FUNCTIONS.items():
             table[name] = self._callback(letters, self._guarded(name, getattr(self, f"_{name}")))
@@ -194,6 +200,28 @@ class FakeDriver:
         _put(out + 8, address)
         return INVALID_VALUE if address % 16 or out % 64 else 0
 
+    def _cuEventCreate(self, out: int, flags: int) -> None:
+        assert flags == 0
+        self.events[next(self._numbers)] = None
+        _put(out, max(self.events))
+
+    def _cuEventRecord(self, event: int, stream: int | None) -> None:
+        assert (stream or 0) == self.stream
+        self.events[event] = self.milliseconds
+
+    def _cuEventSynchronize(self, event: int) -> int:
+        return 0 if self.events[event] is not None else INVALID_VALUE
+
+    def _cuEventElapsedTime(self, out: int, first: int, last: int) -> int:
+        start, end = self.events[first], self.events[last]
+        if start is None or end is None:
+            return INVALID_VALUE
+        ctypes.c_float.from_address(out).value = end - start
+        return 0
+
+    def _cuEventDestroy(self, event: int) -> None:
+        del self.events[event]
+
     def _cuGetErrorName(self, code: int, out: int) -> int:
         return self._said(code, out, 0)
 
@@ -221,6 +249,7 @@ class FakeDriver:
         raw = tuple(
             ctypes.string_at(a or 0, p.size) for a, p in zip(addresses, variables, strict=True)
         )
+        self.milliseconds += self.each
         self.launched.append(
             Launched(name, blocks, threads, shared, stream or 0, self.contexts[-1] - 1, raw)
         )

@@ -7,7 +7,10 @@ from tuning_spaces import MAKERS, Synthetic
 from tilec.ir.errors import TileError
 from tilec.tune.config import Config
 from tilec.tune.records import Failure, Study, Trial
+from tilec.tune.search import trees
+from tilec.tune.search.bayes import Bayes
 from tilec.tune.search.loop import SAMPLERS, Search, Stop, winner
+from tilec.tune.search.told import Told
 from tilec.tune.search.transfer import Source
 from tilec.tune.space import Constraint, Parameter, Space
 
@@ -35,13 +38,13 @@ def reached(found: Synthetic, search: Search, after: int | None = None) -> float
 
 
 @pytest.mark.parametrize(
-    "sampler", ["gp", "evolve", *(pytest.param(s, marks=pytest.mark.slow) for s in EXTRA)]
+    "sampler", ["hybrid", "gp", "evolve", *(pytest.param(s, marks=pytest.mark.slow) for s in EXTRA)]
 )
 def test_search_beats_random(sampler):
     """Seeds are fixed and everything is deterministic: this can't fail by chance."""
-    ahead = {"gp": 0.15, "lfbo": 0.1, "evolve": 0.04, "optuna": 0.04}[sampler]
+    ahead = {"hybrid": 0.15, "gp": 0.15, "lfbo": 0.1, "evolve": 0.04, "optuna": 0.04}[sampler]
     budget = 60 if sampler == "evolve" else 30
-    seeds = range({"gp": 2, "lfbo": 1, "evolve": 6, "optuna": 2}[sampler])
+    seeds = range({"hybrid": 1, "gp": 1, "lfbo": 1, "evolve": 6, "optuna": 2}[sampler])
     parts = {s: [reached(f, searched(f, s, k, budget)) for f in FIRST for k in ks]
              for s, ks in ((sampler, seeds), ("random", range(8)))}  # fmt: skip
     assert np.mean(parts[sampler]) > np.mean(parts["random"]) + ahead
@@ -63,7 +66,7 @@ def test_a_resumed_search_proposes_the_same(sampler, batch):
 
 @pytest.mark.slow
 def test_a_resumed_forest_proposes_the_same():
-    test_a_resumed_search_proposes_the_same(4, "lfbo")
+    test_a_resumed_search_proposes_the_same(batch=4, sampler="lfbo")
 
 
 def test_the_order_of_runs_changes_nothing():
@@ -120,6 +123,60 @@ def test_failing_regions_are_learned():
         search.tell(Trial(asked[0], (1 / (a + b),) if good else (), failed))
     assert sum(t.failure is not None for t in search.study.trials) < 15
     assert search.study.best.seconds == pytest.approx(1 / 39)
+
+
+def test_where_most_fails_what_runs_is_found():
+    """Of 1024 configs 105 run, in one corner; the best is at the edge of what fails."""
+    values = tuple(range(1, 33))
+    space = Space((Parameter("a", values), Parameter("b", values)))
+    for seed in (0, 1):
+        search = Search(Study("k", "d", space, budget=40, seed=seed))
+        while asked := search.ask():
+            a, b = asked[0]["a"], asked[0]["b"]
+            good = a >= 19 and a + b >= 51
+            failed = None if good else Failure.RESOURCE_EXCEEDED
+            search.tell(Trial(asked[0], (0.1 + abs(a + b - 51),) if good else (), failed))
+        assert search.study.best.seconds == pytest.approx(0.1)
+
+
+def test_the_unknown_is_thought_to_do_what_most_did():
+    """Far from what was tried, rows run with the chance that most of what was tried did."""
+    space = Space(tuple(Parameter(n, tuple(range(16))) for n in "abcd"))
+    sampler = Bayes(space, 0)
+    rows = np.random.default_rng(0).integers(0, 4, (20, 4))
+    block = sampler.candidates.around(Told(rows[:0], np.zeros(0), rows[:0]))
+    far = (block.rows > 12).all(1)
+    chances = []
+    for ran in (19, 1):
+        seconds = np.where(np.arange(20) < ran, 1.0, np.nan)
+        told = Told(rows, seconds, rows[:0])
+        guess = sampler.expected.of(block)
+        chances.append(sampler.runs(block, told, guess)[far].mean())
+    assert chances[0] > 0.6
+    assert chances[1] < 0.45
+
+
+def test_trees_see_conditions():
+    """Where one feature decides which other matters, trees follow, surest where they were told."""
+    random = np.random.default_rng(0)
+    x = random.integers(0, 4, (300, 4)) / 3.0
+    y = np.where(x[:, 0] > 0.5, x[:, 1] > 0.5, x[:, 2] > 0.5) * 2.0 - 1
+    mean, deviation = trees.grown(x[:200], y[:200], x[200:], [1])
+    assert np.mean((mean > 0) == (y[200:] > 0)) > 0.95
+    known = trees.grown(x[:200], y[:200], x[:200], [1])
+    assert known[1].mean() < deviation.mean()
+    again = trees.grown(x[:200], y[:200], x[200:], [1])
+    assert (again[0] == mean).all()
+    flat, none = trees.grown(x[:9], np.ones(9), x, [2])
+    assert (flat == 1).all()
+    assert (none == trees.LEAST).all()
+
+
+def test_trees_have_their_turn():
+    found = MADE["product", 0]
+    hybrid, alone = (configs(searched(found, s, budget=24)) for s in ("hybrid", "gp"))
+    assert hybrid[:15] == alone[:15]
+    assert hybrid[15] != alone[15]
 
 
 @pytest.mark.parametrize("sampler", ["gp", pytest.param("lfbo", marks=pytest.mark.slow)])

@@ -1,16 +1,18 @@
 """`python -m tilec.bench cpu`: weight-only linear layers on this processor, beside torch's;
 `formats`: every format; `launch`: what calling a kernel costs; `fusion`: programs that fuse;
-`attention`: attention."""
+`attention`: attention; `fuzz`: malformed requests to the service."""
 
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
 from tilec.bench import attention as attentive
 from tilec.bench import faults as trouble
@@ -19,6 +21,7 @@ from tilec.bench import fusion as fused
 from tilec.bench import launch as launches
 from tilec.bench import search as searches
 from tilec.bench import sparse as pruned
+from tilec.bench import tuning as tunes
 from tilec.bench.cpu import CASES, Case, machine, measure, table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -91,6 +94,24 @@ def fusion(
 
 
 @app.command()
+def tuning(
+    out: Annotated[Path | None, typer.Option("-o", help="Write the results as JSON.")] = None,
+    budget: Annotated[int, typer.Option(min=1, help="Configs of a tune.")] = tunes.BUDGET,
+    only: Annotated[str, typer.Option(help="Cases that have this in their names.")] = "",
+) -> None:
+    """Kernels tuned twice on this processor, beside their defaults: speed, time, agreement.
+
+    Example: python -m tilec.bench tuning --only softmax
+    """
+    console = Console(stderr=True)
+    cases = [c for c in tunes.cases() if only in str(c)]
+    found = [tunes.measured(c, budget) for c in track(cases, "tuning", console=console)]
+    Console(width=160).print(tunes.table(found))
+    if out is not None:
+        out.write_text(json.dumps(tunes.data(found)) + "\n", "utf-8")
+
+
+@app.command()
 def faults(
     out: Annotated[Path | None, typer.Option("-o", help="Write the results as JSON.")] = None,
     scale: Annotated[float, typer.Option(help="Below 1: fewer trials of each.")] = 1.0,
@@ -110,6 +131,33 @@ def faults(
         result = {"machine": machine(), "scale": scale, "faults": trouble.data(found)}
         out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     if not trouble.clean(found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def fuzz(
+    out: Annotated[Path | None, typer.Option("-o", help="Write the results as JSON.")] = None,
+    schema: Annotated[int, typer.Option(min=1, help="Requests by schemathesis.")] = 6000,
+    hand: Annotated[int, typer.Option(min=3, help="Requests bent by hand.")] = 46_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Malformed requests against `tilec serve`. Exit code 1 for a 5xx, no answer, or memory that
+    grows by 50 MB.
+
+    Example: python -m tilec.bench fuzz --hand 5000
+    """
+    malformed = import_module("tilec.bench.fuzz")  # needs the packages of the service
+    console = Console(stderr=True)
+    with TemporaryDirectory() as folder, Progress(console=console) as bar:
+        task = bar.add_task("asking", total=schema + hand)
+        found = malformed.measure(Path(folder), schema, hand, seed,
+                                  lambda n: bar.update(task, completed=n))  # fmt: skip
+    Console(width=150).print(malformed.table(found))
+    for fault in found.faults[:50]:
+        typer.echo(ascii(fault), err=True)
+    if out is not None:
+        out.write_text(json.dumps(malformed.data(found), indent=1) + "\n", "utf-8")
+    if not found.clean:
         raise typer.Exit(1)
 
 
@@ -199,6 +247,35 @@ def search(
     Console(width=160).print(searches.table(result), searches.by_space(result))
     if out is not None:
         out.write_text(json.dumps(result) + "\n", "utf-8")
+
+
+@app.command()
+def reliability(
+    out: Annotated[Path | None, typer.Option("-o", help="Write the results as JSON.")] = None,
+    scale: Annotated[float, typer.Option(min=0.02, help="Below 1: less of each.")] = 1.0,
+    only: Annotated[str, typer.Option(help="Words of rows, separated by commas.")] = "",
+) -> None:
+    """The tuning service and its workers: killed, stopped, poisoned, without disk or network. Exit
+    code 1 where a trial is lost or done twice, a process is left, or anybody sees an error.
+
+    Example: python -m tilec.bench reliability --scale 0.1 --only killed,lookup
+    """
+    suite = import_module("tilec.bench.reliability")  # needs the packages of the service
+    words = [w for w in only.split(",") if w]
+    rows = list(suite.chosen(words))
+    console = Console(stderr=True)
+    found: list[Any] = []
+    for result in track(suite.measure(scale, words), "trying", len(rows), console=console):
+        found.append(result)
+        console.print(suite.line(result), markup=False)
+    nothing: list[Any] = []
+    looked = suite.lookups() if not words or "lookup" in words else nothing
+    Console(width=150).print(suite.table(found), suite.lookup_table(looked))
+    if out is not None:
+        result = {"machine": machine(), "scale": scale, **suite.data(found, looked)}
+        out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    if not (suite.clean(found) and suite.quick(looked)):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,15 @@ def measure(scale: float = 1.0, only: Sequence[str] = ()) -> Generator[Result]:
     """Every row in turn."""
     for row in chosen(only):
         with _folder() as folder:
-            yield Result(row.name, row.scene(scale)(folder))
+            yield Result(row.name, _tried(row.scene(scale), folder))
+
+
+def _tried(scene: Scene, folder: Path) -> Outcome:
+    """A scene that breaks down is a row too, so that the others are not lost."""
+    try:
+        return scene(folder)
+    except Exception as e:
+        return Outcome(0, 0, 0, 0, 0, 1, f"broke down: {type(e).__name__}: {e}")
 
 
 def table(results: Sequence[Result]) -> Table:
@@ -87,6 +95,13 @@ def table(results: Sequence[Result]) -> Table:
         counts = (o.times, o.trials, o.lost, o.duplicated, o.orphans, o.errors)
         found.add_row(r.name, *map(str, counts), o.note)
     return found
+
+
+def line(result: Result) -> str:
+    """A row as it comes, since all of them take minutes."""
+    o = result.outcome
+    return (f"{result.name}: {o.times} times, {o.trials} trials, {o.lost} lost, {o.duplicated} "
+            f"duplicated, {o.orphans} orphans, {o.errors} errors; {o.note}")  # fmt: skip
 
 
 def lookups() -> list[Latency]:

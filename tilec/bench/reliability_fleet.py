@@ -33,6 +33,7 @@ TILEC = (sys.executable, "-c", "from tilec.cli import main; main()")
 SPACE = "synthetic"
 DEVICE = "recorded:fake"
 STARTS_S = 60.0  # for a service to answer
+LAST = 500  # letters of a log that are told
 # A clock of the day that is a day off, now in one direction and now in the other.
 STEPS = """
 import random, time
@@ -106,7 +107,8 @@ class Server:
                 wire.close()
                 return
             time.sleep(0.05)
-        raise TileError(f"the service does not start: {(self.folder / 'server.log').read_text()}")
+        said = (self.folder / "server.log").read_text(errors="replace")[-LAST:]
+        raise TileError(f"the service does not start: {said}")
 
     def kill(self) -> None:
         """SIGKILL, and look whether the database is whole."""
@@ -120,14 +122,14 @@ class Server:
     def stop(self) -> None:
         """SIGTERM, and SIGKILL where that does not help."""
         if self.process is not None:
+            self.process.terminate()
             end(self.process)
 
-    def limit_files(self, size: int) -> None:
+    def limit_files(self, size: int = resource.RLIM_INFINITY) -> None:
         """No file of the service may grow beyond a size: to it, the disk is full."""
         assert self.process is not None
         _, most = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (min(size, most), most))
-
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (size, most))
 
     def turns_writes_away(self) -> bool:
         """Whether it says of a write that it can't be done now, but may be later."""
@@ -197,14 +199,12 @@ class Fleet:
 
 
 def end(process: subprocess.Popen[bytes]) -> int:
-    """The exit code of a process that is told to end."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    return process.wait()
+    """The exit code of a process that was told to end."""
+    try:
+        return process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def _outcome(
     errors = codes + fleet.errors() + (not ended or found.state != "done")
     said = [f"study {found.state}", *([f"{found.poison} poison"] if found.poison else []),
             *([f"{found.late} late results refused"] if found.late else []), note]  # fmt: skip
-    orphans = found.orphans + left_over("tilec.fleet.poison")
+    orphans = (
+        found.orphans + left_over("tilec.fleet.poison") + left_over(str(fleet.folder / "journal"))
+    )
     return Outcome(times, found.trials, found.lost, found.duplicated, orphans, errors,
                    "; ".join(filter(None, said)))  # fmt: skip
 
@@ -178,7 +181,7 @@ def disk_full(folder: Path, trials: int, times: int) -> Outcome:
             server.limit_files(4096)
             time.sleep(2.0)
             refused += server.turns_writes_away()
-            server.limit_files(1 << 40)
+            server.limit_files()
         note = f"a write was told to come again {refused} of {times} times"
         found = _outcome(server, fleet, study, trials, times, note)
         with sqlite3.connect(folder / "tilec.db") as base:
@@ -196,6 +199,23 @@ def clock_steps(folder: Path, trials: int) -> Outcome:
         server.kill()
         server.start()
         return _outcome(server, fleet, study, trials, 1, "")
+
+
+def on_postgres(folder: Path, trials: int) -> Outcome:
+    """`server_killed` with a PostgreSQL server in the folder."""
+    with postgres(folder / "base") as url:
+        return server_killed(folder, trials, url)
+
+
+@contextmanager
+def postgres(folder: Path) -> Generator[str]:
+    """The URL of a PostgreSQL server that runs while this lasts."""
+    folder.mkdir()
+    base: Any = import_module("pgserver").get_server(folder)
+    try:
+        yield base.get_uri().replace("postgresql:", "postgresql+psycopg:")
+    finally:
+        base.cleanup()
 
 
 Scene = Callable[[Path], Outcome]

@@ -20,7 +20,7 @@ from tilec.bench.search_runs import Run
 from tilec.settings import tell
 from tilec.tune.search.transfer import Source
 
-SAMPLERS = ("gp", "lfbo", "evolve", "optuna")
+SAMPLERS = ("gp", "hybrid", "lfbo", "evolve", "optuna")
 LOOKS = (1, 2, 5, 10, 25, 50, 60, 100)  # evaluations after which the best is looked at
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 

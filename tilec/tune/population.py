@@ -16,7 +16,12 @@ from tilec.tune.space import Rows, Space, extended
 
 Features = NDArray[np.float64]
 ENUMERATED = 200_000  # rows that are held at once
+LOOKED = 20  # combinations that are looked at for each row that may be held
 DRAWS, DRAW = 400, 1 << 13  # attempts at rejection, and rows in each
+
+
+class _TooRare(Exception):
+    """Too many combinations were looked at."""
 
 
 def everything(space: Space, most: int = ENUMERATED) -> Rows | None:
@@ -27,14 +32,26 @@ def everything(space: Space, most: int = ENUMERATED) -> Rows | None:
 
 
 def _all(space: Space, order: tuple[int, ...], most: int) -> Rows | None:
-    """All valid rows over some of the parameters, or None where there are more than `most`."""
+    """All valid rows over some of the parameters, or None where there are more than `most`, or
+    where they are too rare to be found among all combinations."""
     if space.rows is not None:
         return next(iter(space.blocks()))
     found: list[Rows] = []
-    for block in extended(space, np.zeros((1, 0), np.intp), order, 1 << 15):
-        found.append(block)
-        if sum(map(len, found)) > most:
-            return None
+    seen = 0
+
+    def looked(rows: int) -> None:
+        nonlocal seen
+        seen += rows
+        if seen > LOOKED * most + (1 << 20):
+            raise _TooRare
+
+    try:
+        for block in extended(space, np.zeros((1, 0), np.intp), order, 1 << 15, looked):
+            found.append(block)
+            if sum(map(len, found)) > most:
+                return None
+    except _TooRare:
+        return None
     return np.concatenate(found) if found else np.zeros((0, len(order)), np.intp)
 
 

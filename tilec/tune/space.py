@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -230,10 +230,12 @@ class Space:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def extended(space: Space, block: Rows, order: tuple[int, ...], most: int) -> Iterator[Rows]:
+def extended(space: Space, block: Rows, order: tuple[int, ...], most: int,
+             looked: Callable[[int], None] = lambda _: None) -> Iterator[Rows]:  # fmt: skip
     """Rows over the parameters `order`, of which `block` holds the first few, to all of them.
 
-    A constraint is applied as soon as the last of its parameters has a value.
+    A constraint is applied as soon as the last of its parameters has a value. `looked` is told how
+    many rows were looked at, also of those that lead to none.
     """
     done: int = block.shape[1]
     if not len(block):
@@ -246,7 +248,8 @@ def extended(space: Space, block: Rows, order: tuple[int, ...], most: int) -> It
     for start in range(0, len(block), step):
         part = block[start : start + step]
         grown = np.column_stack([np.repeat(part, size, 0), np.tile(np.arange(size), len(part))])
-        yield from extended(space, _kept(space, grown, order), order, most)
+        looked(len(grown))
+        yield from extended(space, _kept(space, grown, order), order, most, looked)
 
 
 def _kept(space: Space, block: Rows, order: tuple[int, ...]) -> Rows:

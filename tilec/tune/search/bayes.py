@@ -25,6 +25,8 @@ PROCESSES = ((PLACES, 0.25), (PLACES, 0.5), (PLACES, 1.0), (NAMES, 0.5), (NAMES,
 FIRST = 4  # rows that are spread out before there is a model
 SPREAD = 100  # random rows that these are chosen among
 FAILING = 0.5  # the same centre for the process that learns what fails
+RAN = 3  # trials that ran, before there is any
+BLUR = 0.05  # the least deviation of whether a row runs
 REFIT = 1.15  # hyperparameters are fitted again when this many times as much is known
 OBSERVED = 300  # rows that a process is conditioned on
 DOUBT = 4  # trials that the prior's own estimate of its error is worth
@@ -80,34 +82,39 @@ class Bayes:
         return block.best(self.score(block, told))
 
     def _spread(self, block: Block, told: Told) -> Rows:
-        """The free row of a random few that is farthest from all that are taken."""
+        """Of a random few free rows the farthest from all that are taken, and likely to run."""
         random = np.random.default_rng([self.seed, 2])
         few = random.choice(len(block.rows), min(SPREAD, len(block.rows)), replace=False)
         if not len(few) or not len(told.taken):
             return block.rows[few[:1]]
         taken = self.views[0].features(told.taken)
         apart = ((block.features[0][few][:, None] - taken) ** 2).sum(2).min(1)
+        if not told.timed.all():
+            apart *= self._feasible(told, block)[few] ** 2
         at = few[int(np.argmax(apart))]
         return block.rows[at : at + 1]
 
     def score(self, block: Block, told: Told) -> Floats:
         """Expected improvement on the best row told, times the chance that a row does not fail."""
-        data, guess = self._standard(told), self.expected.of(block)
+        data, guess = self.standard(told), self.expected.of(block)
         basis = self._basis(guess, data.scale)
         thetas, total = self._thetas(told), np.zeros(len(block.rows))
         for (view, _), theta in zip(PROCESSES, thetas, strict=True):
             seen = self._believed(data, view, theta, told.pending)
             mean, deviation = predicted(seen, theta, block.features[view], basis)
             total += improvement(data.lowest - guess.mean / data.scale - mean, deviation)
-        total *= 1 - guess.failed / 2
-        if not told.timed.all():
-            total *= self._feasible(told, block)
-        return total
+        return total * self.runs(block, told, guess)
+
+    def runs(self, block: Block, told: Told, guess: Guess) -> Floats:
+        """The chance that rows do not fail, by what failed here and elsewhere."""
+        chance = 1 - guess.failed / 2
+        return chance if told.timed.all() else chance * self._feasible(told, block)
 
     def _feasible(self, told: Told, block: Block) -> Floats:
-        """The chance that rows do not fail: a process on 0 (it ran) and -1 (it failed).
+        """The chance that rows do not fail here: a process on 1 (it ran) and 0 (it failed).
 
-        Its mean is that of success, so what is unknown is thought to run with chance 0.69.
+        Its mean is the part that ran, with `RAN` trials that did before the first: where little
+        failed, what is unknown is thought to run with chance 0.69, where most did, with less.
         """
         early = told.first(fit_point(len(told.rows)))
         key = b"fails" + digest(early.rows) + early.seconds.tobytes()
@@ -117,12 +124,12 @@ class Bayes:
         data = self._failures(told)
         none = np.zeros((len(block.rows), 0))
         mean, deviation = predicted(data, self.fits[key][0], block.features[PLACES], none)
-        return _normal_cdf((0.5 + mean) / deviation)
+        return _normal_cdf((_part(told) - 0.5 + mean) / np.hypot(deviation, BLUR))
 
     def _failures(self, told: Told) -> Observed:
         late = slice(max(0, len(told.rows) - OBSERVED), None)
         view, ran = self.views[PLACES], told.timed[late].astype(np.float64)
-        return Observed(view.features(told.rows[late]), view.groups, ran - 1,
+        return Observed(view.features(told.rows[late]), view.groups, ran - _part(told),
                         np.zeros((len(ran), 0)))  # fmt: skip
 
     def _believed(self, data: Standard, view: int, theta: Floats, pending: Rows) -> Observed:
@@ -148,12 +155,13 @@ class Bayes:
             early = told
         key = digest(early.rows) + early.seconds.tobytes()
         if key not in self.fits:
-            data = self._standard(early)
+            data = self.standard(early)
             self.fits = {k: v for k, v in self.fits.items() if k.startswith(b"fails")}
             self.fits[key] = [fitted(self._observed(data, v), scale) for v, scale in PROCESSES]
         return self.fits[key]
 
-    def _standard(self, told: Told) -> Standard:
+    def standard(self, told: Told) -> Standard:
+        """What was told, for a model of it."""
         rows, logs = _representative(told)
         guess = self.expected.at(rows)
         values = logs - guess.mean
@@ -168,6 +176,11 @@ class Bayes:
         if not self.prior:
             return guess.basis
         return np.column_stack([np.ones(len(guess.mean)), guess.basis / scale])
+
+
+def _part(told: Told) -> float:
+    """The part of the trials that ran."""
+    return float(RAN + told.timed.sum()) / (RAN + len(told.rows))
 
 
 def _representative(told: Told) -> tuple[Rows, Floats]:

@@ -1,0 +1,228 @@
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_driver import FakeDriver
+from launched import BACKENDS, LINEAR, definition, gpu_of
+
+import tilec as tc
+from tilec.ir.errors import TileError
+from tilec.tune.config import Config
+from tilec.tune.job import Job, Policy, choice_of, subject
+from tilec.tune.measure import Limits, Measurer, Patience, timing
+from tilec.tune.measure.arguments import arguments
+from tilec.tune.measure.session import Session, Wrong
+from tilec.tune.records import Failure
+
+CHILD = (sys.executable, str(Path(__file__).parents[1] / "poisoned_child.py"))
+LIMIT = 1.0
+SOON = Patience(LIMIT, LIMIT)
+START = Patience(60.0, LIMIT, enough=2)  # the first child imports while the machine is busy
+JOB = Job("func @k() {\n}\n")
+WARM = Policy(threads=2)
+
+
+def measurer(default=None, **limits) -> Measurer:
+    return Measurer(JOB, WARM, Config.of(default or {}), limits=Limits(1 << 30, **limits),
+                    compile=START, run=SOON, command=CHILD)  # fmt: skip
+
+
+def descendants() -> set[int]:
+    """All processes that this one is an ancestor of."""
+    parents = {}
+    for p in Path("/proc").iterdir():
+        if p.name.isdecimal():
+            try:
+                parents[int(p.name)] = int((p / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found, new = set(), {os.getpid()}
+    while new:
+        new = {c for c, p in parents.items() if p in new} - found
+        found |= new
+    return found
+
+
+def children_of_the_poison() -> int:
+    """Processes of the poisoned child's program, wherever they hang."""
+    count = 0
+    for p in Path("/proc").iterdir():
+        if p.name.isdecimal():
+            try:
+                count += CHILD[1].encode() in (p / "cmdline").read_bytes()
+            except OSError:
+                continue
+    return count
+
+
+FAULTS = {
+    ("loop", "compile"): Failure.COMPILE_TIMEOUT,
+    ("loop", "burst"): Failure.RUN_TIMEOUT,
+    ("segfault", "compile"): Failure.COMPILE_ERROR,
+    ("segfault", "check"): Failure.DEVICE_FAULT,
+    ("abort", "check"): Failure.DEVICE_FAULT,
+    ("exit", "check"): Failure.LAUNCH_ERROR,
+    ("escaped", "check"): Failure.LAUNCH_ERROR,
+    ("raises", "compile"): Failure.COMPILE_ERROR,
+    ("raises", "check"): Failure.LAUNCH_ERROR,
+    ("ptxas", "compile"): Failure.PTXAS_CRASH,
+    ("memory", "check"): Failure.RESOURCE_EXCEEDED,
+    ("output", "check"): Failure.RESOURCE_EXCEEDED,
+    ("forks", "check"): Failure.RESOURCE_EXCEEDED,
+    ("lies", "check"): Failure.DEVICE_FAULT,
+}
+SLOW = {("loop", "compile"), ("memory", "check"), ("output", "check"), ("forks", "check"),
+        ("abort", "check"), ("lies", "check"), ("segfault", "check")}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "at"), [pytest.param(*f, marks=[pytest.mark.slow] * (f in SLOW)) for f in FAULTS]
+)
+def test_poison_costs_its_time_limit_and_leaves_nothing(fault, at):
+    """Some faults end in a time limit where the machine is slow: both are right."""
+    with measurer() as m:
+        for i in range(3):
+            assert m.trial(Config.of({"time": 1 + i})).failure is None
+        start = time.monotonic()
+        trial = m.trial(Config.of({"fault": fault, "at": at}))
+        took = time.monotonic() - start
+        late = {Failure.RUN_TIMEOUT} if fault in ("memory", "output", "forks", "lies") else set()
+        assert trial.failure in {FAULTS[fault, at]} | late, trial
+        assert took <= LIMIT + 1
+        again = m.trial(Config.of({"time": 5.0}))  # in a new process
+        assert again.samples == (0.005,)
+    assert children_of_the_poison() == 0
+
+
+def test_a_wrong_result_is_a_failure():
+    with measurer() as m:
+        assert m.trial(Config.of({"wrong": True})).failure is Failure.WRONG_RESULT
+
+
+def test_a_default_that_fails_is_an_error():
+    with measurer({"fault": "raises", "at": "check"}) as m, pytest.raises(TileError, match="def"):
+        m.trial(Config.of({}))
+    with measurer({"opens": False}) as m:
+        assert m.trial(Config.of({})).failure is Failure.INFRA
+
+
+def test_configs_that_are_far_behind_get_fewer_samples():
+    configs = [Config.of({"time": t}) for t in (1.0, 1.05, 3.0)]
+    with measurer() as m:
+        a, b, c = m.confirm(configs)
+        assert len(a.samples) == len(b.samples) > len(c.samples)
+        assert c.seconds == 0.003
+        m.trial(configs[0])
+        assert len(m.trial(configs[2]).samples) == 1  # hopeless beside the best
+
+
+def test_patience_follows_what_has_finished():
+    p = Patience(100.0, 2.0, 4.0, 3)
+    assert p.seconds([1.0, 1.0]) == 100.0
+    assert p.seconds([1.0] * 10) == 4.0
+    assert p.seconds([0.1] * 10) == 2.0
+    assert p.seconds([90.0] * 10) == 100.0
+
+
+def linear(weight, m=8, n=64, k=128):
+    @tc.kernel
+    def linear(x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], y: tc.Tensor["M", "N"]):
+        for m, n in tc.tiles("M", "N"):
+            acc = tc.zeros([m, n], tc.f32)
+            for k in tc.tiles("K"):
+                acc += tc.dot(x[m, k], w[n, k].T)
+            y[m, n] = acc
+
+    types = {"x": tc.f32, "w": weight, "y": tc.f32}
+    return subject(linear.definition, types, {"M": m, "N": n, "K": k}).job
+
+
+WEIGHTS = ["int4<group=32>", "nm<2, 4, f16>", "block<16, 16, f16>", "bitmap<f16>"]
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_arguments_are_the_same_for_a_seed(weight):
+    w = tc.sparsify(np.random.default_rng(0).standard_normal((64, 128)), tc.format(weight),
+                    density=0.3).format if "int" not in weight else tc.format(weight)  # fmt: skip
+    func = linear(w).func
+    made: Any = [arguments(func, seed)[1] for seed in (0, 0, 1)]
+    a, b, c = (x.dequantize() for x in made)
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)
+    assert made[0].format == w
+
+
+def test_a_session_times_configs_and_finds_wrong_ones():
+    default = Config.of({"m": 8})
+    session = Session(linear(tc.format("int4<group=32>")), WARM, default)
+    session.compile(default)
+    session.check(default)
+    other = Config.of({"m": 4, "threads": 1})
+    session.compile(other)
+    assert session.check(other) > 0
+    assert min(session.burst(other, 0.01)) > 0
+    session.made[other.text] = lambda: None  # writes nothing
+    with pytest.raises(Wrong, match="y differs"):
+        session.check(other)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_session_on_a_gpu(backend):
+    """A driver that runs PTX on this processor stands for the GPU."""
+    fake, types = FakeDriver(), {"x": tc.f16, "w": tc.f16, "y": tc.f32}
+    job = subject(definition(LINEAR), types, {"M": 32, "N": 32, "K": 64}, backend, "sm_80").job
+
+    def place(argument):
+        fake.hold(argument)
+        return argument
+
+    def choose(backend, config):
+        return replace(choice_of(backend, config), image="ptx")
+
+    default, other = Config.of({}), Config.of({"m": 16, "n": 16})
+    session = Session(job, Policy(), default, gpu_of(fake), place, choose)
+    for config in (default, other):
+        session.compile(config)
+        assert session.check(config) > 0
+    assert session.burst(other, 0.0)
+    session.made[other.text] = lambda: None
+    with pytest.raises(Wrong):
+        session.check(other)
+
+
+def test_no_graph_on_a_processor():
+    with pytest.raises(TileError, match="graph"):
+        Session(linear(tc.f32), Policy("graph"), Config.of({}))
+
+
+def test_calls_are_timed():
+    calls = []
+    times = timing.warm(lambda: calls.append(0), 0.01)
+    assert 0 < len(times) < len(calls)
+    assert all(t > 0 for t in times)
+    assert len(timing.cold(lambda: None, 0.0)) == 3
+    assert timing.last_cache() >= 1 << 18
+
+
+@pytest.mark.slow
+def test_the_process_of_a_real_kernel():
+    job = linear(tc.format("int4<group=32>"))
+    default = Config.of({})
+    with Measurer(job, WARM, default) as m:
+        trials = [m.trial(c) for c in (default, Config.of({"m": 2}), Config.of({"threads": 7}))]
+    assert [t.failure for t in trials] == [None, None, Failure.COMPILE_ERROR]
+    assert "threads is 7" in trials[2].note
+    assert not {p for p in descendants() if _name(p) == "child"}
+
+
+def _name(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return "child" if b"tilec.tune.measure.child" in words else ""

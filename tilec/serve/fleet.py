@@ -1,0 +1,95 @@
+"""Workers: what they are, when they were last seen, what they did."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from tilec.serve import models
+from tilec.serve.clock import Clock
+from tilec.serve.keys import canonical, device_digest
+from tilec.serve.refusal import Refused
+from tilec.serve.setup import Setup
+from tilec.serve.tables import leases, workers
+
+Said = models.WorkerRequest | models.LeaseRequest
+
+
+def register(tx: Connection, tenant: str, said: Said, clock: Clock, setup: Setup) -> None:
+    """A worker starts: it is active, whatever it was."""
+    _keep(tx, tenant, said, clock, setup, "active")
+
+
+def touch(tx: Connection, tenant: str, said: Said, clock: Clock, setup: Setup) -> None:
+    """A worker asks for a trial. Raises Refused (410) for one that is being drained."""
+    row = _row(tx, tenant, said.worker)
+    if row is not None and row.state == "draining":
+        raise Refused(410, "this worker is being drained")
+    _keep(tx, tenant, said, clock, setup, "active", row)
+
+
+def _row(tx: Connection, tenant: str, worker: str) -> Row[Any] | None:
+    chosen = select(workers).where(workers.c.tenant == tenant, workers.c.worker == worker)
+    return tx.execute(chosen).first()
+
+
+def _keep(tx: Connection, tenant: str, said: Said, clock: Clock, setup: Setup, state: str,
+          row: Row[Any] | None = None) -> None:  # fmt: skip
+    row = row or _row(tx, tenant, said.worker)
+    values = {
+        "state": state, "kind": said.device.kind, "name": said.device.name,
+        "device": device_digest(said.device), "toolchain": said.toolchain,
+        "fingerprint": canonical(said.device.model_dump(exclude_none=True)),
+        "recorded": canonical(said.recorded), "seen": clock.now(),
+    }  # fmt: skip
+    if row is not None:
+        mine = (workers.c.tenant == tenant, workers.c.worker == said.worker)
+        tx.execute(update(workers).where(*mine).values(**values))
+        return
+    count = select(func.count()).select_from(workers).where(workers.c.tenant == tenant)
+    if tx.execute(count).scalar_one() >= setup.limits.workers:
+        raise Refused(429, f"there are {setup.limits.workers} workers already")
+    tx.execute(insert(workers).values(tenant=tenant, worker=said.worker, first=clock.day(),
+                                      done=0, failed=0, measured=0.0, **values))  # fmt: skip
+
+
+def worked(tx: Connection, tenant: str, worker: str, clock: Clock, *, done: int = 0,
+           failed: int = 0, seconds: float = 0.0) -> None:  # fmt: skip
+    """A worker was heard of, and ended so many trials."""
+    chosen = update(workers).where(workers.c.tenant == tenant, workers.c.worker == worker)
+    tx.execute(chosen.values(seen=clock.now(), done=workers.c.done + done,
+                             failed=workers.c.failed + failed,
+                             measured=workers.c.measured + seconds))  # fmt: skip
+
+
+def others(tx: Connection, tenant: str, worker: str, device: str, toolchain: str,
+           since: float) -> int:  # fmt: skip
+    """How many other workers could do the same, and were seen since then."""
+    chosen = select(func.count()).select_from(workers).where(
+        workers.c.tenant == tenant, workers.c.worker != worker, workers.c.device == device,
+        workers.c.toolchain == toolchain, workers.c.state == "active",
+        workers.c.seen > since)  # fmt: skip
+    return tx.execute(chosen).scalar_one()
+
+
+def listed(tx: Connection, tenant: str, clock: Clock) -> models.Workers:
+    """The workers of a tenant by name."""
+    held = select(leases.c.worker, func.count()).where(
+        leases.c.tenant == tenant, leases.c.state == "active")  # fmt: skip
+    holds = {w: n for w, n in tx.execute(held.group_by(leases.c.worker))}
+    chosen = select(workers).where(workers.c.tenant == tenant).order_by(workers.c.worker)
+    found = [models.Worker(
+        worker=r.worker, state=r.state, toolchain=r.toolchain, first=r.first,
+        device=models.Fingerprint.model_validate(json.loads(r.fingerprint)),
+        seen_s=max(clock.now() - r.seen, 0.0), leases=holds.get(r.worker, 0), done=r.done,
+        failed=r.failed, measured_s=r.measured) for r in tx.execute(chosen)]  # fmt: skip
+    return models.Workers(workers=found)
+
+
+def drain(tx: Connection, tenant: str, worker: str) -> None:
+    """Give a worker no more trials. Raises Refused for one that is not there."""
+    chosen = update(workers).where(workers.c.tenant == tenant, workers.c.worker == worker)
+    if not tx.execute(chosen.values(state="draining")).rowcount:
+        raise Refused(404, "there is no such worker")

@@ -1,0 +1,109 @@
+"""A running service: the database, the clock, the planner, and what ties them together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from tilec.serve import leasing, replies
+from tilec.serve.analysis import Analyses
+from tilec.serve.artifacts import Artifacts
+from tilec.serve.clock import Clock
+from tilec.serve.database import Database
+from tilec.serve.metrics import Metrics
+from tilec.serve.planner import Planner
+from tilec.serve.setup import Setup
+
+SWEEP_S, FORGET_S = 0.5, 600.0
+log = logging.getLogger("tilec.serve")
+
+
+class Service:
+    """What the routes work with. Its state is the database's: another one may take over."""
+
+    def __init__(self, setup: Setup, ticks: Callable[[], float] = time.monotonic) -> None:
+        self.setup = setup
+        self.database = Database(setup.database)
+        self.database.migrate()
+        self.clock = Clock(self.database, ticks)
+        self.artifacts = Artifacts(self.database, setup)
+        self.metrics = Metrics()
+        self.analyses = Analyses()
+        self.planner = Planner(self.database, self.clock, setup)
+        self.streams = 0
+        self._changed: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """The service with its sweeper, within an event loop."""
+        self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
+        sweeper = asyncio.create_task(self._sweep())
+        try:
+            yield
+        finally:
+            self.changed()
+            sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweeper
+            await self.planner.close()
+            self._loop = None
+            await asyncio.to_thread(self.database.close)
+
+    def changed(self) -> None:
+        """Wake whoever waits for something to happen; from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        assert self._changed is not None
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    @property
+    def change(self) -> asyncio.Event:
+        """What is set at the next change. Take it before you look, and wait for it after."""
+        assert self._changed is not None
+        return self._changed
+
+    @staticmethod
+    async def wait(change: asyncio.Event, seconds: float) -> None:
+        """Until something happens, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await change.wait()
+
+    def sweep(self) -> int:
+        """End leases that are over and store the time. Returns how many leases ended."""
+
+        def change(tx: Connection) -> int:
+            self.clock.store(tx)
+            return leasing.expire(tx, self.clock)
+
+        expired = self.database.write(change)
+        if expired:
+            self.metrics.expired.inc(expired)
+            self.changed()
+        return expired
+
+    async def _sweep(self) -> None:
+        forgotten = self.clock.now()
+        while True:
+            try:
+                await asyncio.to_thread(self.sweep)
+                if self.clock.now() - forgotten > FORGET_S:
+                    forgotten = self.clock.now()
+                    await asyncio.to_thread(self._forget)
+            except SQLAlchemyError as e:
+                log.warning("the sweep failed: %s", type(e).__name__)  # the next one may not
+            await asyncio.sleep(SWEEP_S)
+
+    def _forget(self) -> None:
+        self.database.write(lambda tx: replies.forget(tx, self.clock.day()))

@@ -1,0 +1,282 @@
+"""Trials: each config compiled, checked and timed in a child process that may do anything.
+
+A trial costs no more than the limits for its steps; then the child and all that it started are
+killed, and the next trial gets a new one.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tilec.ir.errors import TileError
+from tilec.settings import settings
+from tilec.tune.config import Config
+from tilec.tune.job import Job, Policy
+from tilec.tune.measure.process import Limits, Lost, Process
+from tilec.tune.records import LONGEST_NOTE, Failure, Trial
+
+COMMAND = (sys.executable, "-m", "tilec.tune.measure.child")
+BURST = 0.01  # seconds of calls for a sample
+FIRST = 3  # samples of a trial; one where that is this many times as slow as the best so far:
+HOPELESS = 2.0
+LEAST_ROUNDS, ROUNDS, MOST_ROUNDS = 8, 12, 60  # of samples of configs that are confirmed
+FAR = 4  # times the seconds of a confirmation, when it ends whatever is known
+SURE = 0.005  # part of a time that its margin is at most, once it is known well enough
+BEHIND = 1.1  # times the best by which a config is out, after some rounds
+ENDED = {"output": Failure.RESOURCE_EXCEEDED, "processes": Failure.RESOURCE_EXCEEDED,
+         "signal 9": Failure.RESOURCE_EXCEEDED, "exit 0": Failure.LAUNCH_ERROR}  # fmt: skip
+STICKY = ("ILLEGAL", "ASSERT", "MISALIGNED", "LAUNCH_FAILED", "HARDWARE")  # of CUDA's errors
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How many seconds a step may take: `first` until `enough` of its kind have finished, then
+    `factor` times the slowest but a tenth of them, at least `least`."""
+
+    first: float
+    least: float
+    factor: float = 4.0
+    enough: int = 5
+
+    def seconds(self, finished: Sequence[float]) -> float:
+        """The limit after some have finished."""
+        if len(finished) < self.enough:
+            return self.first
+        usual = statistics.quantiles(finished, n=10, method="inclusive")[-1]
+        return min(self.first, max(self.least, self.factor * usual))
+
+
+COMPILE, RUN = Patience(120.0, 10.0), Patience(60.0, 2.0)
+
+
+@dataclass
+class _Steps:
+    """One kind of step: how long those took that finished."""
+
+    patience: Patience
+    slow: Failure
+    wrong: Failure
+    finished: list[float] = field(default_factory=list[float])
+
+
+class _Failed(Exception):
+    """A step of a trial failed."""
+
+    def __init__(self, failure: Failure, note: str) -> None:
+        super().__init__(note)
+        self.failure, self.note = failure, note
+
+
+class Measurer:
+    """Measures configs of a job. Close it, or use it as a context, so that nothing is left running.
+
+    `command` serves requests as `child` does. `limits` are for the child; on GPUs its address space
+    has none. Raises TileError where the default config can't be measured.
+    """
+
+    def __init__(self, job: Job, policy: Policy, default: Config, *, limits: Limits | None = None,
+                 compile: Patience = COMPILE, run: Patience = RUN,
+                 command: Sequence[str] = COMMAND) -> None:  # fmt: skip
+        self.job, self.policy, self.default = job, policy, default
+        self._command, self._limits = command, limits or Limits(_memory(job.backend))
+        compiled = _Steps(compile, Failure.COMPILE_TIMEOUT, Failure.COMPILE_ERROR)
+        ran = _Steps(run, Failure.RUN_TIMEOUT, Failure.LAUNCH_ERROR)
+        self._steps = {"compile": compiled, "check": ran, "burst": ran}
+        self._process: Process | None = None
+        self._best = float("inf")
+
+    def __enter__(self) -> Measurer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child, if there is one."""
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+    def trial(self, config: Config) -> Trial:
+        """What comes of a config: some samples, or a failure."""
+        start = time.monotonic()
+        try:
+            self._prepare(config)
+            samples = self._samples(config)
+        except _Failed as e:
+            return Trial(config, (), e.failure, time.monotonic() - start, e.note)
+        self._best = min(self._best, statistics.median(samples))
+        return Trial(config, samples, None, time.monotonic() - start)
+
+    def confirm(self, configs: Sequence[Config], seconds: float = 20.0,
+                told: Callable[[int], None] | None = None) -> list[Trial]:  # fmt: skip
+        """The same configs measured side by side, round after round, so that what disturbs one
+        disturbs all: until each time is known well, or for so many seconds (of calls). Those that
+        are far behind end sooner; the first one stays. `told` gets the number of each round."""
+        start = time.monotonic()
+        samples: dict[Config, list[float]] = {c: [] for c in configs}
+        failed: dict[Config, _Failed] = {}
+        left = list(configs)
+        for c in configs:
+            self._attempt(c, self._prepare, failed)
+        begun = time.monotonic()
+        for i in range(MOST_ROUNDS):
+            left = [c for c in left if c not in failed]
+            took = time.monotonic() - begun
+            late, far = took > seconds, i > 0 and took > FAR * seconds
+            known = i >= ROUNDS and _settled(left, samples)
+            if not left or known or (late and (i >= LEAST_ROUNDS or far)):
+                break
+            for c in left:
+                self._attempt(c, lambda c: samples[c].append(self._burst(c)), failed)
+            left = [c for c in left if c not in failed
+                    and (c == configs[0] or not _behind(c, left, samples))]  # fmt: skip
+            if told is not None:
+                told(i + 1)
+        cost = (time.monotonic() - start) / len(configs)
+        return [_trial(c, samples[c], failed.get(c), cost) for c in configs]
+
+    def _attempt(self, config: Config, step: Callable[[Config], object],
+                 failed: dict[Config, _Failed]) -> None:  # fmt: skip
+        """A step for a config that has not failed."""
+        if config in failed:
+            return
+        try:
+            step(config)
+        except _Failed as e:
+            failed[config] = e
+
+    def _prepare(self, config: Config) -> None:
+        """Compile and check a config. Raises _Failed."""
+        self._ask("compile", config)
+        self._ask("check", config)
+
+    def _samples(self, config: Config) -> tuple[float, ...]:
+        found = [self._burst(config)]
+        while len(found) < FIRST and found[0] <= HOPELESS * self._best:
+            found.append(self._burst(config))
+        return tuple(found)
+
+    def _burst(self, config: Config) -> float:
+        """What a call takes, in seconds: the lower quartile of a burst, since whatever else runs
+        here makes calls slower and never faster. Raises _Failed."""
+        answer = self._ask("burst", config, seconds=BURST)
+        samples = answer.get("samples")
+        if not samples:
+            raise _Failed(Failure.LAUNCH_ERROR, "a burst of calls has no times")
+        return sorted(samples)[len(samples) // 4]
+
+    def _ask(self, do: str, config: Config, **more: Any) -> dict[str, Any]:
+        """A step in the child, which is started if there is none. Raises _Failed."""
+        self._opened()
+        answer = self._answer(do, config, **more)
+        if "failure" in answer:
+            raise self._told(do, answer)
+        return answer
+
+    def _opened(self) -> None:
+        """A child that knows the default's result. Raises TileError, or _Failed where none can be
+        started."""
+        if self._process is not None:
+            return
+        environment = settings().environment | {"TILEC_THREADS": str(self.policy.threads)}
+        self._process = Process(self._command, self._limits, environment)
+        try:
+            answer = self._process.ask(
+                {"job": self.job.to_json(), "policy": self.policy.to_json(),
+                 "default": self.default.to_json()}, self._steps["compile"].patience.first,
+            )  # fmt: skip
+            for do in ("compile", "check"):
+                answer = answer if "failure" in answer else self._answer(do, self.default)
+        except Lost as e:
+            self._process = None
+            raise _Failed(Failure.INFRA, _note(f"no process to measure in: {e.how}", e.said)
+                          ) from None  # fmt: skip
+        except _Failed as e:
+            raise TileError(f"the default config can't be measured: {e.note}") from None
+        if "failure" in answer:
+            self.close()
+            raise TileError(f"the default config can't be measured: {answer.get('detail')}")
+
+    def _answer(self, do: str, config: Config, **more: Any) -> dict[str, Any]:
+        """The child's answer. Raises _Failed where there is none."""
+        assert self._process is not None
+        steps, start = self._steps[do], time.monotonic()
+        limit = steps.patience.seconds(steps.finished) + more.get("seconds", 0.0)
+        try:
+            answer = self._process.ask({"do": do, "config": config.to_json(), **more}, limit)
+        except Lost as e:
+            self._process = None
+            raise _Failed(steps.slow if e.slow else self._lost(do, e), _note(e.how, e.said)
+                          ) from None  # fmt: skip
+        if self._process.chatters:
+            how, said = self._process.end()
+            self._process = None
+            raise _Failed(Failure.RESOURCE_EXCEEDED, _note(how, said))
+        if not isinstance(answer, dict):
+            raise _Failed(steps.wrong, "the process that measures answers nonsense")
+        if "failure" not in answer:
+            steps.finished.append(time.monotonic() - start)
+        return answer  # pyright: ignore[reportUnknownVariableType]
+
+    def _lost(self, do: str, e: Lost) -> Failure:
+        """Why a child that ended by itself did so."""
+        if do == "compile" and e.how != "signal 9" and not e.how.startswith(("output", "process")):
+            return Failure.PTXAS_CRASH if "ptxas" in e.said else Failure.COMPILE_ERROR
+        found = [f for start, f in ENDED.items() if e.how.startswith(start)]
+        return found[0] if found else Failure.DEVICE_FAULT
+
+    def _told(self, do: str, answer: Mapping[str, Any]) -> _Failed:
+        """A failure that the child tells of. After an error on a GPU nothing works there."""
+        said, detail = str(answer["failure"]), str(answer.get("detail", ""))[:LONGEST_NOTE]
+        if said != "error":
+            return _Failed(Failure(said), detail)
+        if do == "compile" or self.job.backend == "cpu":
+            return _Failed(self._steps[do].wrong, detail)
+        self.close()
+        sticky = any(word in detail.upper() for word in STICKY)
+        return _Failed(Failure.DEVICE_FAULT if sticky else Failure.LAUNCH_ERROR, detail)
+
+
+def _trial(config: Config, samples: list[float], failed: _Failed | None, cost: float) -> Trial:
+    if failed is not None:
+        return Trial(config, (), failed.failure, cost, failed.note)
+    if not samples:
+        return Trial(config, (), Failure.RUN_TIMEOUT, cost, "no time was left for a sample")
+    return Trial(config, tuple(samples), None, cost)
+
+
+def margin(samples: Sequence[float]) -> float:
+    """Half the 95% interval of the mean, of a normal distribution."""
+    if len(samples) < 2:
+        return float("inf")
+    return 1.96 * statistics.stdev(samples) / len(samples) ** 0.5
+
+
+def _settled(left: Sequence[Config], samples: Mapping[Config, list[float]]) -> bool:
+    return all(margin(samples[c]) <= SURE * statistics.mean(samples[c]) for c in left)
+
+
+def _behind(config: Config, left: Sequence[Config], samples: Mapping[Config, list[float]]) -> bool:
+    """Whether a config is slower than another by far, even at its best."""
+    best = min(statistics.median(samples[c]) for c in left if samples[c])
+    return len(samples[config]) >= ROUNDS // 2 and min(samples[config]) > BEHIND * best
+
+
+def _note(how: str, said: str) -> str:
+    """What happened, and the last that the child said."""
+    return f"{how}\n{said}".strip()[:LONGEST_NOTE]
+
+
+def _memory(backend: str) -> int:
+    """Bytes that a child may have: half of what this machine has. Drivers of GPUs reserve more
+    address space than there is memory."""
+    if backend != "cpu":
+        return 0
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

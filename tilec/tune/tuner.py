@@ -1,0 +1,264 @@
+"""Tuning here: ask for configs, measure them, confirm the best few side by side, choose.
+
+Two stages, since a few samples choose badly among many configs: all get a few, the best again many,
+in turns. What ties with the fastest is as good, and the default wins ties (TUNING.md 2.3).
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import StringIO
+from typing import Any, Protocol
+
+import numpy as np
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+
+from tilec.ir.errors import TileError
+from tilec.tune.config import Config
+from tilec.tune.job import (
+    Policy,
+    Subject,
+    config_key,
+    device,
+    device_digest,
+    policy_of,
+    toolchain,
+)
+from tilec.tune.measure.measurer import Measurer
+from tilec.tune.population import everything
+from tilec.tune.records import Study, Trial
+from tilec.tune.search.loop import Search, Stop, winner
+from tilec.tune.search.transfer import Source
+from tilec.tune.spaces import Derived, derived
+
+CONFIRMED = 8  # configs of the second stage, and the default
+HOPELESS = 8.0  # times the fastest prediction: not measured
+SHOWN = 8  # rows of a report
+FENCE = 1.5  # times the middle half by which a sample is beyond it to be left out
+
+Told = Callable[[str, int, int], None]  # what is done, how much of it, of how much
+
+
+class Measures(Protocol):
+    """What measures configs: see `measure.Measurer`."""
+
+    def trial(self, config: Config) -> Trial:
+        """What comes of a config."""
+        ...
+
+    def confirm(self, configs: Sequence[Config], seconds: float = 20.0,
+                told: Callable[[int], None] | None = None) -> list[Trial]:  # fmt: skip
+        """The same configs side by side, in turns."""
+        ...
+
+    def close(self) -> None:
+        """End whatever it has started."""
+        ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How is tuned: how many configs, the seed, the sampler, seconds of the second stage, trials
+    from elsewhere to start from; and after how many configs without a gain the first stage ends."""
+
+    budget: int = 60
+    seed: int = 0
+    sampler: str = "gp"
+    confirm: float = 10.0
+    sources: tuple[Source, ...] = ()
+    patience: int = 30
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of tuning: the config to use, its seconds and the default's, measured in turns.
+
+    `study` has the trials of the first stage, `confirmed` those of the second as `paired` has them.
+    Printed by rich it is a table.
+    """
+
+    subject: Subject
+    config: Config
+    default: Config
+    seconds: float
+    default_seconds: float
+    key: str
+    device: Mapping[str, Any]
+    toolchain: str
+    policy: Policy
+    study: Study
+    confirmed: tuple[Trial, ...]
+    cost: float
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast as the default."""
+        return self.default_seconds / self.seconds
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """How many configs of the first stage failed, by class."""
+        return dict(Counter(t.failure.value for t in self.study.trials if t.failure is not None))
+
+    def record(self) -> dict[str, Any]:
+        """What is kept of it, as JSON data: see `store`."""
+        samples = next((t.samples for t in self.confirmed if t.config == self.config), ())
+        return {
+            "key": self.key, "kernel": self.subject.job.kernel, "family": self.subject.family,
+            "shape": dict(self.subject.shape), "config": self.config.to_json(),
+            "time_ms": 1e3 * self.seconds,
+            "provenance": {
+                "study": "local", "trial": f"{len(self.study.trials)} configs", "worker": "local",
+                "device": dict(self.device), "toolchain": self.toolchain,
+                "policy": self.policy.to_json(), "samples_ms": [1e3 * s for s in samples],
+                "default_ms": 1e3 * self.default_seconds, "date": time.time(),
+            },
+        }  # fmt: skip
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield report(self)
+
+    def __str__(self) -> str:
+        text = StringIO()
+        Console(file=text, width=100, color_system=None).print(report(self))
+        return text.getvalue()
+
+
+def tune(
+    of: Subject, options: Options | None = None, *, told: Told | None = None,
+    found: Derived | None = None, measurer: Measures | None = None, policy: Policy | None = None,
+) -> Tuned:  # fmt: skip
+    """Tune a kernel on this machine. `told` is called as it goes on.
+
+    Raises TileError where the default config can't be measured.
+    """
+    chosen, start, job = options or Options(), time.monotonic(), of.job
+    found, policy = found or derived(job), policy or policy_of(job.backend)
+    here, made_by = device(job.backend), toolchain(job.backend)
+    space = pruned(found)
+    assert space.space.default is not None  # as all derived spaces have
+    default = space.space.default
+    study = Study(job.kernel, device_digest(here), space.space, (), _text(policy), chosen.seed,
+                  chosen.budget)  # fmt: skip
+    measurer = measurer or Measurer(job, policy, default)
+    tell = told or _silent
+    try:
+        search = _searched(study, chosen, space, measurer, tell)
+        finalists = best_few(search.study.trials, default)
+        confirmed = measurer.confirm(finalists, chosen.confirm, lambda i: tell("confirming", i, 0))
+        best, shown = chosen_of(confirmed, default), paired(confirmed)
+        if best != default:  # the best of many was lucky perhaps: it must win again, alone
+            duel = measurer.confirm([default, best], chosen.confirm / 2)
+            best = chosen_of(duel, default)
+            apart = {d.config for d in duel}
+            shown = paired(duel) + [t for t in shown if t.config not in apart]
+    finally:
+        measurer.close()
+    times = {t.config: t.seconds for t in shown}
+    key = config_key(job.kernel, device_digest(here), made_by, policy)
+    return Tuned(of, best, default, times[best] or 0.0, times[default] or 0.0, key, here, made_by,
+                 policy, search.study, tuple(shown), time.monotonic() - start)  # fmt: skip
+
+
+def _silent(what: str, done: int, of: int) -> None:
+    """Tell nobody."""
+    del what, done, of
+
+
+def _searched(study: Study, options: Options, space: Derived, measurer: Measures, tell: Told
+              ) -> Search:  # fmt: skip
+    """The first stage."""
+    search = Search(study, options.sampler, options.sources, space.predict,
+                    Stop(patience=options.patience))  # fmt: skip
+    while asked := search.ask():
+        for config in asked:
+            search.tell(measurer.trial(config))
+        tell("measuring", len(search.study.trials), study.budget)
+    first = next((t for t in search.study.trials if t.config == study.space.default), None)
+    if first is None or first.failure is not None:
+        raise TileError(f"the default config can't be measured: {first.note if first else ''}")
+    return search
+
+
+def pruned(found: Derived) -> Derived:
+    """The space without configs that the model takes to be far slower than the best.
+
+    The default stays. Spaces too large to enumerate stay as they are.
+    """
+    rows = everything(found.space, 50_000)
+    if rows is None or len(rows) < 2 or found.space.default is None:
+        return found
+    seconds = found.predict(found.space.columns(rows))
+    default = found.space.row(found.space.default)
+    kept = (seconds <= HOPELESS * seconds.min()) | (rows == np.array(default)).all(1)
+    if kept.all():
+        return found
+    listed = tuple(tuple(map(int, r)) for r in rows[kept])
+    return replace(found, space=replace(found.space, rows=listed))
+
+
+def best_few(trials: Iterable[Trial], default: Config, most: int = CONFIRMED) -> list[Config]:
+    """The configs of the second stage: the default first, then the fastest."""
+    timed = [t for t in trials if t.seconds is not None and t.config != default]
+    timed.sort(key=lambda t: (t.seconds or 0.0, t.config.text))
+    return [default, *(t.config for t in timed[:most])]
+
+
+def paired(confirmed: Sequence[Trial]) -> list[Trial]:
+    """Trials whose samples are ratios to the default's of the same round, times its median: what
+    slowed a whole round down is gone. The first trial is the default's. Outliers are left out."""
+    base = confirmed[0].samples
+    if not base:
+        return list(confirmed)
+    usual = statistics.median(base)
+    return [t if t.failure is not None else replace(
+                t, samples=_inside([s / b * usual for s, b in zip(t.samples, base, strict=False)]))
+            for t in confirmed]  # fmt: skip
+
+
+def chosen_of(confirmed: Sequence[Trial], default: Config) -> Config:
+    """The config to use, of trials in turns; the default where nothing else was measured."""
+    found = winner(paired(confirmed), default)
+    return default if found is None else found.config
+
+
+def _inside(samples: Sequence[float]) -> tuple[float, ...]:
+    """Samples without those far beyond the middle half of them (Tukey's fences)."""
+    if len(samples) < 4:
+        return tuple(samples)
+    low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
+    room = FENCE * (high - low)
+    return tuple(s for s in samples if low - room <= s <= high + room)
+
+
+def _text(policy: Policy) -> str:
+    return ",".join(f"{n}={v}" for n, v in policy.to_json().items())
+
+
+def report(tuned: Tuned) -> Table:
+    """The configs that were confirmed, the fastest first."""
+    name, failures = tuned.subject.job.func.name, tuned.failures.items()
+    said = [f"{len(tuned.study.trials)} configs in {tuned.cost:.1f} s"]
+    said += [f"{n} {what}" for what, n in failures]
+    table = Table(title=f"{name}: {tuned.speedup:.2f} x the default", caption=", ".join(said))
+    for name, justify in (("config", "left"), ("us", "right"), ("x", "right"), ("", "left")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    trials = sorted(tuned.confirmed, key=lambda t: t.seconds or float("inf"))
+    for t in trials[:SHOWN]:
+        marks = ["chosen"] * (t.config == tuned.config) + ["default"] * (t.config == tuned.default)
+        what = [t.failure.value] if t.failure is not None else marks
+        seconds = t.seconds or float("nan")
+        table.add_row(_changed(t.config, tuned.default), f"{1e6 * seconds:.1f}",
+                      f"{tuned.default_seconds / seconds:.2f}", ", ".join(what))  # fmt: skip
+    return table
+
+
+def _changed(config: Config, default: Config) -> str:
+    """What a config has other than the default."""
+    other = {n: v for n, v in config.items() if default.get(n) != v}
+    return Config.of(other).text.replace(",", ", ") or default.text.replace(",", ", ")
