@@ -32,6 +32,13 @@ class Synthetic:
         return Trial(config, (seconds,), cost=1.0)
 
 
+def every_row(space: Space) -> np.ndarray:
+    """All configs of a space that is small."""
+    rows = everything(space)
+    assert rows is not None
+    return rows
+
+
 def noise(rows: np.ndarray, spread: float, seed: int) -> np.ndarray:
     """What no model explains: a fixed random factor for each config."""
     return np.exp(np.random.default_rng(seed).normal(0, spread, len(rows)))
@@ -60,7 +67,7 @@ def _product(seed: int) -> Synthetic:
         ("bm * bn >= 128 * warps", "a warp has work"),
         default={"bm": 16, "bn": 16, "bk": 16, "warps": 1, "stages": 1, "order": "row"},
     )
-    rows = everything(space)
+    rows = every_row(space)
     c = space.columns(rows)
     units = 24 + 12 * seed
     shared = (c["bm"] + c["bn"]) * c["bk"] * c["stages"] * 2
@@ -92,7 +99,7 @@ def _stencil(seed: int) -> Synthetic:
         ("shared or not padded", "padding is of shared memory"),
         default={"x": 32, "y": 1, "tx": 1, "ty": 1, "shared": False, "padded": False},
     )
-    rows = everything(space)
+    rows = every_row(space)
     c = space.columns(rows)
     tile = c["x"] * c["tx"] * c["y"] * c["ty"]
     around = (c["x"] * c["tx"] + 6) * (c["y"] * c["ty"] + 6)
@@ -113,7 +120,7 @@ def _names(seed: int) -> Synthetic:
     values |= {"unroll": (1, 2, 3, 4, 6, 8), "flag": (False, True)}
     first = {n: v[0] for n, v in values.items()}
     space = _space(values, default=first)
-    rows, random = everything(space), np.random.default_rng(seed + 20)
+    rows, random = every_row(space), np.random.default_rng(seed + 20)
     logs = np.zeros(len(rows))
     for i, size in enumerate(space.sizes):
         logs += random.normal(0, 0.3, size)[rows[:, i]]

@@ -88,6 +88,7 @@ def _transpose(w: Writer, x: Lazy, order: tuple[int, ...], shape_: Index) -> Laz
         return x.at((index[1], index[0]), lanes)
 
     turned = across if order == (1, 0) else None
+
     def fetch(index: Index) -> None:
         assert x.fetch is not None
         x.fetch((index[1], index[0]))

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tuning_spaces import every_row
 
 from tilec.ir.errors import TileError
 from tilec.tune import population
 from tilec.tune.config import Config
-from tilec.tune.population import Encoding, count, everything, groups, neighbours, sample
+from tilec.tune.population import Encoding, count, groups, neighbours, sample
 from tilec.tune.space import Constraint, Parameter, Space
 
 NUMBERS = st.lists(st.integers(1, 64), min_size=1, max_size=5, unique=True)
@@ -27,7 +28,7 @@ def spaces(draw) -> Space:
         tuple(Parameter(f"p{i}", tuple(v)) for i, v in enumerate(values)),
         tuple(Constraint(c, "why") for c in chosen),
     )
-    rows = everything(space)
+    rows = every_row(space)
     if len(rows) and draw(st.booleans()):
         default = space.config(rows[draw(st.integers(0, len(rows) - 1))])
         space = Space(space.parameters, space.constraints, default)
@@ -49,7 +50,7 @@ def test_enumeration_is_all_that_is_valid(space):
     expected = brute(space)
     assert list(space) == expected
     assert count(space) == len(expected)
-    for block in (everything(space), *space.blocks(most=3)):
+    for block in (every_row(space), *space.blocks(most=3)):
         assert space.holds(block).all()
     assert sum(map(len, space.blocks(most=3))) == len(expected)
 

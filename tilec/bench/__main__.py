@@ -150,8 +150,11 @@ def fuzz(
     console = Console(stderr=True)
     with TemporaryDirectory() as folder, Progress(console=console) as bar:
         task = bar.add_task("asking", total=schema + hand)
-        found = malformed.measure(Path(folder), schema, hand, seed,
-                                  lambda n: bar.update(task, completed=n))  # fmt: skip
+
+        def asked(n: int) -> None:
+            bar.update(task, completed=n)
+
+        found = malformed.measure(Path(folder), schema, hand, seed, asked)
     Console(width=150).print(malformed.table(found))
     for fault in found.faults[:50]:
         typer.echo(ascii(fault), err=True)
