@@ -7,14 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from tilec.bench.contenders import Contender, make
 from tilec.ir.errors import TileError
-
-DISTURBED = 0.02  # of a group's time, waiting for a processor
-GROUP = 0.002  # seconds of calls between two looks at /proc, which let threads fall asleep
+from tilec.tune.measure.timing import DISTURBED, GROUP, waited
 
 
 @dataclass(frozen=True)
@@ -25,17 +22,6 @@ class Burst:
     kept: list[float]
     timed: int
     work: list[float] = field(default_factory=list[float])
-
-
-def waited() -> int:
-    """Nanoseconds that the threads of this process have waited for a processor."""
-    total = 0
-    for task in Path("/proc/self/task").iterdir():
-        try:
-            total += int((task / "schedstat").read_text().split()[1])
-        except OSError:  # the thread has ended
-            continue
-    return total
 
 
 def burst(contender: Contender, seconds: float, first: int) -> Burst:

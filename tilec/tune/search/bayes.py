@@ -15,7 +15,7 @@ import numpy as np
 from tilec.tune.population import Encoding
 from tilec.tune.search.candidates import Block, Candidates
 from tilec.tune.search.gaussian import Floats, Observed, fitted, predicted
-from tilec.tune.search.told import Told, digest
+from tilec.tune.search.told import Told, digest, one_by_one
 from tilec.tune.search.transfer import Expected, Guess, Prior
 from tilec.tune.space import Rows, Space
 
@@ -57,14 +57,7 @@ class Bayes:
 
     def propose(self, told: Told, n: int) -> Rows:
         """Up to `n` rows, one by one: a row under way counts as told with its expected value."""
-        found: list[Rows] = []
-        for _ in range(n):
-            row = self._one(told)
-            if not len(row):
-                break
-            found.append(row)
-            told = told.with_pending(row[0])
-        return np.concatenate(found) if found else told.rows[:0]
+        return one_by_one(self._one, told, n)
 
     def _one(self, told: Told) -> Rows:
         taken = {digest(r) for r in told.taken}

@@ -9,7 +9,7 @@ import numpy as np
 
 from tilec.tune.population import neighbours, sample
 from tilec.tune.search.candidates import Candidates
-from tilec.tune.search.told import Told, digest
+from tilec.tune.search.told import Told, digest, one_by_one
 from tilec.tune.space import Rows, Space
 
 FIRST = 10  # random rows before the first child
@@ -27,14 +27,7 @@ class Evolve:
 
     def propose(self, told: Told, n: int) -> Rows:
         """Up to `n` rows that are not taken."""
-        found: list[Rows] = []
-        for _ in range(n):
-            row = self._one(told)
-            if not len(row):
-                break
-            found.append(row)
-            told = told.with_pending(row[0])
-        return np.concatenate(found) if found else told.rows[:0]
+        return one_by_one(self._one, told, n)
 
     def _one(self, told: Told) -> Rows:
         random = np.random.default_rng([self.seed, 4, len(told.taken)])

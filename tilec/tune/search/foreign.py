@@ -14,7 +14,7 @@ import numpy as np
 from tilec.ir.errors import TileError
 from tilec.tune.population import Encoding
 from tilec.tune.search.candidates import Candidates
-from tilec.tune.search.told import Told, digest
+from tilec.tune.search.told import Told, digest, one_by_one
 from tilec.tune.space import Rows, Space
 
 TRIES = 30
@@ -42,14 +42,7 @@ class Optuna:
 
     def propose(self, told: Told, n: int) -> Rows:
         """Up to `n` rows: each from a study that knows all that was told."""
-        found: list[Rows] = []
-        for _ in range(n):
-            row = self._one(told)
-            if not len(row):
-                break
-            found.append(row)
-            told = told.with_pending(row[0])
-        return np.concatenate(found) if found else told.rows[:0]
+        return one_by_one(self._one, told, n)
 
     def _one(self, told: Told) -> Rows:
         study, taken = self._study(told), {digest(r) for r in told.taken}

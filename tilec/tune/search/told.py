@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,6 +59,18 @@ class Sampler(Protocol):
     """Proposes rows that are valid and not taken; fewer than `n` where the space is used up."""
 
     def propose(self, told: Told, n: int) -> Rows: ...
+
+
+def one_by_one(one: Callable[[Told], Rows], told: Told, n: int) -> Rows:
+    """Up to `n` rows: each is found with those before it under way, until there is none."""
+    found: list[Rows] = []
+    for _ in range(n):
+        row = one(told)
+        if not len(row):
+            break
+        found.append(row)
+        told = told.with_pending(row[0])
+    return np.concatenate(found) if found else told.rows[:0]
 
 
 def digest(block: Rows) -> bytes:
