@@ -57,7 +57,8 @@ class Stored:
 
 def encode(key: Key, entry: Entry) -> bytes:
     """The bytes of an entry. The same entry always has the same bytes."""
-    meta = canonical({"header": dict(entry.header), "key": key.shown(), "about": dict(key.about)})
+    said = {"header": dict(entry.header), "key": key.shown(), "about": dict(key.about)}
+    meta = canonical(said).encode("ascii")
     sections = (meta, entry.payload)
     at = _FRONT.size + len(sections) * _ROW.size
     rows: list[bytes] = []

@@ -34,13 +34,13 @@ class Key:
     @cached_property
     def environment(self) -> str:
         """The name of the folder of all that the same toolchain makes: 16 hexadecimal digits."""
-        return _digest({"schema": SCHEMA, **_digests(self.made_by)})[:_SHORT]
+        return digest({"schema": SCHEMA, **_digests(self.made_by)})[:_SHORT]
 
     @cached_property
     def name(self) -> str:
         """sha256 over everything but `about`, in hexadecimal."""
         made_by, parts = _digests(self.made_by), _digests(self.parts)
-        return _digest({"schema": SCHEMA, "made_by": made_by, "parts": parts})
+        return digest({"schema": SCHEMA, "made_by": made_by, "parts": parts})
 
     def shown(self) -> dict[str, dict[str, str]]:
         """Each part as it is where that is short, else its digest: enough to say which differ."""
@@ -63,7 +63,7 @@ def package_digest(package: str) -> str:
         lines = []
     kept = [x for x in lines if ",sha256=" in x and ".dist-info/" not in x and x[:3] != "../"]
     version = found.name.removesuffix(_INFO).partition("-")[2]
-    return f"{package} {version} {_digest(sorted(kept))[:_SHORT]}"
+    return f"{package} {version} {digest(sorted(kept))[:_SHORT]}"
 
 
 def _described(package: str) -> Iterator[Path]:
@@ -80,14 +80,15 @@ def _described(package: str) -> Iterator[Path]:
                 yield Path(folder, name)
 
 
-def canonical(value: Any) -> bytes:
-    """The one way to write a JSON value. Raises TypeError or ValueError for anything else."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("ascii")
+def canonical(value: Any) -> str:
+    """The one way to write a JSON value: sorted fields, no blanks, ASCII. Raises TypeError or
+    ValueError for anything else."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(canonical(value)).hexdigest()
+def digest(value: Any) -> str:
+    """The SHA-256 of the canonical JSON of a value, in hexadecimal."""
+    return hashlib.sha256(canonical(value).encode("ascii")).hexdigest()
 
 
 def _digests(values: Mapping[str, Any]) -> dict[str, str]:
@@ -97,11 +98,11 @@ def _digests(values: Mapping[str, Any]) -> dict[str, str]:
 def _part(value: Any) -> str:
     if isinstance(value, str):  # most bytes are here, and need no escapes
         return "s" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
-    return _digest(value)
+    return digest(value)
 
 
 def _shown(values: Mapping[str, Any]) -> dict[str, str]:
-    texts = {n: v if isinstance(v, str) else canonical(v).decode() for n, v in values.items()}
+    texts = {n: v if isinstance(v, str) else canonical(v) for n, v in values.items()}
     return {
         n: t if len(t) <= _SHOWN else f"sha256:{_part(values[n])[-64:][:_SHORT]}"
         for n, t in texts.items()

@@ -8,10 +8,11 @@ import os
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tilec.observe import DEBUG, INFO, WARNING, count, say
 from tilec.runtime.cache import disk, sweep
@@ -78,6 +79,11 @@ class Cache:
     def path(self, key: Key) -> Path | None:
         """The file of an entry, which need not exist."""
         return None if self._root is None else entry_path(self._root, key)
+
+    def has(self, made_by: Mapping[str, Any]) -> bool:
+        """Whether something made by this may be there: a folder of it is, in some layer."""
+        folder = Key(made_by, {}).environment
+        return any((layer / folder).exists() for layer in self.layers)
 
     def get(self, key: Key) -> Entry | None:
         """The entry, verified; None when it is missing or damaged, then also out of the way."""

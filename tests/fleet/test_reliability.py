@@ -1,4 +1,4 @@
-"""Small runs of `python -m tilec.bench reliability`, and what the audit finds where it should."""
+"""Small runs of `tilec bench reliability`, and what the audit finds where it should."""
 
 import sqlite3
 
@@ -51,7 +51,7 @@ def test_a_finished_study_is_found_by_a_lookup(tmp_path):
         winner = Studies(server.address).study(study)["winner"]
         device = Fingerprint.model_validate(Device("recorded", "fake").fingerprint())
         key = {"kernel": "ab" * 32, "device": device_digest(device), "toolchain": TOOLCHAIN}
-        (found,) = Lookup(server.address).lookup([{**key, "policy": {}}])
+        (found,) = Lookup(server.address).lookup([{**key, "policy": {}}]) or [None]
         assert found is not None
         assert found.config.to_json() == winner["config"]
         assert Lookup(server.address).lookup([{**key, "device": "00" * 32, "policy": {}}]) == [None]

@@ -14,7 +14,7 @@ from tilec.cli import app
 from tilec.cli.studies import shown
 from tilec.fleet.recorded import TOOLCHAIN, describe
 from tilec.serve.models import StudyRequest
-from tilec.tune.job import Job, policy_of, toolchain
+from tilec.tune.job import Job, device, device_digest, policy_of, toolchain
 from tilec.tune.space import Space
 
 LINEAR = Path(__file__).parents[2] / "examples" / "linear.tile"
@@ -44,6 +44,21 @@ def test_a_kernel_is_submitted_as_ir_with_its_space():
     space = Space.from_json(sent["space"])
     assert space.default is not None
     assert {"m", "n", "k"} <= set(space.names)
+    assert made.work is not None
+    assert 1 <= made.work.operations / (2 * 16 * 512 * 512) < 1.1  # the product and its epilogue
+    assert made.work.bytes == 2 * 512 * (16 + 512) + 4 * 512 * (1 + 16)
+    assert made.work.device == device_digest(device())
+    assert min(made.work.bytes_per_s or 0, made.work.operations_per_s or 0) > 1e9
+
+
+def test_ceilings_are_said_for_this_processor_with_its_threads_only():
+    with pretended(v1_studies=(201, STUDY)) as peer:
+        for words in (("--threads", "999"), ("--backend", "triton", "--target", "sm_90a")):
+            code, _, err = run(peer.address.url, "tune", "submit", str(LINEAR), "--dims",
+                               "M=64,N=512,K=512", *words)  # fmt: skip
+            assert code == 0, err
+        for sent in peer.said("/v1/studies"):
+            assert set(sent["work"]) == {"operations", "bytes"}
 
 
 def test_a_recorded_space_is_submitted_by_its_name(tmp_path):

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import logging
 import re
@@ -8,8 +9,10 @@ from served import Client, served, study
 from typer.testing import CliRunner
 
 from tilec.cli import app
+from tilec.observe import counters, fell_back
 from tilec.serve import auth
 from tilec.serve.server import Lines
+from tilec.serve.setup import Limits
 
 SCOPED = {  # path: method, the scopes that may, and a body that goes no further than the check
     "/v1/studies": ("POST", {"submit"}),
@@ -107,6 +110,51 @@ def test_tokens_end(tmp_path):
     served(check, tmp_path, anonymous=False)
 
 
+def test_a_stream_ends_with_its_token(tmp_path):
+    """It goes on for as long as its study: a token that was revoked must not hear the rest."""
+
+    async def check(c: Client):
+        by = c.token("read", "submit")
+        made = await by.submit()
+        events = f"/v1/studies/{made['id']}/events"
+        stream = asyncio.create_task(by.get(events, None))
+        await asyncio.sleep(0.3)
+        assert not stream.done()
+        id_ = by.headers["Authorization"].split("_")[1]
+        c.service.database.write(lambda tx: auth.revoked(tx, id_, time.time()))
+        c.service.changed()
+        found = await asyncio.wait_for(stream, 5)
+        await by.get(events, 401)
+        return found.text, +c.service.streams
+
+    text, streams = served(check, tmp_path, anonymous=False)
+    assert '"state":"queued"' in text
+    assert "event: end" not in text
+    assert not streams
+
+
+def test_streams_are_bounded_for_each_tenant(tmp_path):
+    async def check(c: Client):
+        ours, theirs = c.token("admin"), c.token("admin", tenant="other")
+        paths = [f"/v1/studies/{(await who.submit())['id']}" for who in (ours, theirs)]
+        asked = [asyncio.create_task(ours.get(f"{paths[0]}/events", None)) for _ in range(5)]
+        await asyncio.sleep(0.3)
+        other = asyncio.create_task(theirs.get(f"{paths[1]}/events", None))
+        await asyncio.sleep(0.3)
+        open_ = [t.done() for t in (*asked, other)]
+        for who, path in zip((ours, theirs), paths, strict=True):
+            await who.post(f"{path}:cancel")
+        ended = [(await t).status_code for t in (*asked, other)]
+        return open_, sorted(ended[:5]), ended[5], +c.service.streams
+
+    open_, ours, theirs, streams = served(
+        check, tmp_path, anonymous=False, limits=Limits(streams=2)
+    )
+    assert open_.count(False) == 3  # two of ours, one of theirs
+    assert (ours, theirs) == ([200, 200, 429, 429, 429], 200)
+    assert not streams
+
+
 @pytest.mark.parametrize("given", [
     "", "Bearer", "Bearer ", "Bearer x", "Basic dXNlcjpwYXNz", "Bearer tilec__",
     "Bearer tilec_" + "0" * 12 + "_" + "A" * 43, "Bearer " + "x" * 10_000, "tilec",
@@ -160,6 +208,31 @@ def test_secrets_are_compared_in_constant_time(tmp_path, monkeypatch):
 
     served(check, tmp_path, anonymous=False)
     assert seen == [64] * 3
+
+
+def test_metrics_have_the_counters_of_the_process_and_no_tenant(tmp_path):
+    def value(page: str, name: str) -> float:
+        return float(next(x for x in page.splitlines() if x.startswith(name + " ")).split()[-1])
+
+    async def check(c: Client):
+        by = c.token("admin", tenant="very-secret")
+        name = 'tilec_fallbacks_total{instead_of="a \\"quoted\\" thing"}'
+        fell_back('a "quoted" thing', "for a test", "tune")
+        first = await by.get("/metrics", None)
+        fell_back('a "quoted" thing', "for a test", "tune")
+        await by.submit(name="hidden")
+        second = (await by.get("/metrics", None)).text
+        assert "very-secret" not in second
+        assert "hidden" not in second
+        return first.text, second, value(second, name) - value(first.text, name)
+
+    first, page, more = served(check, tmp_path, anonymous=False)
+    assert more == 1
+    told = counters()
+    assert value(page, 'tilec_compiles_total{end="done"}') == told.compiles
+    assert value(page, 'tilec_cache_events_total{event="misses"}') == told.cache.misses
+    assert value(page, 'tilec_studies{state="queued"}') == 1
+    assert "tilec_requests_total" in first
 
 
 def test_log_lines_can_not_be_forged(tmp_path, caplog):

@@ -68,6 +68,16 @@ def test_sqlite_loses_nothing_that_was_answered(tmp_path):
     database.close()
 
 
+def test_nobody_else_on_the_machine_can_read_it(tmp_path):
+    """Also in a folder that others can enter: it has the IR of users and digests of secrets."""
+    (tmp_path / "fresh").mkdir(mode=0o755)
+    database = fresh(tmp_path)
+    database.migrate()
+    modes = {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / "fresh").iterdir()}
+    database.close()
+    assert modes == {"tilec.db": 0o600, "tilec.db-wal": 0o600, "tilec.db-shm": 0o600}
+
+
 @pytest.mark.parametrize(("magic", "kind"), [(0x6969, "NFS"), (0xFF534D42, "CIFS"),
                                              (0x0BD00BD0, "Lustre")])  # fmt: skip
 def test_sqlite_is_refused_on_a_network(tmp_path, monkeypatch, magic, kind):
@@ -206,7 +216,8 @@ def test_everything_passes_on_postgresql():
         command = [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "not slow", "-x",
                    "-p", "no:cacheprovider", "tests/serve/test_studies.py",
                    "tests/serve/test_leases.py", "tests/serve/test_auth.py",
-                   "tests/serve/test_artifacts.py", "tests/serve/test_packages.py"]  # fmt: skip
+                   "tests/serve/test_artifacts.py", "tests/serve/test_packages.py",
+                   "tests/serve/test_blocklist.py"]  # fmt: skip
         done = subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=800,
                               capture_output=True, text=True)  # fmt: skip
     finally:

@@ -26,7 +26,7 @@ def test_requests_are_bent_in_every_way_and_the_same_for_a_seed():
 
 @pytest.mark.slow
 def test_malformed_requests_break_nothing(tmp_path):
-    """TUNING.md 3.5; `python -m tilec.bench fuzz` sends 52,000."""
+    """TUNING.md 3.5; `tilec bench fuzz` sends 52,000."""
     found = fuzz.measure(tmp_path, 500, 3000)
     assert found.faults == []
     assert found.clean

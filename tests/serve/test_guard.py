@@ -80,6 +80,35 @@ def test_what_is_too_large_is_refused_before_it_is_read(tmp_path):
     assert taken < 10
 
 
+def test_strangers_can_not_make_it_read_much(tmp_path):
+    """A large body, or one of unknown size, is not read before its token is looked up."""
+    limits, taken = Limits(strangers=1000), 0
+
+    async def parts():
+        nonlocal taken
+        for _ in range(20):
+            taken += 1
+            yield b" " * 500
+
+    async def check(c: Client):
+        by = c.token("submit")
+        large = json.dumps(study(name="x" * 200, shape={f"d{i}": i for i in range(64)}))
+        assert len(large) > limits.strangers
+        bearers = ({}, {"authorization": "Bearer tilec_000000000000_" + "A" * 43},
+                   {"authorization": by.headers["Authorization"].replace("Bearer", "Basic")},
+                   by.headers)  # fmt: skip
+        found = [(await c.http.post("/v1/studies", content=large, headers=JSON | b)).status_code
+                 for b in bearers]  # fmt: skip
+        streamed = [(await c.http.post("/v1/studies", content=parts(), headers=JSON | b)
+                     ).status_code for b in bearers[:3]]  # fmt: skip
+        small = (await c.http.post("/v1/studies", content=b"{}", headers=JSON)).status_code
+        return found, streamed, small
+
+    found, streamed, small = served(check, tmp_path, anonymous=False, limits=limits)
+    assert (found, streamed, small) == ([401, 401, 401, 201], [401] * 3, 401)
+    assert taken <= 3
+
+
 def test_only_json_is_read(tmp_path):
     """A page elsewhere may send text/plain without asking: it is not read."""
 

@@ -2,7 +2,8 @@ import asyncio
 
 from served import CPU, Client, asks, client, done, served, setup, study
 
-from tilec.serve.tables import leases
+from tilec.serve import fleet
+from tilec.serve.tables import leases, studies
 from tilec.tune.records import Failure
 
 FINAL = [f.value for f in Failure if not f.retried]
@@ -285,6 +286,58 @@ def test_a_drained_worker_is_told_and_may_come_back(tmp_path):
     assert refused["error"]["code"] == "draining"
     assert [(w["worker"], w["state"], w["done"]) for w in listed] == [("w1", "draining", 1)]
     assert lease["trial"]["number"] == 2
+
+
+def test_many_studies_of_another_device_do_not_hide_one(tmp_path):
+    async def check(c: Client):
+        rare = (await c.submit(device={"kind": "cpu", "name": "Rare*"}))["id"]
+        with c.service.database.read() as tx:
+            row = dict(tx.execute(studies.select().where(studies.c.id == rare)).mappings().one())
+        rows = [{**row, "id": f"s{i:020x}"} for i in range(300)]
+        c.service.database.write(lambda tx: tx.execute(studies.insert(), rows))
+        made = await c.submit()
+        return (await c.lease())["trial"]["study"] == made["id"]
+
+    assert served(check, tmp_path)
+
+
+def test_workers_that_are_gone_for_long_are_forgotten(tmp_path):
+    """Many are started under a new name each time: their number is bounded."""
+
+    async def check(c: Client):
+        def left():
+            write = c.service.database.write
+            write(lambda tx: fleet.forget(tx, c.service.clock))
+            return [w.worker for w in write(
+                lambda tx: fleet.listed(tx, "default", c.service.clock)).workers]  # fmt: skip
+
+        await c.submit(budget=1)
+        await c.lease("busy")
+        await c.lease("old")
+        before = left()
+        c.ticks.ahead += 7 * 86400.0 + 1
+        held = left()
+        c.service.sweep()
+        return before, held, left()
+
+    assert served(check, tmp_path) == (["busy", "old"], ["busy"], [])
+
+
+def test_workers_are_listed_page_by_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(fleet, "PAGE", 2)
+
+    async def check(c: Client):
+        for name in ("c", "a", "b", "e", "d"):
+            await c.lease(name)
+        found, cursor = [], ""
+        while cursor is not None:
+            page = await c.get("/v1/workers" + (f"?cursor={cursor}" if cursor else ""))
+            found.append([w["worker"] for w in page["workers"]])
+            cursor = page["cursor"]
+        await c.get("/v1/workers?cursor=..", 422)
+        return found
+
+    assert served(check, tmp_path) == [["a", "b"], ["c", "d"], ["e"]]
 
 
 def test_many_workers_at_once_never_share_a_trial(tmp_path):

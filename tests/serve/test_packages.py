@@ -6,8 +6,10 @@ import pytest
 from served import Client, client, served, setup
 
 from tilec.ir.errors import TileError
+from tilec.runtime.cache.key import digest
 from tilec.serve import keys, models, packages
 from tilec.serve.server import private_key, signed_by
+from tilec.serve.setup import Limits
 from tilec.tune import job
 
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -54,7 +56,7 @@ def test_configs_are_looked_up_together_and_carry_a_tag(tmp_path):
     async def check(c: Client):
         won = await published(c)
         key = {"kernel": won["kernel"], "toolchain": won["provenance"]["toolchain"],
-               "device": keys.digest({k: v for k, v in won["provenance"]["device"].items()
+               "device": digest({k: v for k, v in won["provenance"]["device"].items()
                                       if v is not None})}  # fmt: skip
         wrong = [{**key, n: "00" * 32} for n in ("kernel", "device", "toolchain")]
         policies = [{**key, "policy": {"mode": "graph"}}, {**key, "policy": {"threads": 7}}]
@@ -80,7 +82,8 @@ def test_a_package_is_taken_over_once(tmp_path, package):
         return first, again, await c.get(f"/v1/configs/{package['configs'][0]['key']}")
 
     first, again, found = served(check, tmp_path / "to", **SIGNED)
-    assert (first, again) == ({"imported": 1, "kept": 0}, {"imported": 0, "kept": 1})
+    assert first == {"imported": 1, "kept": 0, "blocked": 0}
+    assert again == {"imported": 0, "kept": 1, "blocked": 0}
     assert found["provenance"].pop("imported") == "site"
     package["configs"][0]["provenance"].pop("imported")
     assert found == package["configs"][0]
@@ -127,6 +130,10 @@ def test_even_a_signed_package_is_checked(tmp_path, package):
     changes = [("key", "0" * 64), ("config", {"bm; rm": 1}), ("config", {"bm": "a b"}),
                ("config", {"bm": {"ir_override": "x"}}), ("ir_override", "x"), ("time_ms", 0.0),
                ("time_ms", -1.0), ("kernel", "../x"), ("shape", {"M N": 1})]  # fmt: skip
+    said = {"worker": "x" * 201, "study": "a\nb", "samples_ms": [1.0] * 1001, "date": 1e300,
+            "toolchain": "<script>", "default_ms": -1.0}  # fmt: skip
+    provenance = package["configs"][0]["provenance"]
+    changes += [("provenance", {**provenance, n: v}) for n, v in said.items()]
 
     async def check(c: Client):
         for name, value in changes:
@@ -152,9 +159,9 @@ def test_an_older_package_does_not_replace_what_is_here(tmp_path, package):
         return kept, same == own, await c.post("/v1/configs:import", {"package": resigned(new)})
 
     kept, same, new = served(check, tmp_path / "to", **SIGNED)
-    assert kept == {"imported": 0, "kept": 1}
+    assert (kept["imported"], kept["kept"]) == (0, 1)
     assert same
-    assert new == {"imported": 1, "kept": 0}
+    assert (new["imported"], new["kept"]) == (1, 0)
 
 
 def test_a_package_is_of_the_studies_or_kernels_that_are_named(tmp_path):
@@ -169,6 +176,24 @@ def test_a_package_is_of_the_studies_or_kernels_that_are_named(tmp_path):
         return sizes
 
     assert served(check, tmp_path) == [2, 1, 0, 1]
+
+
+def test_a_package_is_no_larger_than_another_service_takes(tmp_path):
+    async def check(c: Client):
+        for i in range(4):
+            await published(c, kernel=f"{i:02d}" * 32, budget=1)
+        refused = await c.post("/v1/packages", {}, 422)
+        made = await c.post("/v1/packages", {"kernels": ["01" * 32]}, 201)
+        (listed,) = await c.get("/v1/packages")
+        whole = await c.get(f"/v1/packages/{made['id']}", None)
+        body = {"package": whole.json()}
+        taken = await c.post("/v1/configs:import", {**body, "unsigned": True})
+        return refused, made["configs"], listed["size"] == len(whole.content), taken["kept"]
+
+    limits = Limits(body=3000)
+    refused, configs, same, kept = served(check, tmp_path, limits=limits)
+    assert "choose studies or kernels" in refused["error"]["message"]
+    assert (configs, same, kept) == (1, True, 1)
 
 
 def test_a_package_outlives_a_restart_byte_for_byte(tmp_path):

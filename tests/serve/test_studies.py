@@ -1,10 +1,13 @@
 import asyncio
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from served import CPU, SPACE, Client, asks, client, served, setup, study, time_ms
 
+from tilec.serve.keys import device_digest
+from tilec.serve.models import Fingerprint
 from tilec.tune.config import Config
 from tilec.tune.records import Study, Trial
 from tilec.tune.search.loop import Search
@@ -185,6 +188,31 @@ def test_studies_are_listed_the_newest_first_page_by_page(tmp_path):
     assert second["cursor"] is None
 
 
+def test_studies_are_found_by_words_on_every_page(tmp_path):
+    async def check(c: Client):
+        await c.submit(name="Softmax, 100% rows", shape={"M": 7}, kernel="99" * 32)
+        await c.submit(name="linear", shape={"M": 77})
+        for i in range(52):
+            await c.submit(name=f"convolution {i}")
+
+        async def found(words: str) -> list[str]:
+            page = await c.get("/v1/studies?find=" + quote(words))
+            return [s["name"] for s in page["studies"]]
+
+        first = await c.get("/v1/studies?find=conv")
+        more = await c.get(f"/v1/studies?find=conv&cursor={first['cursor']}")
+        sizes = len(first["studies"]), len(more["studies"]), more["cursor"]
+        odd = [await found(w) for w in ("100%", "%", "_", "' OR 1=1 --", "%00")]
+        return sizes, odd, [await found(w) for w in (
+            "softMAX queued", "M=7", "m=77", "convolution 51", "9999 soft", "done")]  # fmt: skip
+
+    sizes, odd, found = served(check, tmp_path)
+    assert sizes == (50, 2, None)
+    assert odd == [["Softmax, 100% rows"]] * 2 + [[]] * 3
+    soft = ["Softmax, 100% rows"]
+    assert found == [soft, ["linear", *soft], ["linear"], ["convolution 51"], soft, []]
+
+
 WRONG = [
     {"space": {**SPACE, "default": {"bm": 17, "bn": 16, "order": "row"}}},
     {"space": {**SPACE, "default": {"bm": 128, "bn": 64, "order": "row"}}},
@@ -320,6 +348,25 @@ def test_events_tell_all_that_happens_and_go_on_where_they_stopped(tmp_path):
     assert events[-1]["event"] == "end"
     assert beyond == "event: end\ndata: {}\n\n"
     assert rest == whole[whole.index("id: 4\n") :]
+
+
+def test_ceilings_are_shown_for_the_device_that_they_are_of(tmp_path):
+    here = device_digest(Fingerprint.model_validate(CPU))
+    work = {"operations": 2e6, "bytes": 1e6, "bytes_per_s": 1e9, "operations_per_s": 1e11}
+
+    async def check(c: Client):
+        made = [
+            await c.submit(work=w, budget=1)
+            for w in (None, work, {**work, "device": here}, {**work, "device": "00" * 32})
+        ]
+        before = [m["work"] and m["work"]["bytes_per_s"] for m in made]
+        await c.work()
+        after = [(await c.study(m["id"]))["work"] for m in made]
+        return before, [w and (w["operations"], w["bytes_per_s"]) for w in after]
+
+    before, after = served(check, tmp_path)
+    assert before == [None, 1e9, None, None]
+    assert after == [None, (2e6, 1e9), (2e6, 1e9), (2e6, None)]
 
 
 def test_exports_say_what_was_measured(tmp_path):

@@ -66,7 +66,7 @@ def open_page(browser, running):
         page.on("pageerror", lambda e: wrong.append(str(e)))
         page.on("request", lambda r: urlsplit(r.url).hostname not in ("127.0.0.1", None)
                 and not r.url.startswith("blob:") and wrong.append(r.url))  # fmt: skip
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.goto(f"{url}/ui/{path}")
         return page
 
@@ -115,6 +115,28 @@ def test_the_list_is_filtered_and_leads_to_a_study(open_page, ids):
     page.click("text=depthwise convolution")
     page.wait_for_selector("h1:has-text('depthwise convolution')")
     assert page.url.endswith(ids["running"])
+
+
+def test_a_study_beyond_the_first_page_is_found(open_page, tmp_path):
+    found = Running(tmp_path)
+    try:
+        product, now = MAKERS["product"](1), time.time()
+        for i in range(53):
+            name = "the oldest" if i == 0 else f"layer {i}"
+            Past(found.service.database, product, name, started=now - 60 * (60 - i)).submit()
+        page = open_page("#/studies", url=found.url)
+        page.wait_for_selector("[data-study]")
+        assert page.locator("[data-study]").count() == 50
+        page.fill("input[type=search]", "oldest running")
+        page.wait_for_selector("text=the oldest")
+        assert page.locator("[data-study]").count() == 1
+        page.fill("input[type=search]", "")
+        assert page.locator("[data-study]").count() == 50
+        page.click("text=Older studies")
+        page.wait_for_selector("text=the oldest")
+        assert page.locator("[data-study]").count() == 53
+    finally:
+        found.stop()
 
 
 def test_a_finished_study_shows_everything(open_page, ids):

@@ -39,6 +39,33 @@ def test_modules_make_no_markup_of_strings_and_import_what_is_there(path):
         assert (path.parent / name).resolve() in FILES, name
 
 
+def _long_functions(text):
+    """The names of functions of more than 40 lines: what is indented as its head ends it."""
+    lines = text.splitlines()
+    for i, line in enumerate(lines):
+        if re.match(r"\s*(export )?(async )?function\b", line) or line.endswith("=> {"):
+            indent = len(line) - len(line.lstrip())
+            end = next(
+                j
+                for j in range(i + 1, len(lines))
+                if lines[j].strip() and len(lines[j]) - len(lines[j].lstrip()) <= indent
+            )
+            if end - i >= 40:
+                yield line.strip(), end - i + 1
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_names(MODULES))
+def test_functions_are_short(path):
+    assert dict(_long_functions(path.read_text())) == {}
+
+
+def test_long_functions_would_be_found():
+    body = "  x();\n" * 40
+    assert [n for _, n in _long_functions(f"function f() {{\n{body}}}\n")] == [42]
+    assert len(list(_long_functions(f"a(() => {{\n{body}}});\n{body}"))) == 1
+    assert not list(_long_functions("function f() {\n  x();\n}\n" + body))
+
+
 def test_every_module_is_used():
     used = {UI / "main.js"}
     for path in MODULES:

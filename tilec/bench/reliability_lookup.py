@@ -164,7 +164,7 @@ def latency(manner: str, url: str) -> Latency:
     for _ in range(1 + MORE):
         start = time.perf_counter()
         try:
-            found += sum(r is not None for r in lookup.lookup([KEY]))
+            found += sum(r is not None for r in lookup.lookup([KEY]) or ())
         except Exception:
             raised += 1
         times.append(time.perf_counter() - start)

@@ -28,7 +28,7 @@ from tilec.fleet.poison import FAULTS
 from tilec.fleet.recorded import Recorded
 from tilec.tune.client.studies import Studies
 
-LIMIT_S = 240.0  # for a study, whatever happens to it
+LIMIT_S = 240.0  # for what is done to a study, and then for each of its steps
 SPARE_S = 1.0  # that a poisoned trial may take beyond its time
 
 

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -41,13 +42,14 @@ def application(service: Service) -> ASGIApp:
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(SQLAlchemyError, _unavailable)
     app.add_exception_handler(Exception, _broken)
     if UI.is_dir():
         app.mount("/ui", StaticFiles(directory=UI, html=True), name="ui")
         for path in ("/", "/ui"):
             app.add_api_route(path, lambda: RedirectResponse("/ui/"), include_in_schema=False)
-    return Guard(app, service.setup, service.metrics.request)
+    return Guard(app, service.setup, service.metrics.request, service.caller)
 
 
 async def _refused(_: Request, error: Any) -> JSONResponse:
@@ -65,6 +67,11 @@ async def _invalid(_: Request, error: Any) -> JSONResponse:
 async def _http(_: Request, error: Any) -> JSONResponse:
     known = error.status_code if error.status_code in WORDS else 400
     return Refused(known, str(error.detail)).response(error.headers)
+
+
+async def _gone(_: Request, __: Any) -> JSONResponse:
+    """Nobody reads this: it is for the log and the figures."""
+    return Refused(400, "the request ended early").response()
 
 
 async def _unavailable(_: Request, error: Any) -> JSONResponse:

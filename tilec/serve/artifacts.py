@@ -6,7 +6,10 @@ import asyncio
 import hashlib
 import os
 import secrets
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, func, insert, select
@@ -17,15 +20,20 @@ from tilec.serve.refusal import Refused
 from tilec.serve.setup import Setup
 from tilec.serve.tables import artifacts
 
+LEFT_S = 3600.0  # after which a file that comes in was given up
+
 
 class Artifacts:
     """The folder of artifacts. A tenant sees what it sent itself."""
 
     def __init__(self, database: Database, setup: Setup) -> None:
         self.database, self.setup, self.root = database, setup, setup.artifacts
+        self._under_way: Counter[str] = Counter()
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in self.root.glob("incoming-*"):
-            left.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another server may share the folder
+                if time.time() - left.stat().st_mtime > LEFT_S:
+                    left.unlink()
 
     def path(self, digest: str) -> Path:
         return self.root / digest[:2] / digest
@@ -36,7 +44,7 @@ class Artifacts:
             artifacts.c.tenant == tenant, artifacts.c.digest == digest)  # fmt: skip
         with self.database.read() as tx:
             found = tx.execute(chosen).scalar()
-        if found is None:
+        if found is None or not self.path(digest).is_file():
             raise Refused(404, "there is no such artifact")
         return found
 
@@ -46,8 +54,9 @@ class Artifacts:
         """Take an artifact in. Raises Refused for what is too large, or not what its name says."""
         name = self.root / f"incoming-{secrets.token_hex(8)}"
         seen, size = hashlib.sha256(), 0
+        self._begin(tenant)
         try:
-            with name.open("xb") as file:
+            with open(name, "xb", opener=_private) as file:
                 async for part in parts:
                     size += len(part)
                     if size > self.setup.limits.artifact:
@@ -60,30 +69,46 @@ class Artifacts:
                 await asyncio.to_thread(os.fsync, file.fileno())
             await asyncio.to_thread(self._keep, tenant, digest, size, name, day)
         finally:
+            self._under_way[tenant] -= 1
             name.unlink(missing_ok=True)
         return Stored(digest=digest, size=size)
+
+    def _begin(self, tenant: str) -> None:
+        """Raises Refused where a tenant has many uploads under way: the quota counts them later."""
+        if self._under_way[tenant] >= self.setup.limits.uploads:
+            raise Refused(429, f"{self.setup.limits.uploads} uploads are under way already")
+        self._under_way[tenant] += 1
 
     def _keep(self, tenant: str, digest: str, size: int, name: Path, day: float) -> None:
         def change(tx: Connection) -> None:
             mine = (artifacts.c.tenant == tenant, artifacts.c.digest == digest)
             if tx.execute(select(artifacts.c.size).where(*mine)).first() is not None:
+                self._place(name, digest)  # it may have been lost from the disk
                 return
             used = select(func.coalesce(func.sum(artifacts.c.size), 0))
             if tx.execute(used.where(artifacts.c.tenant == tenant)).scalar_one() + size > (
                     self.setup.limits.quota):  # fmt: skip
                 raise Refused(413, "the quota of this tenant is spent", code="quota")
-            path = self.path(digest)
-            path.parent.mkdir(exist_ok=True, mode=0o700)
-            _linked(name, path)
+            self._place(name, digest)
             tx.execute(insert(artifacts).values(tenant=tenant, digest=digest, size=size,
                                                 created=day))  # fmt: skip
 
         self.database.write(change)
 
+    def _place(self, name: Path, digest: str) -> None:
+        """Give a file its name, to survive a power cut; another upload of the same content may have
+        been faster."""
+        path = self.path(digest)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        with suppress(FileExistsError):
+            os.link(name, path)
+        for folder in (path.parent, self.root):
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
-def _linked(name: Path, path: Path) -> None:
-    """Give a file its name; another upload of the same content may have been faster."""
-    try:
-        os.link(name, path)
-    except FileExistsError:
-        return
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from tilec.ir.errors import TileError
 from tilec.serve.tables import tokens
@@ -70,11 +70,21 @@ def caller(tx: Connection, text: str, now: float) -> Caller | None:
     id_, secret = form.groups() if form else ("", "")
     row = tx.execute(select(tokens).where(tokens.c.id == id_)).first()
     same = hmac.compare_digest(_digest(secret), row.digest if row else NOBODY)
-    if row is None or not same or row.revoked is not None:
-        return None
-    if row.expires is not None and row.expires <= now:
+    if row is None or not same or not _holds(row, now):
         return None
     return Caller(row.tenant, frozenset(row.scopes.split()), row.id)
+
+
+def holds(tx: Connection, who: Caller, now: float) -> bool:
+    """Whether a caller's token, which was right, still is: what goes on for long asks again."""
+    if not who.token:
+        return True
+    row = tx.execute(select(tokens).where(tokens.c.id == who.token)).first()
+    return row is not None and _holds(row, now)
+
+
+def _holds(row: Row[Any], now: float) -> bool:
+    return row.revoked is None and (row.expires is None or row.expires > now)
 
 
 def revoked(tx: Connection, id_: str, now: float) -> bool:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from sqlalchemy import Connection, Row, exists, func, insert, or_, select, update
 
-from tilec.serve import fleet, models, studies
+from tilec.runtime.cache.key import canonical
+from tilec.serve import blocklist, fleet, models, studies
 from tilec.serve.clock import Clock
 from tilec.serve.events import happened
 from tilec.serve.events import state as into
-from tilec.serve.keys import canonical, device_digest, new_id
+from tilec.serve.keys import device_digest, new_id
+from tilec.serve.progress import advance
 from tilec.serve.refusal import Refused
 from tilec.serve.setup import Setup
 from tilec.serve.tables import leases, trials
 from tilec.serve.tables import studies as table
 
 OPEN = ("queued", "running", "confirming")
-LOOKED_AT = 200  # studies
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def claimed(
     if tx.execute(held).scalar_one() >= setup.limits.leases:
         raise Refused(429, f"this worker has {setup.limits.leases} leases already")
     for study in _studies(tx, who):
-        row = _trial(tx, study, who, clock, setup)
+        row = _wanted(tx, study, who, clock, setup)
         if row is not None:
             return _leased(tx, study, row, who, clock, setup)
         if _plannable(study):
@@ -67,17 +69,18 @@ def claimed(
     return None
 
 
-def _studies(tx: Connection, who: Claimant) -> list[Row[Any]]:
+def _studies(tx: Connection, who: Claimant) -> Iterator[Row[Any]]:
     """The studies that a worker can measure, in order."""
     known = who.said.recorded
     said = select(*studies.LIGHT).where(
         table.c.tenant == who.tenant, table.c.state.in_(OPEN),
         table.c.device_kind == who.said.device.kind, table.c.toolchain == who.said.toolchain,
         or_(table.c.recorded.is_(None), table.c.recorded.in_(known)))  # fmt: skip
-    order = said.order_by(table.c.priority.desc(), table.c.created, table.c.id).limit(LOOKED_AT)
+    order = said.order_by(table.c.priority.desc(), table.c.created, table.c.id)
     name = who.said.device.name
-    return [r for r in tx.execute(order)
-            if fnmatchcase(name, r.device_name) and _bound_to(tx, r, who.device)]  # fmt: skip
+    for row in tx.execute(order).all():
+        if fnmatchcase(name, row.device_name) and _bound_to(tx, row, who.device):
+            yield row
 
 
 def _bound_to(tx: Connection, study: Row[Any], device: str) -> bool:
@@ -106,6 +109,26 @@ def _trial(tx: Connection, study: Row[Any], who: Claimant, clock: Clock,
     since = now - setup.alone_s
     alone = not fleet.others(tx, who.tenant, who.said.worker, who.device, study.toolchain, since)
     return row if alone else None
+
+
+def _wanted(tx: Connection, study: Row[Any], who: Claimant, clock: Clock,
+            setup: Setup) -> Row[Any] | None:  # fmt: skip
+    """The next trial of a study for a worker; those that would take it down are put aside."""
+    row = _trial(tx, study, who, clock, setup)
+    while row is not None and row.purpose == "measure" and blocklist.has(
+            tx, study, who.device, json.loads(row.configs)[0]):  # fmt: skip
+        _put_aside(tx, row, who, clock)
+        row = _trial(tx, study, who, clock, setup)
+    return row
+
+
+def _put_aside(tx: Connection, row: Row[Any], who: Claimant, clock: Clock) -> None:
+    tx.execute(update(trials).where(trials.c.id == row.id).values(
+        state="poison", failure="worker_lost", detail="it has taken two workers down before",
+        device=who.device, finished=clock.day()))  # fmt: skip
+    happened(tx, row.study, "trial", {"id": row.id, "number": row.number, "purpose": row.purpose,
+                                      "state": "poison", "worker": None})  # fmt: skip
+    advance(tx, row.study, clock)
 
 
 def _leased(tx: Connection, study: Row[Any], row: Row[Any], who: Claimant, clock: Clock,

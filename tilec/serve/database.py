@@ -5,6 +5,7 @@ SQLite: WAL, FULL (an answered request survives a power cut), one writer at a ti
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -132,6 +133,7 @@ def _sqlite(name: str) -> Engine:
         raise TileError(f"{path} is on {kind}, where SQLite loses data",
                         hint="a local folder, or PostgreSQL")  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # for its owner only
     engine = create_engine(f"sqlite:///{path}", pool_size=POOL, max_overflow=8,
                            connect_args={"timeout": BUSY_MS / 1000, "isolation_level": None,
                                          "check_same_thread": False})  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from tilec.serve.keys import canonical
+from tilec.runtime.cache.key import canonical
 from tilec.serve.tables import events, studies
 
 ENDED = ("done", "cancelled", "failed")

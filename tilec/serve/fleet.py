@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
 
+from tilec.runtime.cache.key import canonical
 from tilec.serve import models
 from tilec.serve.clock import Clock
-from tilec.serve.keys import canonical, device_digest
+from tilec.serve.keys import device_digest
 from tilec.serve.refusal import Refused
 from tilec.serve.setup import Setup
 from tilec.serve.tables import leases, workers
 
+FORGOTTEN_S = 7 * 86400.0  # of the service clock
+PAGE = 500
 Said = models.WorkerRequest | models.LeaseRequest
 
 
@@ -74,18 +77,19 @@ def others(tx: Connection, tenant: str, worker: str, device: str, toolchain: str
     return tx.execute(chosen).scalar_one()
 
 
-def listed(tx: Connection, tenant: str, clock: Clock) -> models.Workers:
-    """The workers of a tenant by name."""
+def listed(tx: Connection, tenant: str, clock: Clock, after: str = "") -> models.Workers:
+    """The workers of a tenant by name, those after a name."""
     held = select(leases.c.worker, func.count()).where(
         leases.c.tenant == tenant, leases.c.state == "active")  # fmt: skip
     holds = {w: n for w, n in tx.execute(held.group_by(leases.c.worker))}
-    chosen = select(workers).where(workers.c.tenant == tenant).order_by(workers.c.worker)
+    chosen = select(workers).where(workers.c.tenant == tenant, workers.c.worker > after)
+    rows = tx.execute(chosen.order_by(workers.c.worker).limit(PAGE + 1)).all()
     found = [models.Worker(
         worker=r.worker, state=r.state, toolchain=r.toolchain, first=r.first,
         device=models.Fingerprint.model_validate(json.loads(r.fingerprint)),
         seen_s=max(clock.now() - r.seen, 0.0), leases=holds.get(r.worker, 0), done=r.done,
-        failed=r.failed, measured_s=r.measured) for r in tx.execute(chosen)]  # fmt: skip
-    return models.Workers(workers=found)
+        failed=r.failed, measured_s=r.measured) for r in rows[:PAGE]]  # fmt: skip
+    return models.Workers(workers=found, cursor=found[-1].worker if len(rows) > PAGE else None)
 
 
 def drain(tx: Connection, tenant: str, worker: str) -> None:
@@ -93,3 +97,12 @@ def drain(tx: Connection, tenant: str, worker: str) -> None:
     chosen = update(workers).where(workers.c.tenant == tenant, workers.c.worker == worker)
     if not tx.execute(chosen.values(state="draining")).rowcount:
         raise Refused(404, "there is no such worker")
+
+
+def forget(tx: Connection, clock: Clock) -> None:
+    """Drop the workers that were not seen for long and hold nothing: many have a name of their own
+    for each time that they were started."""
+    mine = (leases.c.tenant == workers.c.tenant, leases.c.worker == workers.c.worker)
+    held = exists().where(*mine, leases.c.state == "active")
+    old = workers.c.seen < clock.now() - FORGOTTEN_S
+    tx.execute(delete(workers).where(old, ~held))

@@ -33,13 +33,14 @@ THREADED = 64 << 10  # bytes of JSON that are checked beside the event loop
 READING = ("GET", "HEAD", "OPTIONS")
 log = logging.getLogger("tilec.serve")
 Seen = Callable[[str, int, float], None]
+Known = Callable[[str], Awaitable[object | None]]  # whose token it is
 
 
 class Guard:
     """An ASGI application around another."""
 
-    def __init__(self, app: ASGIApp, setup: Setup, seen: Seen) -> None:
-        self.app, self.setup, self.seen = app, setup, seen
+    def __init__(self, app: ASGIApp, setup: Setup, seen: Seen, caller: Known) -> None:
+        self.app, self.setup, self.seen, self.caller = app, setup, seen, caller
         self.hosts = frozenset(h.lower() for h in setup.hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,10 +92,13 @@ class Guard:
         most = limits.artifact if binary else limits.body
         if not length.isdecimal() or len(length) > 18 or int(length) > most:
             raise Refused(413, f"at most {most} bytes are taken")
+        chunked = "transfer-encoding" in headers
         if binary:
             return _timed(receive, limits.receive_s)
-        if method in READING and length == "0" and "transfer-encoding" not in headers:
+        if method in READING and length == "0" and not chunked:
             return receive
+        if (chunked or int(length) > limits.strangers) and await self._is_stranger(headers):
+            raise Refused(401, "this needs a token: Authorization: Bearer TOKEN")
         body = await _whole(_timed(receive, limits.receive_s), most)
         if body:
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -105,6 +109,15 @@ class Guard:
             else:
                 checked(body, limits)
         return _replayed(body, receive)
+
+    async def _is_stranger(self, headers: dict[str, str]) -> bool:
+        """Whether a request comes without a right token where it needs one: then no large body is
+        read, nor one of unknown size."""
+        said = headers.get("authorization")
+        if said is None:
+            return not self.setup.anonymous
+        scheme, _, token = said.partition(" ")
+        return scheme.lower() != "bearer" or await self.caller(token.strip()) is None
 
     def _check_origin(self, headers: dict[str, str]) -> None:
         if _name(headers.get("host", "")) not in self.hosts:

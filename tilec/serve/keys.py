@@ -1,23 +1,11 @@
-"""Digests: of JSON data, of devices, and the key of a tuned config."""
+"""Digests of devices, the key of a tuned config, and ids."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
-from typing import Any
 
+from tilec.runtime.cache.key import digest
 from tilec.serve.models import Fingerprint, Policy
-
-
-def canonical(data: Any) -> str:
-    """JSON with sorted fields and no blanks."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def digest(data: Any) -> str:
-    """The SHA-256 of the canonical JSON, in hexadecimal."""
-    return hashlib.sha256(canonical(data).encode()).hexdigest()
 
 
 def device_digest(device: Fingerprint) -> str:

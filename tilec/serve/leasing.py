@@ -12,10 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
-from tilec.serve import fleet, models
+from tilec.runtime.cache.key import canonical
+from tilec.serve import blocklist, fleet, models
 from tilec.serve.clock import Clock
 from tilec.serve.events import happened
-from tilec.serve.keys import canonical, device_digest
+from tilec.serve.keys import device_digest
 from tilec.serve.progress import advance
 from tilec.serve.refusal import Refused
 from tilec.serve.setup import Setup
@@ -121,8 +122,19 @@ def _failed(tx: Connection, row: Row[Any], failure: str, detail: str, cost: floa
     tx.execute(update(trials).where(trials.c.id == trial.id).values(
         state=state, failure=failure, detail=_clean(detail), cost=cost, lost=lost, ready=ready,
         device=row.device, finished=None if state == "pending" else clock.day()))  # fmt: skip
+    if state == "poison" and trial.purpose == "measure":
+        _block(tx, trial, row, clock)
     _tell(tx, trial, row, state, failure=failure)
     return state
+
+
+def _block(tx: Connection, trial: Row[Any], lease: Row[Any], clock: Clock) -> None:
+    """No worker is to measure this config again."""
+    chosen = select(studies.c.kernel, studies.c.toolchain).where(studies.c.id == trial.study)
+    study = tx.execute(chosen).one()
+    found = models.Blocked(kernel=study.kernel, device=lease.device, toolchain=study.toolchain,
+                           config=json.loads(trial.configs)[0])  # fmt: skip
+    blocklist.add(tx, lease.tenant, found, clock.day())
 
 
 def _tell(tx: Connection, trial: Row[Any], lease: Row[Any], state: str, **more: Any) -> None:

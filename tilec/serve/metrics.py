@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 from sqlalchemy import Connection, func, select
 
+from tilec.observe import counters
 from tilec.serve.clock import Clock
 from tilec.serve.tables import leases, studies, trials, workers
 
@@ -13,11 +19,35 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 RECENT_S = 60.0
 
 
+class Process(Collector):
+    """What `tilec.counters()` says of this process: its caches, its compiles, its fallbacks."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        found = counters()
+        cache = asdict(found.cache)
+        yield _family(
+            "cache_hits", "Lookups answered by a cache on disk", "layer", cache.pop("hits")
+        )
+        yield _family("cache_events", "What caches on disk did else", "event", cache)
+        ends = {"done": found.compiles, "failed": found.failures}
+        yield _family("compiles", "Kernels made ready", "end", ends)
+        yield _family("fallbacks", "Times that something plainer was taken", "instead_of",
+                      found.fallbacks)  # fmt: skip
+
+
+def _family(name: str, text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"tilec_{name}", text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
+
+
 class Metrics:
     """The figures of one server. What is of the whole database carries no name of a tenant."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(Process())
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"tilec_{name}", text, labels, registry=self.registry)

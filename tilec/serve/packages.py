@@ -10,15 +10,16 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, or_, select
 
 from tilec.ir.errors import TileError
-from tilec.serve import models
-from tilec.serve.keys import canonical, config_key, device_digest
+from tilec.runtime.cache.key import canonical
+from tilec.serve import blocklist, models
+from tilec.serve.keys import config_key, device_digest
 from tilec.serve.progress import store
 from tilec.serve.refusal import Refused
 from tilec.serve.setup import Setup
-from tilec.serve.tables import configs, packages, studies, trials
+from tilec.serve.tables import configs, packages
 from tilec.tune.config import Config
 
-MOST = 10_000  # configs of a package
+TOO_LARGE = "this is more than another service would take over: choose studies or kernels"
 
 
 def signature(document: dict[str, Any], key: bytes) -> str:
@@ -38,47 +39,45 @@ def made(tx: Connection, tenant: str, said: models.PackageRequest, day: float,
     count = select(func.count()).select_from(packages).where(packages.c.tenant == tenant)
     if tx.execute(count).scalar_one() >= setup.limits.packages:
         raise Refused(429, f"there are {setup.limits.packages} packages already")
+    most = setup.limits.body * 3 // 4  # others write JSON with blanks
     document: dict[str, Any] = {
         "format": "tilec-package", "version": 1, "created": day,
-        "configs": _published(tx, tenant, said),
-        "blocklist": [b.model_dump() for b in blocklist(tx, tenant)], "signature": None,
+        "configs": _published(tx, tenant, said, most),
+        "blocklist": [b.model_dump() for b in blocklist.listed(tx, tenant)], "signature": None,
     }  # fmt: skip
     if setup.signer:
         value = signature(document, setup.keys[setup.signer])
         document["signature"] = {"algorithm": "hmac-sha256", "signer": setup.signer, "value": value}
     text = canonical(document)
+    if len(text) > most:
+        raise Refused(422, TOO_LARGE)
     id_ = sha256(text)
     tx.execute(delete(packages).where(packages.c.tenant == tenant, packages.c.id == id_))
-    tx.execute(insert(packages).values(tenant=tenant, id=id_, document=text, created=day))
+    tx.execute(insert(packages).values(tenant=tenant, id=id_, document=text, size=len(text),
+                                       created=day))  # fmt: skip
     return models.PackageMade(id=id_, configs=len(document["configs"]), signer=setup.signer)
 
 
-def _published(tx: Connection, tenant: str, said: models.PackageRequest) -> list[dict[str, Any]]:
+def _published(tx: Connection, tenant: str, said: models.PackageRequest,
+               most: int) -> list[dict[str, Any]]:  # fmt: skip
     chosen = select(configs.c.published).where(configs.c.tenant == tenant)
     if said.studies or said.kernels:
         chosen = chosen.where(or_(configs.c.study.in_(said.studies),
                                   configs.c.kernel.in_(said.kernels)))  # fmt: skip
-    rows = tx.execute(chosen.order_by(configs.c.key).limit(MOST + 1)).scalars().all()
-    if len(rows) > MOST:
-        raise Refused(422, f"a package has at most {MOST} configs: choose studies or kernels")
-    return [json.loads(r) for r in rows]
-
-
-def blocklist(tx: Connection, tenant: str) -> list[models.Blocked]:
-    """The configs that took two workers down."""
-    said = select(studies.c.kernel, studies.c.toolchain, studies.c.measured_device,
-                  trials.c.configs).join(studies, studies.c.id == trials.c.study)  # fmt: skip
-    mine = said.where(studies.c.tenant == tenant, trials.c.state == "poison",
-                      trials.c.purpose == "measure")  # fmt: skip
-    rows = tx.execute(mine.order_by(studies.c.kernel, trials.c.id).limit(MOST))
-    return [models.Blocked(kernel=r.kernel, device=r.measured_device, toolchain=r.toolchain,
-                           config=json.loads(r.configs)[0]) for r in rows]  # fmt: skip
+    found: list[dict[str, Any]] = []
+    size = 0
+    for text in tx.execute(chosen.order_by(configs.c.key)).scalars():
+        size += len(text)
+        if size > most:
+            raise Refused(422, TOO_LARGE)
+        found.append(json.loads(text))
+    return found
 
 
 def listed(tx: Connection, tenant: str) -> list[models.PackageListed]:
     """The packages of a tenant, the newest first."""
-    size = func.length(packages.c.document)
-    chosen = select(packages.c.id, size, packages.c.created).where(packages.c.tenant == tenant)
+    shown = select(packages.c.id, packages.c.size, packages.c.created)
+    chosen = shown.where(packages.c.tenant == tenant)
     rows = tx.execute(chosen.order_by(packages.c.created.desc(), packages.c.id))
     return [models.PackageListed(id=i, size=n, created=c) for i, n, c in rows]
 
@@ -108,7 +107,14 @@ def imported(tx: Connection, tenant: str, said: models.ImportRequest, day: float
         found["provenance"]["imported"] = signer
         store(tx, tenant, models.Published.model_validate(found), None, day)
         count += 1
-    return models.Imported(imported=count, kept=len(said.package.configs) - count)
+    blocked = sum(_block(tx, tenant, b, day) for b in said.package.blocklist)
+    return models.Imported(imported=count, kept=len(said.package.configs) - count,
+                           blocked=blocked)  # fmt: skip
+
+
+def _block(tx: Connection, tenant: str, found: models.Blocked, day: float) -> bool:
+    _checked_config(found.config, "blocklist")
+    return blocklist.add(tx, tenant, found, day)
 
 
 def _checked(said: models.ImportRequest, setup: Setup) -> str:
@@ -132,7 +138,11 @@ def _check(c: models.PackagedConfig) -> None:
     p = c.provenance
     if config_key(c.kernel, device_digest(p.device), p.toolchain, p.policy) != c.key:
         raise Refused(422, f"the key {c.key[:12]} is not of what it names", "configs")
+    _checked_config(c.config, "configs")
+
+
+def _checked_config(config: dict[str, Any], where: str) -> None:
     try:
-        Config.from_json(c.config)
+        Config.from_json(config)
     except TileError as e:
-        raise Refused(422, e.message, "configs") from None
+        raise Refused(422, e.message, where) from None

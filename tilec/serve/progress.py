@@ -12,10 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
+from tilec.runtime.cache.key import canonical
 from tilec.serve import models, studies
 from tilec.serve.clock import Clock
 from tilec.serve.events import state as into
-from tilec.serve.keys import canonical, config_key, new_id
+from tilec.serve.keys import config_key, new_id
 from tilec.serve.tables import configs as published
 from tilec.serve.tables import studies as table
 from tilec.serve.tables import trials

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 from sqlalchemy import Connection, delete, insert, select
 
-from tilec.serve.keys import digest
+from tilec.runtime.cache.key import digest
 from tilec.serve.refusal import Refused
 from tilec.serve.tables import replies
 
@@ -44,11 +44,11 @@ def keep(tx: Connection, tenant: str, key: str | None, request: object, now: flo
 
 
 def once(tx: Connection, tenant: str, key: str | None, request: object, now: float, kind: type[M],
-         make: Callable[[], M]) -> M:  # fmt: skip
+         make: Callable[[Connection], M]) -> M:  # fmt: skip
     """What `make` returns, or returned when the key came first."""
     found = kept(tx, tenant, key, request, kind)
     if found is None:
-        found = make()
+        found = make(tx)
         keep(tx, tenant, key, request, now, found)
     return found
 

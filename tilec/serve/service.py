@@ -6,15 +6,19 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
+from pydantic import BaseModel
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from tilec.serve import leasing, replies
+from tilec.serve import auth, fleet, leasing, replies
 from tilec.serve.analysis import Analyses
 from tilec.serve.artifacts import Artifacts
+from tilec.serve.auth import Caller
 from tilec.serve.clock import Clock
 from tilec.serve.database import Database
 from tilec.serve.metrics import Metrics
@@ -23,6 +27,7 @@ from tilec.serve.setup import Setup
 
 SWEEP_S, FORGET_S = 0.5, 600.0
 log = logging.getLogger("tilec.serve")
+M = TypeVar("M", bound=BaseModel)
 
 
 class Service:
@@ -37,7 +42,7 @@ class Service:
         self.metrics = Metrics()
         self.analyses = Analyses()
         self.planner = Planner(self.database, self.clock, setup)
-        self.streams = 0
+        self.streams: Counter[str] = Counter()  # of events, by tenant
         self._changed: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -57,6 +62,15 @@ class Service:
             self._loop = None
             await asyncio.to_thread(self.database.close)
 
+    async def caller(self, text: str) -> Caller | None:
+        """Whose token this is; None for one that is wrong, expired or revoked."""
+
+        def looked_up() -> Caller | None:
+            with self.database.read() as tx:
+                return auth.caller(tx, text, self.clock.day())
+
+        return await asyncio.to_thread(looked_up)
+
     def changed(self) -> None:
         """Wake whoever waits for something to happen; from any thread."""
         if self._loop is not None and not self._loop.is_closed():
@@ -72,6 +86,14 @@ class Service:
         """What is set at the next change. Take it before you look, and wait for it after."""
         assert self._changed is not None
         return self._changed
+
+    def once(self, tenant: str, key: str | None, request: object, kind: type[M],
+             make: Callable[[Connection], M]) -> M:  # fmt: skip
+        """What `make` returns in a transaction, or returned when the Idempotency-Key came first."""
+        day = self.clock.day()
+        return self.database.write(
+            lambda tx: replies.once(tx, tenant, key, request, day, kind, make)
+        )
 
     @staticmethod
     async def wait(change: asyncio.Event, seconds: float) -> None:
@@ -106,4 +128,8 @@ class Service:
             await asyncio.sleep(SWEEP_S)
 
     def _forget(self) -> None:
-        self.database.write(lambda tx: replies.forget(tx, self.clock.day()))
+        def change(tx: Connection) -> None:
+            replies.forget(tx, self.clock.day())
+            fleet.forget(tx, self.clock)
+
+        self.database.write(change)

@@ -13,16 +13,18 @@ class Limits:
     """Bounds on what a client may ask for: bytes, seconds and counts."""
 
     body: int = 4 << 20  # of JSON
+    strangers: int = 64 << 10  # of JSON without a token
     elements: int = 1_000_000  # commas of a JSON document
     containers: int = 150_000  # arrays and objects
     depth: int = 32
     artifact: int = 64 << 20
     quota: int = 1 << 30  # bytes of artifacts of one tenant
+    uploads: int = 8  # of one tenant, at a time
     receive_s: float = 30.0  # for a whole request to arrive
     send_s: float = 30.0  # for a client to take a part of an answer
     header_s: float = 10.0  # for the head of a request to arrive
     connections: int = 512
-    streams: int = 64  # of events, at a time
+    streams: int = 64  # of events, of one tenant at a time
     active: int = 1000  # unfinished studies of one tenant
     workers: int = 10_000  # of one tenant
     leases: int = 64  # of one worker

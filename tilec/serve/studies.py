@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
 from sqlalchemy import and_ as both
 
 from tilec.ir.errors import TileError
+from tilec.runtime.cache.key import canonical
 from tilec.serve import models
 from tilec.serve.events import ENDED, happened
 from tilec.serve.events import state as into
-from tilec.serve.keys import canonical, new_id
+from tilec.serve.keys import new_id
 from tilec.serve.refusal import Refused
 from tilec.serve.setup import Limits
 from tilec.serve.tables import leases, studies, trials
@@ -104,7 +106,17 @@ def detail(tx: Connection, row: Row[Any]) -> models.StudyDetail:
     sources = [id_ for id_, _ in json.loads(row.sources)]
     return models.StudyDetail.model_validate(
         {**_fields(tx, row), "job": json.loads(row.job), "space": json.loads(row.space),
-         "sources": sources, "work": row.work and json.loads(row.work)})  # fmt: skip
+         "sources": sources, "work": _work(row)})  # fmt: skip
+
+
+def _work(row: Row[Any]) -> models.Work | None:
+    """The work of a study, without the ceilings of another device than it is measured on."""
+    if row.work is None:
+        return None
+    found = models.Work.model_validate(json.loads(row.work))
+    if found.device in (None, row.measured_device):
+        return found
+    return models.Work(operations=found.operations, bytes=found.bytes)
 
 
 def _fields(tx: Connection, row: Row[Any]) -> dict[str, Any]:
@@ -134,9 +146,10 @@ def _best(tx: Connection, study: str) -> models.Best | None:
                                time_ms=row.time)  # fmt: skip
 
 
-def listed(tx: Connection, tenant: str, cursor: str | None) -> models.Page:
-    """Studies, the newest first."""
-    said = select(*LIGHT).where(studies.c.tenant == tenant)
+def listed(tx: Connection, tenant: str, cursor: str | None, words: Sequence[str] = ()
+           ) -> models.Page:  # fmt: skip
+    """Studies that have all of some words, the newest first."""
+    said = select(*LIGHT).where(studies.c.tenant == tenant, *map(_has, words))
     if cursor is not None:
         last = row_of(tx, tenant, cursor)
         as_old = both(studies.c.created == last.created, studies.c.id < last.id)
@@ -145,6 +158,16 @@ def listed(tx: Connection, tenant: str, cursor: str | None) -> models.Page:
     rows = tx.execute(said).all()
     return models.Page(studies=[shown(tx, r) for r in rows[:PAGE]],
                        cursor=rows[PAGE - 1].id if len(rows) > PAGE else None)  # fmt: skip
+
+
+def _has(word: str) -> ColumnElement[bool]:
+    """Whether a study is called so, in this state, on such a device, of this kernel or shape (M=16
+    as well as 16)."""
+    name, equals, value = word.lower().partition("=")
+    text = f'"{name}":{value}' if equals else name
+    shown = (studies.c.name, studies.c.state, studies.c.device_name, studies.c.measured_on,
+             studies.c.shape, studies.c.kernel)  # fmt: skip
+    return or_(*(func.lower(c).contains(text, autoescape=True) for c in shown))
 
 
 def trial_page(tx: Connection, study: str, after: int) -> models.TrialPage:

@@ -102,6 +102,7 @@ trials = Table(
     Column("finished", Double),
     UniqueConstraint("study", "number"),
     Index("trials_by_state", "study", "state", "number"),
+    Index("trials_by_time", "study", "state", "time", "number"),
 )
 
 leases = Table(
@@ -192,5 +193,18 @@ packages = Table(
     Column("tenant", Text, primary_key=True),
     Column("id", Text, primary_key=True),
     Column("document", Text, nullable=False),
+    Column("size", BigInteger, nullable=False, server_default="0"),
+    Column("created", Double, nullable=False),
+)
+
+blocked = Table(
+    "blocked",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("kernel", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("toolchain", Text, primary_key=True),
+    Column("config_digest", Text, primary_key=True),
+    Column("config", Text, nullable=False),
     Column("created", Double, nullable=False),
 )

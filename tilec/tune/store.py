@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from tilec.ir.errors import TileError
 from tilec.observe import fell_back
 from tilec.runtime.cache import Cache, Entry, Key
-from tilec.tune import strict
-from tilec.tune.config import Config
-from tilec.tune.job import Job, Policy, config_key, device_digest
+from tilec.tune import relatives, strict
+from tilec.tune.config import TUNED, Config
+from tilec.tune.job import Job, Policy, Subject, config_key, device_digest
 from tilec.tune.space import Space
 
 FIELDS = ("key", "kernel", "family", "shape", "config", "time_ms", "provenance")
@@ -39,8 +39,8 @@ class Found(Protocol):
 class Service(Protocol):
     """A service that knows configs: see `tilec.tune.client.lookup.Lookup`."""
 
-    def lookup(self, keys: Sequence[Mapping[str, Any]]) -> Sequence[Found | None]:
-        """What is known for each key, or None: also where the service is slow, away or wrong."""
+    def lookup(self, keys: Sequence[Mapping[str, Any]]) -> Sequence[Found | None] | None:
+        """What is known for each key; None instead of all where the service did not say."""
         ...
 
 
@@ -55,10 +55,13 @@ class Store:
         self.counts: Counter[str] = Counter()
 
     def lookup(self, job: Job, device: Mapping[str, Any], toolchain: str, policy: Policy,
-               space: Callable[[], Space]) -> Config | None:  # fmt: skip
+               space: Callable[[], Space], unsaid: Callable[[], None] = lambda: None
+               ) -> Config | None:  # fmt: skip
         """The tuned config of a job, or None: then the default is used.
 
-        A config that is not in `space`, that of the very shape, is refused and logged.
+        A config that is not in `space`, that of the very shape, is refused and logged. What is
+        found is remembered, and that there is nothing; but where the service did not say, `unsaid`
+        is called, and the next lookup asks again.
         """
         digest = device_digest(device)
         key = config_key(job.kernel, digest, toolchain, policy)
@@ -66,32 +69,40 @@ class Store:
             if key in self._known:
                 self.counts["memory"] += 1
                 return self._known[key]
-        found = self._found(key, job, digest, toolchain, policy, space)
+        found, is_sure = self._found(key, job, digest, toolchain, policy, space)
+        if not is_sure:
+            unsaid()
+            return None
         with self._lock:
             return self._known.setdefault(key, found)
 
     def _found(self, key: str, job: Job, device: str, toolchain: str, policy: Policy,
-               space: Callable[[], Space]) -> Config | None:  # fmt: skip
+               space: Callable[[], Space]) -> tuple[Config | None, bool]:  # fmt: skip
+        """The config, and whether all were heard that may know one."""
         entry = None if self._cache is None else self._cache.get(disk_key(key))
         record, where = None if entry is None else entry.payload, "disk"
         if record is None and self._service is not None:
             asked = {"kernel": job.kernel, "device": device, "toolchain": toolchain,
                      "policy": policy.to_json()}  # fmt: skip
-            record, where = _told(self._service.lookup([asked])[0]), "service"
+            answers = self._service.lookup([asked])
+            if answers is None:
+                self.counts["unsaid"] += 1
+                return None, False
+            record, where = _told(answers[0]), "service"
         if record is None:
             self.counts["miss"] += 1
-            return None
+            return None, True
         try:
             config = config_of(record, key)
             space().row(config)
         except TileError as e:
             self.counts["refused"] += 1
             fell_back("tuned config", e.message, "tune", source=where, kernel=job.kernel[:12])
-            return None
+            return None, True
         self.counts[where] += 1
         if where == "service":
             self._keep(key, record)
-        return config
+        return config, True
 
     def keep(self, record: Mapping[str, Any]) -> None:
         """Remember what tuning found, here and on disk. Raises TileError for what is no record."""
@@ -100,6 +111,17 @@ class Store:
         with self._lock:
             self._known[str(record["key"])] = config
         self._keep(str(record["key"]), data)
+        if self._cache is not None and record.get("family"):
+            there = device_digest(record["provenance"]["device"])
+            relatives.remember(self._cache, there, record)
+
+    def relatives(self, of: Subject, device: Mapping[str, Any], most: int = 4
+                  ) -> tuple[Config, ...]:  # fmt: skip
+        """Tuned configs of the same kernel at the most similar other shapes on a device."""
+        if self._cache is None:
+            return ()
+        digest = device_digest(device)
+        return relatives.relatives(self._cache, of.family, digest, of.shape, most)
 
     def record(self, key: str) -> dict[str, Any] | None:
         """What is on disk under a key."""
@@ -122,7 +144,7 @@ def _told(found: Found | None) -> bytes | None:
 
 def disk_key(key: str) -> Key:
     """What a record is named after on disk; the key says all that it depends on."""
-    return Key({"kind": "tuned"}, {"key": key}, {"kernel": f"tuned {key[:12]}"})
+    return Key(TUNED, {"key": key}, {"kernel": f"tuned {key[:12]}"})
 
 
 def config_of(data: bytes, key: str) -> Config:

@@ -13,27 +13,31 @@ from tilec.serve.models.fields import (
     Id,
     Line,
     Milliseconds,
+    Samples,
     Scalar,
     Sha256,
+    Short,
     Wire,
     with_names,
 )
 from tilec.serve.models.subject import Fingerprint, Policy
 
+Date = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]  # seconds since 1970
+
 
 class Provenance(Wire):
     """Where a config comes from."""
 
-    study: str
-    trial: str
-    worker: str
+    study: Short
+    trial: Short
+    worker: Short
     device: Fingerprint
-    toolchain: str
+    toolchain: Hex
     policy: Policy
-    samples_ms: list[float]
-    default_ms: float | None
-    date: float
-    imported: str | None = None  # the signer of the package that it came in
+    samples_ms: Samples
+    default_ms: Milliseconds | None
+    date: Date
+    imported: Short | None = None  # the signer of the package that it came in
 
 
 class Published(Wire):
@@ -111,7 +115,7 @@ class Blocked(Wire):
 
     kernel: Hex
     device: Hex | None
-    toolchain: str
+    toolchain: Hex
     config: Config
 
 
@@ -120,7 +124,7 @@ class Package(Wire):
 
     format: Literal["tilec-package"]
     version: Literal[1]
-    created: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+    created: Date
     configs: Annotated[list[PackagedConfig], Field(max_length=10_000)]
     blocklist: Annotated[list[Blocked], Field(max_length=10_000)] = []
     signature: Signature | None = None
@@ -134,10 +138,11 @@ class ImportRequest(Wire):
 
 
 class Imported(Wire):
-    """How many configs came in, and how many were here already and faster or newer."""
+    """How many configs came in, how many were here already and newer; how many more are blocked."""
 
     imported: int
     kept: int
+    blocked: int
 
 
 class Stored(Wire):

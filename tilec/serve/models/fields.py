@@ -56,7 +56,7 @@ Failure = Literal[
 ]  # fmt: skip
 StudyState = Literal["queued", "running", "confirming", "done", "cancelled", "failed"]
 TrialState = Literal["pending", "leased", "done", "failed", "poison", "cancelled"]
-Sampler = Literal["auto", "gp", "hybrid", "lfbo", "evolve", "random", "optuna"]
+Sampler = Literal["auto", "gp", "lfbo", "evolve", "random", "optuna"]
 
 
 class Wire(BaseModel):

@@ -113,6 +113,7 @@ class Worker(Wire):
 
 
 class Workers(Wire):
-    """The workers of a tenant."""
+    """Some workers of a tenant by name; `cursor` continues."""
 
     workers: list[Worker]
+    cursor: str | None

@@ -24,12 +24,14 @@ from tilec.serve.models.subject import DeviceFilter, Fingerprint, Job, Policy, S
 
 
 class Work(Wire):
-    """What a kernel does at least, and what the device was measured to do of it in a second."""
+    """What a kernel does at least, and what the device was measured to do of it in a second. Where
+    `device` is said, a digest as in keys, the latter is known of that device only."""
 
     operations: Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
     bytes: Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
     operations_per_s: Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)] | None = None
     bytes_per_s: Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)] | None = None
+    device: Hex | None = None
 
 
 class StudyRequest(Wire):

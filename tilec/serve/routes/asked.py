@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from tilec.serve import auth
 from tilec.serve.auth import ANONYMOUS, Caller
 from tilec.serve.refusal import Refused
 from tilec.serve.service import Service
@@ -47,13 +45,7 @@ async def _caller(
             return ANONYMOUS
         raise Refused(401, "this needs a token: Authorization: Bearer TOKEN")
 
-    def looked_up(text: str) -> Caller | None:
-        with service.database.read() as tx:
-            return auth.caller(tx, text, service.clock.day())
-
-    found = None
-    if given is not None:
-        found = await asyncio.to_thread(looked_up, given.credentials)
+    found = None if given is None else await service.caller(given.credentials)
     if found is None:
         raise Refused(401, "the token is wrong, expired or revoked")
     return found
@@ -73,6 +65,8 @@ Once = Annotated[
 ]  # fmt: skip
 IdPath = Annotated[str, Path(pattern=ID)]
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
-WorkerPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+WORKER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+WorkerPath = Annotated[str, Path(pattern=WORKER)]
+WorkerCursor = Annotated[str, Query(pattern=WORKER)]
 Cursor = Annotated[str | None, Query(pattern=ID)]
 After = Annotated[int, Query(ge=0, le=1_000_000)]

@@ -6,9 +6,9 @@ import json
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
-from tilec.serve import models, packages, replies
+from tilec.serve import blocklist, models, packages
 from tilec.serve.keys import config_key
 from tilec.serve.refusal import DOCUMENTED, Refused
 from tilec.serve.routes.asked import Admin, Digest, Once, Reader, Served, Submitter
@@ -56,14 +56,9 @@ def tagged(text: str, known: str | None) -> Response:
 def package(said: models.PackageRequest, who: Submitter, service: Served,
             key: Once = None) -> models.PackageMade:  # fmt: skip
     """Bundle tuned configs for other hosts."""
-    day = service.clock.day()
-
-    def change(tx: Connection) -> models.PackageMade:
-        return replies.once(
-            tx, who.tenant, key, {"package": said.model_dump()}, day, models.PackageMade,
-            lambda: packages.made(tx, who.tenant, said, day, service.setup))  # fmt: skip
-
-    return service.database.write(change)
+    day, request = service.clock.day(), {"package": said.model_dump()}
+    return service.once(who.tenant, key, request, models.PackageMade, lambda tx: packages.made(
+        tx, who.tenant, said, day, service.setup))  # fmt: skip
 
 
 @router.get("/packages")
@@ -85,18 +80,13 @@ def read_package(package: Digest, who: Reader, service: Served, known: Known = N
 def take_over(said: models.ImportRequest, who: Admin, service: Served,
               key: Once = None) -> models.Imported:  # fmt: skip
     """Take over the configs of a package. Its signature is checked."""
-    day = service.clock.day()
-
-    def change(tx: Connection) -> models.Imported:
-        return replies.once(
-            tx, who.tenant, key, {"import": said.model_dump()}, day, models.Imported,
-            lambda: packages.imported(tx, who.tenant, said, day, service.setup))  # fmt: skip
-
-    return service.database.write(change)
+    day, request = service.clock.day(), {"import": said.model_dump()}
+    return service.once(who.tenant, key, request, models.Imported, lambda tx: packages.imported(
+        tx, who.tenant, said, day, service.setup))  # fmt: skip
 
 
 @router.get("/blocklist")
 def blocked(who: Reader, service: Served) -> list[models.Blocked]:
     """The configs that took two workers down."""
     with service.database.read() as tx:
-        return packages.blocklist(tx, who.tenant)
+        return blocklist.listed(tx, who.tenant)

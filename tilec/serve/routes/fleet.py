@@ -7,7 +7,15 @@ from sqlalchemy import Connection
 
 from tilec.serve import fleet, models
 from tilec.serve.refusal import DOCUMENTED
-from tilec.serve.routes.asked import Admin, Once, Reader, Served, WorkerCaller, WorkerPath
+from tilec.serve.routes.asked import (
+    Admin,
+    Once,
+    Reader,
+    Served,
+    WorkerCaller,
+    WorkerCursor,
+    WorkerPath,
+)
 
 router = APIRouter(prefix="/v1/workers", tags=["workers"], responses=DOCUMENTED)
 
@@ -26,10 +34,11 @@ def register(said: models.WorkerRequest, who: WorkerCaller, service: Served,
 
 
 @router.get("")
-def list_workers(who: Reader, service: Served) -> models.Workers:
-    """The workers of the caller's tenant."""
+def list_workers(who: Reader, service: Served,
+                 cursor: WorkerCursor = "") -> models.Workers:  # fmt: skip
+    """The workers of the caller's tenant by name."""
     with service.database.read() as tx:
-        return fleet.listed(tx, who.tenant, service.clock)
+        return fleet.listed(tx, who.tenant, service.clock, cursor)
 
 
 @router.post("/{worker}:drain", status_code=204)

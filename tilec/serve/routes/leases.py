@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
@@ -18,7 +18,6 @@ from tilec.serve.routes.asked import IdPath, Once, Served, WorkerCaller
 from tilec.serve.service import Service
 
 router = APIRouter(prefix="/v1/leases", tags=["leases"], responses=DOCUMENTED)
-T = TypeVar("T")
 POLL_S = 1.0  # for what another server did
 PLAN_S = 8.0  # that a claim waits for proposals, even if it does not wait for trials
 
@@ -97,8 +96,9 @@ def heartbeat(lease: IdPath, said: models.Heartbeat, who: WorkerCaller, service:
               key: Once = None) -> models.Beat:  # fmt: skip
     """Hold a lease for as long again. 409: the trial is another's now, or ended."""
     del key  # it is the same however often it is done
-    return _told(service, said, lambda tx: leasing.beat(
-        tx, who.tenant, lease, said.token, service.clock, service.setup))  # fmt: skip
+    with _late(service, said):
+        return service.database.write(lambda tx: leasing.beat(
+            tx, who.tenant, lease, said.token, service.clock, service.setup))  # fmt: skip
 
 
 @router.post("/{lease}:complete")
@@ -126,19 +126,17 @@ def fail(lease: IdPath, said: models.FailureReport, who: WorkerCaller, service: 
 def _ended(service: Service, who: Caller, lease: str, key: str | None, said: BaseModel,
            end: Callable[[Connection], models.Ended]) -> models.Ended:  # fmt: skip
     request = {"end": lease, "said": said.model_dump()}
-
-    def change(tx: Connection) -> models.Ended:
-        return replies.once(tx, who.tenant, key, request, service.clock.day(), models.Ended,
-                            lambda: end(tx))  # fmt: skip
-
-    found = _told(service, said, change)
+    with _late(service, said):
+        found = service.once(who.tenant, key, request, models.Ended, end)
     service.changed()
     return found
 
 
-def _told(service: Service, said: BaseModel, change: Callable[[Connection], T]) -> T:
+@contextmanager
+def _late(service: Service, said: BaseModel) -> Generator[None]:
+    """Keeps what is said too late as evidence."""
     try:
-        return service.database.write(change)
+        yield
     except leasing.Late as late:
         service.metrics.late.inc()
         kept = late  # the name of an exception ends with its block

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
+from starlette.types import Receive, Scope, Send
 
-from tilec.serve import analysis, events, exports, models, replies, studies
+from tilec.serve import analysis, auth, events, exports, models, replies, studies
+from tilec.serve.auth import Caller
 from tilec.serve.refusal import DOCUMENTED, Refused
 from tilec.serve.routes.asked import (
     After,
@@ -26,6 +28,8 @@ from tilec.serve.service import Service
 router = APIRouter(prefix="/v1/studies", tags=["studies"], responses=DOCUMENTED)
 SILENCE_S = 15.0  # after which a stream says that it lives
 POLL_S = 1.0  # for what another server did
+WORDS = 8  # that studies are looked for by, at most
+Find = Annotated[models.Short, Query()]
 LastEvent = Annotated[str | None, Header(alias="Last-Event-ID", pattern=r"^[0-9]{1,15}$")]
 
 
@@ -35,25 +39,23 @@ def submit(said: models.StudyRequest, who: Submitter, service: Served,
     """Submit a study."""
     space = studies.checked_space(said)
 
-    def change(tx: Connection) -> models.StudyDetail:
-        def make() -> replies.Made:
-            limits = service.setup.limits
-            return replies.Made(id=studies.made(tx, who.tenant, said, space, day, limits))
+    def make(tx: Connection) -> replies.Made:
+        day, limits = service.clock.day(), service.setup.limits
+        return replies.Made(id=studies.made(tx, who.tenant, said, space, day, limits))
 
-        request, day = {"submit": said.model_dump()}, service.clock.day()
-        made = replies.once(tx, who.tenant, key, request, day, replies.Made, make)
-        return studies.detail(tx, studies.row_of(tx, who.tenant, made.id, light=False))
-
-    made = service.database.write(change)
+    made = service.once(who.tenant, key, {"submit": said.model_dump()}, replies.Made, make)
     service.changed()
-    return made
+    with service.database.read() as tx:
+        return studies.detail(tx, studies.row_of(tx, who.tenant, made.id, light=False))
 
 
 @router.get("")
-def list_studies(who: Reader, service: Served, cursor: Cursor = None) -> models.Page:
-    """The studies of the caller's tenant, the newest first."""
+def list_studies(who: Reader, service: Served, cursor: Cursor = None,
+                 find: Find = "") -> models.Page:  # fmt: skip
+    """The studies of the caller's tenant, the newest first; `find`: those that have every word of
+    it in their name, state, device, shape or kernel."""
     with service.database.read() as tx:
-        return studies.listed(tx, who.tenant, cursor)
+        return studies.listed(tx, who.tenant, cursor, find.split()[:WORDS])
 
 
 @router.get("/{study}")
@@ -111,34 +113,51 @@ async def stream(request: Request, study: IdPath, who: Reader, service: Served, 
             return studies.row_of(tx, who.tenant, study)
 
     await asyncio.to_thread(row)
-    if service.streams >= service.setup.limits.streams:
+    if service.streams[who.tenant] >= service.setup.limits.streams:
         raise Refused(429, "there are too many event streams")
-    return StreamingResponse(_told(request, service, study, int(last or after)),
-                             media_type="text/event-stream")  # fmt: skip
+    return Stream(service, who, _told(request, service, who, study, int(last or after)))
 
 
-async def _told(request: Request, service: Service, study: str, number: int) -> AsyncGenerator[str]:
+class Stream(StreamingResponse):
+    """An event stream, counted from the moment that it is promised."""
+
+    def __init__(self, service: Service, who: Caller, lines: AsyncGenerator[str]) -> None:
+        super().__init__(lines, media_type="text/event-stream")
+        self._streams, self._tenant = service.streams, who.tenant
+        self._streams[self._tenant] += 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._streams[self._tenant] -= 1
+
+
+async def _told(
+    request: Request, service: Service, who: Caller, study: str, number: int
+) -> AsyncGenerator[str]:
     def fresh() -> Any:
         with service.database.read() as tx:
+            if not auth.holds(tx, who, service.clock.day()):
+                return None
             ended = events.ended(tx, study)  # read first: what is after the end is never missed
             return ended, events.since(tx, study, number)
 
-    service.streams += 1
-    try:
-        silent = 0.0
-        while not await request.is_disconnected():
-            change = service.change
-            ended, found = await asyncio.to_thread(fresh)
-            for number, kind, data in found:
-                yield events.line(number, kind, data)
-            if ended and not found:
-                yield "event: end\ndata: {}\n\n"
-                return
-            silent = 0.0 if found else silent + POLL_S
-            if silent >= SILENCE_S:
-                silent = 0.0
-                yield ": nothing new\n\n"
-            if not found:
-                await service.wait(change, POLL_S)
-    finally:
-        service.streams -= 1
+    silent = 0.0
+    while not await request.is_disconnected():
+        change = service.change
+        told = await asyncio.to_thread(fresh)
+        if told is None:
+            return  # without a word: whoever asks again is told why
+        ended, found = told
+        for number, kind, data in found:
+            yield events.line(number, kind, data)
+        if ended and not found:
+            yield "event: end\ndata: {}\n\n"
+            return
+        silent = 0.0 if found else silent + POLL_S
+        if silent >= SILENCE_S:
+            silent = 0.0
+            yield ": nothing new\n\n"
+        if not found:
+            await service.wait(change, POLL_S)

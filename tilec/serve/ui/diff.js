@@ -68,14 +68,18 @@ export function differ(element) {
     update(fresh, ticked = []) {
       all = fresh;
       const names = all.map((c) => c.name);
-      const last = ticked.map((t) => `trial ${t.number}`).filter((n) => names.includes(n));
-      if (last.length === 2) picked = last;
-      else if (last.length === 1) picked = [names[0], last[0]];
-      if (!names.includes(picked[0])) picked[0] = names[0] ?? null;
-      if (!names.includes(picked[1])) picked[1] = names[1] ?? null;
+      picked = chosen(names, ticked, picked);
       redraw();
     },
   };
+}
+
+// The names of the two sides: of what was ticked last, or as before where they are still there.
+function chosen(names, ticked, before) {
+  const last = ticked.map((t) => `trial ${t.number}`).filter((n) => names.includes(n));
+  if (last.length === 2) return last;
+  const wanted = last.length ? [names[0], last[0]] : before;
+  return wanted.map((n, i) => (names.includes(n) ? n : (names[i] ?? null)));
 }
 
 function table(a, b) {

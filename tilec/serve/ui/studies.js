@@ -6,76 +6,88 @@ import { config, time, when } from "./format.js";
 import { poll } from "./poll.js";
 
 const ENDED = ["done", "cancelled", "failed"];
+const PAUSE_MS = 250; // after the last letter, before the service is asked
 
 export function studiesView(signal, failed) {
-  const words = h("input", {
+  const view = { newest: [], rest: [], found: [], cursor: null, signal, failed };
+  view.words = h("input", {
     type: "search",
     placeholder: "Filter by name, device, state …",
     "aria-label": "Filter studies",
-    oninput: () => redraw(),
+    oninput: () => typed(view),
   });
-  const list = h("div", { "aria-busy": "true" }, none("Loading …"));
-  const more = h(
-    "button",
-    { type: "button", class: "small", hidden: true, onclick: older },
-    "Older studies",
-  );
-  let newest = [];
-  let rest = [];
-  let cursor = null;
-
-  async function older() {
-    try {
-      const page = await get(`studies?cursor=${encodeURIComponent(cursor)}`, signal);
-      rest.push(...page.studies);
-      cursor = page.cursor;
-      redraw();
-    } catch (error) {
-      failed(error);
-    }
-  }
-
-  function redraw() {
-    const known = new Set(newest.map((s) => s.id));
-    const all = [...newest, ...rest.filter((s) => !known.has(s.id))];
-    const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = all.filter((s) => {
-      const text = [s.name, s.state, device(s), config(s.shape), s.tenant, s.kernel]
-        .join(" ")
-        .toLowerCase();
-      return wanted.every((w) => text.includes(w));
-    });
-    list.setAttribute("aria-busy", "false");
-    more.hidden = cursor === null;
-    if (!all.length) {
-      list.replaceChildren(
-        nothing(
-          "There are no studies yet.",
-          h("p", {}, "Submit one with ", h("code", {}, "tilec tune submit"), "."),
-        ),
-      );
-      return;
-    }
-    list.replaceChildren(found.length ? table(found) : nothing("No study matches."));
-  }
-
-  poll(
-    async () => {
-      const page = await get("studies", signal);
-      newest = page.studies;
-      if (!rest.length) cursor = page.cursor;
-      redraw();
-    },
-    signal,
-    failed,
-  );
+  view.list = h("div", { "aria-busy": "true" }, none("Loading …"));
+  const more = { type: "button", class: "small", hidden: true, onclick: () => older(view) };
+  view.more = h("button", more, "Older studies");
+  poll(() => newest(view), signal, failed);
   return h(
     "div",
     {},
-    h("div", { class: "row" }, h("h1", { class: "grow" }, "Studies"), words),
-    h("div", { class: "card flush" }, list),
-    h("div", { class: "row" }, more),
+    h("div", { class: "row" }, h("h1", { class: "grow" }, "Studies"), view.words),
+    h("div", { class: "card flush" }, view.list),
+    h("div", { class: "row" }, view.more),
   );
+}
+
+async function newest(view) {
+  const page = await get("studies", view.signal);
+  view.newest = page.studies;
+  if (!view.rest.length) view.cursor = page.cursor;
+  redraw(view);
+}
+
+async function older(view) {
+  try {
+    const page = await get(`studies?cursor=${encodeURIComponent(view.cursor)}`, view.signal);
+    view.rest.push(...page.studies);
+    view.cursor = page.cursor;
+    redraw(view);
+  } catch (error) {
+    view.failed(error);
+  }
+}
+
+// Shows what matches of the studies that are here, and soon of those that are not.
+function typed(view) {
+  if (!view.words.value.trim()) view.found = [];
+  redraw(view);
+  clearTimeout(view.timer);
+  if (view.cursor !== null) view.timer = setTimeout(() => search(view), PAUSE_MS);
+}
+
+async function search(view) {
+  const words = view.words.value.trim().slice(0, 200);
+  if (!words) return;
+  try {
+    const page = await get(`studies?find=${encodeURIComponent(words)}`, view.signal);
+    if (words !== view.words.value.trim().slice(0, 200)) return; // more was typed
+    view.found = page.studies;
+    redraw(view);
+  } catch (error) {
+    if (error.status === 401) view.failed(error);
+  }
+}
+
+function redraw(view) {
+  const studies = new Map();
+  for (const s of [...view.found, ...view.rest, ...view.newest]) studies.set(s.id, s);
+  const all = [...studies.values()].sort((a, b) => b.created - a.created);
+  const wanted = view.words.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const found = all.filter((s) => wanted.every((w) => textOf(s).includes(w)));
+  view.list.setAttribute("aria-busy", "false");
+  view.more.hidden = view.cursor === null || wanted.length > 0;
+  if (!all.length) view.list.replaceChildren(noStudies());
+  else view.list.replaceChildren(found.length ? table(found) : nothing("No study matches."));
+}
+
+function textOf(s) {
+  const parts = [s.name, s.state, device(s), config(s.shape), s.tenant, s.kernel];
+  return parts.join(" ").toLowerCase();
+}
+
+function noStudies() {
+  const how = h("p", {}, "Submit one with ", h("code", {}, "tilec tune submit"), ".");
+  return nothing("There are no studies yet.", how);
 }
 
 function device(study) {

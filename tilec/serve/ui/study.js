@@ -85,23 +85,35 @@ function live(id, seen, page, signal) {
   );
 }
 
+// The page of a study: its element, and what brings it up to date.
 function parts(study) {
-  const head = h("div", { class: "head" });
-  const figures = h("dl", { class: "figures" });
-  const facts = h("dl", { class: "facts" });
-  const status = h("span", { class: "live", hidden: true });
-  const open = new Set();
-  let seen = null;
-  let ticked = [];
-
-  const comparison = h("div");
-  const comparing = differ(comparison);
-  const table = trialsTable(study, (trials) => {
-    ticked = trials;
-    comparing.update(contenders(seen.study, seen.trials, ticked), ticked);
+  const page = { status: h("span", { class: "live", hidden: true }), open: new Set(), ticked: [] };
+  for (const name of ["head", "comparison", "confirmed", "failed"]) page[name] = h("div");
+  page.head.className = "head";
+  page.figures = h("dl", { class: "figures" });
+  page.facts = h("dl", { class: "facts" });
+  page.comparing = differ(page.comparison);
+  page.table = trialsTable(study, (trials) => {
+    page.ticked = trials;
+    compare(page, trials);
   });
+  page.plots = plots(page.table);
+  later(page, "Working it out …");
+  return {
+    element: laidOut(page),
+    update: (seen) => update(page, seen),
+    connected(on) {
+      page.status.hidden = false;
+      page.status.dataset.on = on;
+      page.status.textContent = on ? "live" : "connecting again …";
+    },
+    unanalysed: (words) => later(page, words),
+  };
+}
+
+function plots(table) {
   const tick = (t) => table.tick(t);
-  const plots = {
+  return {
     evaluations: progress("n", tick),
     elapsed: progress("elapsed", tick),
     importance: importance(),
@@ -110,12 +122,18 @@ function parts(study) {
     occupation: occupation(),
     roofline: roofline(),
   };
+}
+
+// Words in place of the plots that need the analysis.
+function later({ plots }, words) {
   for (const name of LATER) {
-    plots[name].figure.querySelector(".picture").append(none("Working it out …"));
+    plots[name].figure.querySelector(".picture").replaceChildren(none(words));
   }
-  const confirmed = h("div");
-  const failed = h("div");
-  const element = h(
+}
+
+function laidOut({ head, figures, plots, comparison, table, confirmed, failed, facts }) {
+  const [half, whole] = [{ class: "half" }, { class: "whole" }];
+  return h(
     "div",
     {},
     head,
@@ -123,64 +141,55 @@ function parts(study) {
     h(
       "div",
       { class: "cards" },
-      card("Best so far, by evaluations", { class: "half" }, plots.evaluations.figure),
-      card("Best so far, by time", { class: "half" }, plots.elapsed.figure),
-      card("Parameter importance", { class: "half" }, plots.importance.figure),
-      card("Compare configs", { class: "half" }, comparison),
-      card("Parallel coordinates", { class: "whole" }, plots.parallel.figure),
-      card("Trials", { class: "whole" }, table.element),
-      card("Confirmation", { class: "whole" }, confirmed),
-      card("Failures", { class: "half" }, failed),
-      card("Roofline of the winner", { class: "half" }, plots.roofline.figure),
-      card("Workers", { class: "half" }, plots.occupation.figure),
-      card("Noise", { class: "half" }, plots.noise.figure),
-      card("About the study", { class: "whole" }, facts),
+      card("Best so far, by evaluations", half, plots.evaluations.figure),
+      card("Best so far, by time", half, plots.elapsed.figure),
+      card("Parameter importance", half, plots.importance.figure),
+      card("Compare configs", half, comparison),
+      card("Parallel coordinates", whole, plots.parallel.figure),
+      card("Trials", whole, table.element),
+      card("Confirmation", whole, confirmed),
+      card("Failures", half, failed),
+      card("Roofline of the winner", half, plots.roofline.figure),
+      card("Workers", half, plots.occupation.figure),
+      card("Noise", half, plots.noise.figure),
+      card("About the study", whole, facts),
     ),
   );
+}
 
-  function update(fresh) {
-    seen = fresh;
-    const { study, trials, analysis } = seen;
-    const standard = defaultMs(study, trials);
-    const points = history(study, trials);
-    const progressed = { points, budget: study.budget, defaultMs: standard, band: analysis?.band };
-    document.title = `${study.name} · tilec tuning`;
-    head.replaceChildren(...heading(study), ...(ENDED.includes(study.state) ? [] : [status]));
-    figures.replaceChildren(...keyFigures(study, trials, standard));
-    facts.replaceChildren(...about(study));
-    plots.evaluations.update(progressed);
-    plots.elapsed.update(progressed);
-    plots.parallel.update({ space: study.space, trials });
-    plots.roofline.update({
-      work: study.work,
-      winnerMs: study.winner?.time_ms ?? study.best?.time_ms,
-      defaultMs: standard,
-    });
-    if (analysis) {
-      plots.importance.update(analysis.importance);
-      plots.noise.update(analysis.noise);
-      plots.occupation.update({ workers: analysis.workers, trials });
-    }
-    steady(failed, () => failed.replaceChildren(...failures(trials, open)));
-    confirmed.replaceChildren(finalists(study, trials));
-    table.update(trials);
-    comparing.update(contenders(study, trials, ticked));
-  }
+function compare({ comparing, seen, ticked }, fresh) {
+  comparing.update(contenders(seen.study, seen.trials, ticked), fresh);
+}
 
-  return {
-    element,
-    update,
-    connected(on) {
-      status.hidden = false;
-      status.dataset.on = on;
-      status.textContent = on ? "live" : "connecting again …";
-    },
-    unanalysed(words) {
-      for (const name of LATER) {
-        plots[name].figure.querySelector(".picture").replaceChildren(none(words));
-      }
-    },
-  };
+function update(page, seen) {
+  page.seen = seen;
+  const { study, trials } = seen;
+  const standard = defaultMs(study, trials);
+  const isOver = ENDED.includes(study.state);
+  document.title = `${study.name} · tilec tuning`;
+  page.head.replaceChildren(...heading(study), ...(isOver ? [] : [page.status]));
+  page.figures.replaceChildren(...keyFigures(study, trials, standard));
+  page.facts.replaceChildren(...about(study));
+  redraw(page.plots, seen, standard);
+  const { failed, open } = page;
+  steady(failed, () => failed.replaceChildren(...failures(trials, open)));
+  page.confirmed.replaceChildren(finalists(study, trials));
+  page.table.update(trials);
+  compare(page);
+}
+
+function redraw(plots, { study, trials, analysis }, standard) {
+  const points = history(study, trials);
+  const progressed = { points, budget: study.budget, defaultMs: standard, band: analysis?.band };
+  plots.evaluations.update(progressed);
+  plots.elapsed.update(progressed);
+  plots.parallel.update({ space: study.space, trials });
+  const winnerMs = study.winner?.time_ms ?? study.best?.time_ms;
+  plots.roofline.update({ work: study.work, winnerMs, defaultMs: standard });
+  if (!analysis) return;
+  plots.importance.update(analysis.importance);
+  plots.noise.update(analysis.noise);
+  plots.occupation.update({ workers: analysis.workers, trials });
 }
 
 function heading(study) {
@@ -218,73 +227,73 @@ function keyFigures(study, trials, standard) {
   ].map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)));
 }
 
+const MONO = [
+  "Shape",
+  "Kernel",
+  "Family",
+  "Toolchain",
+  "Winner",
+  "Confirmed by",
+  "Key",
+  "Parameters",
+];
+
 function about(study) {
   const p = study.policy;
-  const job =
-    study.job.kind === "recorded"
-      ? `recorded space ${study.job.space}`
-      : `${study.job.backend} for ${study.job.target}`;
   const on = study.measured_on;
   const rows = [
-    ["Job", said(job)],
+    ["Job", said(jobOf(study))],
     ["Shape", config(study.shape)],
     ["Measured on", on ? said(on.name) : `nothing yet; ${study.device.kind}: ${study.device.name}`],
     ["Policy", `${p.mode}, ${p.cache} cache, ${p.threads || "all"} threads`],
     ["Search", `${study.sampler}, seed ${study.seed}, budget ${study.budget}`],
-    [
-      "Starts from",
-      study.sources.length
-        ? study.sources.flatMap((id, i) => [
-            i ? ", " : "",
-            h("a", { href: `#/studies/${encodeURIComponent(id)}`, class: "mono" }, id.slice(0, 9)),
-          ])
-        : "nothing",
-    ],
+    ["Starts from", study.sources.length ? study.sources.flatMap(source) : "nothing"],
     ["Created", when(study.created)],
     ["Priority", String(study.priority)],
     ["Tenant", said(study.tenant)],
-    ["Kernel", study.kernel.slice(0, 24)],
-    ["Family", study.family.slice(0, 24)],
-    ["Toolchain", study.toolchain.slice(0, 24)],
+    ...["kernel", "family", "toolchain"].map((n) => [capital(n), study[n].slice(0, 24)]),
     ["Parameters", study.space.parameters.map((q) => `${q.name} (${q.values.length})`).join(", ")],
-    ...(study.winner
-      ? [
-          ["Winner", config(study.winner.config)],
-          ["Confirmed by", study.winner.provenance.worker],
-          ["Key", study.winner.key.slice(0, 24)],
-        ]
-      : []),
-    ...(study.space.constraints?.length
-      ? [
-          [
-            "Constraints",
-            h(
-              "ul",
-              {},
-              ...study.space.constraints.map((c) =>
-                h("li", {}, h("code", {}, c.condition), c.reason ? ` ${c.reason}` : ""),
-              ),
-            ),
-          ],
-        ]
-      : []),
-  ];
-  const mono = [
-    "Shape",
-    "Kernel",
-    "Family",
-    "Toolchain",
-    "Winner",
-    "Confirmed by",
-    "Key",
-    "Parameters",
+    ...aboutWinner(study.winner),
+    ...aboutConstraints(study.space.constraints ?? []),
   ];
   return rows.map(([name, value]) =>
     h(
       "div",
       { class: name === "Constraints" ? "wide" : null },
       h("dt", {}, name),
-      h("dd", { class: mono.includes(name) ? "mono" : null }, value),
+      h("dd", { class: MONO.includes(name) ? "mono" : null }, value),
     ),
   );
+}
+
+function capital(word) {
+  return word[0].toUpperCase() + word.slice(1);
+}
+
+function jobOf({ job }) {
+  return job.kind === "recorded"
+    ? `recorded space ${job.space}`
+    : `${job.backend} for ${job.target}`;
+}
+
+function source(id, i) {
+  const address = `#/studies/${encodeURIComponent(id)}`;
+  return [i ? ", " : "", h("a", { href: address, class: "mono" }, id.slice(0, 9))];
+}
+
+function aboutWinner(winner) {
+  if (!winner) return [];
+  return [
+    ["Winner", config(winner.config)],
+    ["Confirmed by", winner.provenance.worker],
+    ["Key", winner.key.slice(0, 24)],
+  ];
+}
+
+function aboutConstraints(constraints) {
+  if (!constraints.length) return [];
+  const items = constraints.map((c) =>
+    h("li", {}, h("code", {}, c.condition), c.reason ? ` ${c.reason}` : ""),
+  );
+  return [["Constraints", h("ul", {}, ...items)]];
 }

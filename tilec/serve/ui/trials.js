@@ -1,283 +1,171 @@
 // The table of trials: sorted, filtered, two of them chosen to be compared, exported.
 
-import { announce, chip, h, steady } from "./dom.js";
+import { columnsOf, matcher, measured, sorted } from "./columns.js";
 import { csv, download, fileName } from "./csv.js";
-import { config, duration, percent, time, timeOf, variation } from "./format.js";
+import { announce, h, steady } from "./dom.js";
+import { timeOf, variation } from "./format.js";
 
 const PAGE = 60;
-const MOST_COLUMNS = 8; // of parameters; more are written in one column
-
-// A confirmation has many configs and times, which stand in a table of their own.
-function measured(t) {
-  return t.purpose === "measure";
-}
-
-function columnsOf(space) {
-  const free = space.parameters.filter((p) => p.values.length > 1);
-  const parameters =
-    free.length <= MOST_COLUMNS
-      ? free.map((p) => ({
-          name: p.name,
-          of: (t) => (measured(t) ? t.configs[0][p.name] : null),
-          mono: true,
-        }))
-      : [{ name: "config", of: (t) => (measured(t) ? config(t.configs[0]) : null), mono: true }];
-  return [
-    { name: "trial", of: (t) => t.number, number: true },
-    { name: "time", of: (t) => (measured(t) ? timeOf(t) : null), show: time, number: true },
-    {
-      name: "noise",
-      of: (t) => (measured(t) ? variation(t.samples_ms[0]) : null),
-      show: (v) => (v === null ? "–" : percent(v)),
-      number: true,
-    },
-    {
-      name: "state",
-      of: (t) =>
-        t.state === "failed"
-          ? t.failure
-          : t.purpose === "confirm" && t.state === "done"
-            ? "confirmed"
-            : t.state,
-      show: (v, t) => chip(v, t.state === "failed" ? "failed" : v),
-    },
-    ...parameters,
-    { name: "worker", of: (t) => t.worker ?? "", mono: true },
-    { name: "cost", of: (t) => t.cost_s, show: duration, number: true },
-  ];
-}
-
-function compare(a, b) {
-  if (a === b) return 0;
-  if (a === null || a === undefined || a === "") return 1;
-  if (b === null || b === undefined || b === "") return -1;
-  return typeof a === "number" && typeof b === "number"
-    ? a - b
-    : String(a).localeCompare(String(b), "en", { numeric: true });
-}
+const STATES = ["all states", "done", "failed", "poison", "leased", "pending", "cancelled"];
 
 // `compared(trials)` is called with the one or two trials that are ticked.
 export function trialsTable(study, compared) {
   const columns = columnsOf(study.space);
-  let trials = [];
-  let within = null; // numbers of trials chosen elsewhere
-  let sort = { column: columns[0], way: 1 };
-  let shown = PAGE;
-  let ticked = [];
-
-  const words = h("input", {
+  const view = { study, compared, columns, trials: [], shown: PAGE, ticked: [] };
+  view.within = null; // numbers of trials chosen elsewhere
+  view.sort = { column: columns[0], way: 1 };
+  view.words = h("input", {
     type: "search",
     placeholder: "bm=64, gpu-1, timeout …",
     "aria-label": "Filter trials by text",
-    oninput: () => redraw(true),
+    oninput: () => redraw(view, true),
   });
-  const state = h(
+  view.state = h(
     "select",
-    { "aria-label": "Filter trials by state", onchange: () => redraw(true) },
-    ...["all states", "done", "failed", "poison", "leased", "pending", "cancelled"].map((o) =>
-      h("option", {}, o),
-    ),
+    { "aria-label": "Filter trials by state", onchange: () => redraw(view, true) },
+    ...STATES.map((s) => h("option", {}, s)),
   );
-  const count = h("span", { class: "quiet", role: "status" });
-  const heads = columns.map((c) => {
-    const button = h("button", { type: "button", onclick: () => order(c) }, c.name);
-    return h("th", { scope: "col", class: c.number ? "number" : null }, button);
+  view.count = h("span", { class: "quiet", role: "status" });
+  view.heads = columns.map((c) => head(view, c));
+  view.body = h("tbody");
+  view.more = button("Show more", () => {
+    view.shown += 5 * PAGE;
+    redraw(view);
   });
-  const body = h("tbody");
-  const more = h(
-    "button",
-    {
-      type: "button",
-      class: "small",
-      onclick: () => {
-        shown += 5 * PAGE;
-        redraw();
-      },
-    },
-    "Show more",
+  return {
+    element: laidOut(view),
+    update: (fresh) => redraw(Object.assign(view, { trials: fresh })),
+    choose: (numbers) => redraw(Object.assign(view, { within: numbers }), true),
+    tick: (t) => toggle(view, t, true),
+  };
+}
+
+function button(words, onclick) {
+  return h("button", { type: "button", class: "small", onclick }, words);
+}
+
+function head(view, column) {
+  const sort = () => {
+    const way = view.sort.column === column ? -view.sort.way : 1;
+    view.sort = { column, way };
+    redraw(view);
+    announce(`sorted by ${column.name}, ${way > 0 ? "ascending" : "descending"}`);
+  };
+  const side = column.number ? "number" : null;
+  return h(
+    "th",
+    { scope: "col", class: side },
+    h("button", { type: "button", onclick: sort }, column.name),
   );
+}
+
+function laidOut(view) {
+  const ticks = h("th", { scope: "col" }, h("span", { class: "unseen" }, "compare"));
   const table = h(
-    "div",
-    { class: "scrolled tall", tabindex: "0", role: "region", "aria-label": "Trials" },
-    h(
-      "table",
-      { class: "trials" },
-      h(
-        "thead",
-        {},
-        h("tr", {}, h("th", { scope: "col" }, h("span", { class: "unseen" }, "compare")), ...heads),
-      ),
-      body,
-    ),
+    "table",
+    { class: "trials" },
+    h("thead", {}, h("tr", {}, ticks, ...view.heads)),
+    view.body,
   );
-  const element = h(
+  const place = { class: "scrolled tall", tabindex: "0", role: "region", "aria-label": "Trials" };
+  return h(
     "div",
     {},
     h(
       "div",
       { class: "row" },
-      words,
-      state,
-      count,
+      view.words,
+      view.state,
+      view.count,
       h("span", { class: "grow" }),
-      h("button", { type: "button", class: "small", onclick: () => save("csv") }, "Export CSV"),
-      h("button", { type: "button", class: "small", onclick: () => save("json") }, "Export JSON"),
+      button("Export CSV", () => saveCsv(view)),
+      button("Export JSON", () => saveJson(view)),
     ),
-    table,
-    h("div", { class: "row" }, more),
+    h("div", place, table),
+    h("div", { class: "row" }, view.more),
   );
-
-  function order(column) {
-    sort = { column, way: sort.column === column ? -sort.way : 1 };
-    redraw();
-    announce(`sorted by ${column.name}, ${sort.way > 0 ? "ascending" : "descending"}`);
-  }
-
-  function matching() {
-    const wanted = words.value
-      .toLowerCase()
-      .split(/[\s,]+/)
-      .filter(Boolean);
-    const found = trials.filter((t) => {
-      if (within && !within.has(t.number)) return false;
-      if (state.selectedIndex && t.state !== state.value) return false;
-      if (!wanted.length) return true;
-      const text = [
-        measured(t) ? config(t.configs[0]) : "",
-        t.state,
-        t.failure,
-        t.worker,
-        t.purpose,
-        t.detail,
-        t.number,
-      ]
-        .join(" ")
-        .toLowerCase();
-      return wanted.every((w) =>
-        w.includes("=")
-          ? `${text} `.match(new RegExp(`(^|\\s)${escape(w)}[,\\s]`))
-          : text.includes(w),
-      );
-    });
-    const keyed = found.map((t) => [sort.column.of(t), t]);
-    keyed.sort(([a, s], [b, t]) => {
-      const missing = (v) => v === null || v === undefined || v === "";
-      const way = missing(a) || missing(b) ? 1 : sort.way; // what has no value stays last
-      return way * compare(a, b) || s.number - t.number;
-    });
-    return keyed.map(([, t]) => t);
-  }
-
-  function redraw(fromTop = false) {
-    if (fromTop) shown = PAGE;
-    const found = matching();
-    heads.forEach((th, i) =>
-      th.setAttribute(
-        "aria-sort",
-        columns[i] !== sort.column ? "none" : sort.way > 0 ? "ascending" : "descending",
-      ),
-    );
-    count.textContent =
-      found.length === trials.length
-        ? `${trials.length} trials`
-        : `${found.length} of ${trials.length} trials`;
-    steady(body, () => body.replaceChildren(...found.slice(0, shown).map(row)));
-    if (!found.length) {
-      body.append(
-        h(
-          "tr",
-          {},
-          h(
-            "td",
-            { colspan: columns.length + 1, class: "nothing" },
-            trials.length ? "No trial matches." : "No trial yet.",
-          ),
-        ),
-      );
-    }
-    more.hidden = found.length <= shown;
-  }
-
-  function row(t) {
-    const tick =
-      measured(t) &&
-      h("input", {
-        type: "checkbox",
-        checked: ticked.includes(t.number),
-        "aria-label": `Compare trial ${t.number}`,
-        onchange: (e) => toggle(t, e.target.checked),
-      });
-    const cells = columns.map((c) => {
-      const value = c.of(t);
-      const text = c.show ? c.show(value, t) : String(value ?? "–");
-      return h(
-        "td",
-        { class: [c.number && "number", c.mono && "mono"].filter(Boolean).join(" ") },
-        text,
-      );
-    });
-    return h("tr", { "data-state": t.state, "data-trial": t.number }, h("td", {}, tick), ...cells);
-  }
-
-  function toggle(t, on) {
-    ticked = ticked.filter((n) => n !== t.number);
-    if (on) ticked = [...ticked, t.number].slice(-2);
-    redraw();
-    compared(ticked.map((n) => trials.find((u) => u.number === n)));
-  }
-
-  function save(kind) {
-    const found = matching();
-    if (kind === "json") {
-      download(fileName(study.name, "json"), "application/json", JSON.stringify(found, null, 1));
-      return;
-    }
-    const names = study.space.parameters.map((p) => p.name);
-    const rows = found
-      .filter(measured)
-      .map((t) => [
-        t.number,
-        t.purpose,
-        t.state,
-        t.failure,
-        timeOf(t),
-        variation(t.samples_ms[0]),
-        t.worker,
-        t.cost_s,
-        ...names.map((n) => t.configs[0][n]),
-        t.detail,
-      ]);
-    const head = [
-      "trial",
-      "purpose",
-      "state",
-      "failure",
-      "time_ms",
-      "cv",
-      "worker",
-      "cost_s",
-      ...names,
-      "detail",
-    ];
-    download(fileName(study.name, "csv"), "text/csv", csv([head, ...rows]));
-  }
-
-  return {
-    element,
-    update(fresh) {
-      trials = fresh;
-      redraw();
-    },
-    choose(numbers) {
-      within = numbers;
-      redraw(true);
-    },
-    tick(t) {
-      toggle(t, true);
-    },
-  };
 }
 
-function escape(words) {
-  return words.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+function matching({ trials, within, state, words, sort }) {
+  const matches = matcher(words.value);
+  const found = trials.filter(
+    (t) =>
+      (!within || within.has(t.number)) &&
+      (!state.selectedIndex || t.state === state.value) &&
+      matches(t),
+  );
+  return sorted(found, sort);
+}
+
+function redraw(view, fromTop = false) {
+  if (fromTop) view.shown = PAGE;
+  const { columns, sort, trials } = view;
+  const found = matching(view);
+  view.heads.forEach((th, i) => {
+    const way = sort.way > 0 ? "ascending" : "descending";
+    th.setAttribute("aria-sort", columns[i] === sort.column ? way : "none");
+  });
+  const all = found.length === trials.length;
+  view.count.textContent = `${all ? "" : `${found.length} of `}${trials.length} trials`;
+  const rows = found.slice(0, view.shown).map((t) => row(view, t));
+  steady(view.body, () => view.body.replaceChildren(...(rows.length ? rows : [empty(view)])));
+  view.more.hidden = found.length <= view.shown;
+}
+
+function empty({ columns, trials }) {
+  const words = trials.length ? "No trial matches." : "No trial yet.";
+  return h("tr", {}, h("td", { colspan: columns.length + 1, class: "nothing" }, words));
+}
+
+function row(view, t) {
+  const tick =
+    measured(t) &&
+    h("input", {
+      type: "checkbox",
+      checked: view.ticked.includes(t.number),
+      "aria-label": `Compare trial ${t.number}`,
+      onchange: (e) => toggle(view, t, e.target.checked),
+    });
+  const cells = view.columns.map((c) => {
+    const value = c.of(t);
+    const kind = [c.number && "number", c.mono && "mono"].filter(Boolean).join(" ");
+    return h("td", { class: kind }, c.show ? c.show(value, t) : String(value ?? "–"));
+  });
+  return h("tr", { "data-state": t.state, "data-trial": t.number }, h("td", {}, tick), ...cells);
+}
+
+function toggle(view, t, on) {
+  const others = view.ticked.filter((n) => n !== t.number);
+  view.ticked = on ? [...others, t.number].slice(-2) : others;
+  redraw(view);
+  view.compared(view.ticked.map((n) => view.trials.find((u) => u.number === n)));
+}
+
+function saveJson(view) {
+  const text = JSON.stringify(matching(view), null, 1);
+  download(fileName(view.study.name, "json"), "application/json", text);
+}
+
+function saveCsv(view) {
+  const { study } = view;
+  const names = study.space.parameters.map((p) => p.name);
+  const parts = {
+    trial: (t) => t.number,
+    purpose: (t) => t.purpose,
+    state: (t) => t.state,
+    failure: (t) => t.failure,
+    time_ms: timeOf,
+    cv: (t) => variation(t.samples_ms[0]),
+    worker: (t) => t.worker,
+    cost_s: (t) => t.cost_s,
+  };
+  const rows = matching(view)
+    .filter(measured)
+    .map((t) => [
+      ...Object.values(parts).map((of) => of(t)),
+      ...names.map((n) => t.configs[0][n]),
+      t.detail,
+    ]);
+  const heads = [...Object.keys(parts), ...names, "detail"];
+  download(fileName(study.name, "csv"), "text/csv", csv([heads, ...rows]));
 }

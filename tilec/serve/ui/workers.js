@@ -12,7 +12,7 @@ export function workersView(signal, failed) {
   const sum = h("p", { class: "quiet" });
   poll(
     async () => {
-      const { workers } = await get("workers", signal);
+      const workers = await all(signal);
       const states = workers.map(stateOf);
       const count = (word) => states.filter((s) => s === word).length;
       sum.textContent = workers.length
@@ -34,6 +34,17 @@ export function workersView(signal, failed) {
     3,
   );
   return h("div", {}, h("h1", {}, "Workers"), sum, h("div", { class: "card flush" }, list));
+}
+
+// All pages.
+async function all(signal) {
+  const found = [];
+  for (let cursor = ""; cursor !== null; ) {
+    const page = await get(`workers${cursor && `?cursor=${encodeURIComponent(cursor)}`}`, signal);
+    found.push(...page.workers);
+    cursor = page.cursor;
+  }
+  return found;
 }
 
 function stateOf(w) {

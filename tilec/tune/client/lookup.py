@@ -52,6 +52,11 @@ class Breaker:
             self._until = self._now() + self._open_s
             return True
 
+    def pause(self) -> float:
+        """Seconds until a try is let through."""
+        with self._lock:
+            return 0.0 if self._until is None else max(self._until - self._now(), 0.0)
+
     def ended(self, well: bool) -> None:
         """How a try ended."""
         with self._lock:
@@ -79,37 +84,39 @@ class Lookup:
         self._wire = Wire(address, CONNECT_S, MOST_BYTES)
         self._process = os.getpid()
 
-    def lookup(self, keys: Sequence[Mapping[str, Any]]) -> list[Found | None]:
-        """What the service has for each key {kernel, device, toolchain, policy}; None: nothing.
+    def lookup(self, keys: Sequence[Mapping[str, Any]]) -> list[Found | None] | None:
+        """What the service has for each key {kernel, device, toolchain, policy}; None instead of
+        all where it did not say: it failed, has just failed, or another thread asks it.
 
         Takes at most 0.2 s, and none where the service has just failed.
         """
-        nothing: list[Found | None] = [None] * len(keys)
         self._after_fork()
-        if not keys or not self.breaker.tries():
-            return nothing
+        if not keys:
+            return []
+        if not self.breaker.tries():
+            return None
         if len(keys) > BATCH:
             raise TileError(f"{len(keys)} keys are looked up at once, expected at most {BATCH}")
         call = _Call([dict(k) for k in keys])
         if not self._busy.acquire(blocking=False):
-            return nothing  # another thread waits for the service: this one does not queue
+            return None  # another thread waits for the service: this one does not queue
         try:
             threading.Thread(
                 target=self._talk, args=(call, self._wire), daemon=True, name="tilec-lookup"
             ).start()
         except RuntimeError:  # no more threads, or the interpreter is ending
             self._busy.release()
-            return self._failed("no thread", nothing)
+            return self._failed("no thread")
         if not call.done.wait(self._total_s):
             self._wire.abort()
             self._wire = Wire(self._address, CONNECT_S, MOST_BYTES)
-            return self._failed("timeout", nothing)
+            return self._failed("timeout")
         if call.failure:
-            return self._failed(call.failure, nothing)
+            return self._failed(call.failure)
         try:
             found = _configs(call.answer, len(keys))
         except TileError:
-            return self._failed("malformed", nothing)
+            return self._failed("malformed")
         self.breaker.ended(True)
         return found
 
@@ -119,10 +126,9 @@ class Lookup:
             self._process, self._busy = os.getpid(), threading.Lock()
             self._wire = Wire(self._address, CONNECT_S, MOST_BYTES)
 
-    def _failed(self, kind: str, nothing: list[Found | None]) -> list[Found | None]:
+    def _failed(self, kind: str) -> None:
         self.failures[kind] += 1
         self.breaker.ended(False)
-        return nothing
 
     def _talk(self, call: _Call, wire: Wire) -> None:
         busy, body, key = self._busy, {"keys": call.keys}, os.urandom(16).hex()

@@ -6,7 +6,7 @@ import { canvas, legend, line, plot, text } from "./plot.js";
 import { linear } from "./scale.js";
 
 const ROW = 58;
-const MOST_BARS = 3000; // the newest
+const MOST_BARS = 3000; // more of them than this are drawn together where they touch
 
 export function occupation() {
   return plot({
@@ -40,52 +40,62 @@ function draw({ workers, trials }, width) {
       line(x(v), 4, x(v), bottom, "grid"),
       text(x(v), bottom + 16, duration(v), { class: "tick", "text-anchor": "middle" }),
     ]);
-  workers.forEach((w, i) => {
-    const top = i * ROW + 4;
-    parts.push(
-      text(
-        8,
-        top + 12,
-        `${w.worker} · ${w.trials} trials` +
-          (w.failed ? `, ${w.failed} failed` : "") +
-          ` · busy ${percent(busy(w))}`,
-        { class: "label" },
-      ),
-    );
-    for (const t of ended.slice(-MOST_BARS).filter((e) => e.worker === w.worker)) {
-      parts.push(bar(t, start, top, x));
-    }
-    parts.push(...sums(w, top, x));
-  });
+  const apart = ended.length > MOST_BARS ? 1.5 : -1; // pixels
+  workers.forEach((w, i) => parts.push(...lane(w, bars(w, ended, start, x, apart), i * ROW + 4, x)));
+  return [canvas(width, bottom + 22, ...parts), legend(MEANING)];
+}
+
+const MEANING = [
+  ["state-done", "measured"],
+  ["state-confirm", "confirmed"],
+  ["state-failed", "failed"],
+  ["part-timed", "timing"],
+  ["part-other", "compiling and checking"],
+  ["part-idle", "idle"],
+];
+
+function lane(w, bars, top, x) {
+  const failed = w.failed ? `, ${w.failed} failed` : "";
+  const words = `${w.worker} · ${w.trials} trials${failed} · busy ${percent(busy(w))}`;
   return [
-    canvas(width, bottom + 22, ...parts),
-    legend([
-      ["state-done", "measured"],
-      ["state-confirm", "confirmed"],
-      ["state-failed", "failed"],
-      ["part-timed", "timing"],
-      ["part-other", "compiling and checking"],
-      ["part-idle", "idle"],
-    ]),
+    text(8, top + 12, words, { class: "label" }),
+    ...bars.map((b) => bar(b, top)),
+    ...sums(w, top, x),
   ];
 }
 
-function bar(t, start, top, x) {
-  const kind =
-    t.state !== "done" ? "state-failed" : t.purpose === "confirm" ? "state-confirm" : "state-done";
-  const from = x(t.finished - t.cost_s - start);
-  const what = t.state === "done" ? time(timeOf(t)) : (t.failure ?? t.state);
-  return s(
-    "rect",
-    {
-      x: from,
-      y: top + 18,
-      height: 16,
-      class: kind,
-      width: Math.max(1, x(t.finished - start) - from - 0.6),
-    },
-    s("title", {}, `trial ${t.number}: ${what}, ${duration(t.cost_s)}`),
-  );
+// The trials of a worker from left to right, neighbours of a kind together that are not `apart`.
+function bars(worker, trials, start, x, apart) {
+  const found = [];
+  const mine = trials.filter((t) => t.worker === worker.worker);
+  for (const t of mine.sort((a, b) => a.finished - b.finished)) {
+    const [from, to] = [x(t.finished - t.cost_s - start), x(t.finished - start)];
+    const kind = kindOf(t);
+    const last = found.at(-1);
+    if (last?.kind === kind && from - last.to < apart) {
+      last.to = to;
+      last.trials.push(t);
+    } else found.push({ kind, from, to, trials: [t] });
+  }
+  return found;
+}
+
+function kindOf(t) {
+  if (t.state !== "done") return "state-failed";
+  return t.purpose === "confirm" ? "state-confirm" : "state-done";
+}
+
+function bar({ kind, from, to, trials }, top) {
+  const width = Math.max(1, to - from - 0.6);
+  const place = { x: from, y: top + 18, height: 16, width, class: kind };
+  return s("rect", place, s("title", {}, titleOf(trials)));
+}
+
+function titleOf(trials) {
+  const [first, last] = [trials[0], trials.at(-1)];
+  if (trials.length > 1) return `trials ${first.number} to ${last.number}`;
+  const what = first.state === "done" ? time(timeOf(first)) : (first.failure ?? first.state);
+  return `trial ${first.number}: ${what}, ${duration(first.cost_s)}`;
 }
 
 function sums(w, top, x) {

@@ -6,7 +6,8 @@ import { config, shortTime, time, timeOf } from "../format.js";
 import { canvas, line, plot, text, tip } from "./plot.js";
 import { logarithmic } from "./scale.js";
 
-const MOST_LINES = 1500;
+const MOST_LINES = 1200; // of all trials alike
+const FASTEST = 50; // that are always there
 const NARROW = 74; // pixels between axes, below which the picture scrolls
 const TOP = 46;
 const HEIGHT = 330;
@@ -41,7 +42,8 @@ function lines(axes, trials) {
       (p, k) => p + axes[k].spread * (((l.trial.number * 37) % 64) / 63 - 0.5),
     );
   });
-  return found.filter((l, i) => found.length - i <= MOST_LINES);
+  const every = Math.ceil(found.length / MOST_LINES);
+  return found.filter((l, i) => i % every === 0 || found.length - i <= FASTEST);
 }
 
 function axesOf(space, trials) {
@@ -85,16 +87,26 @@ function draw({ space, trials }, width, brushes, chosen) {
   const drawn = all.map((l) => strand(l, x, y));
   const svg = canvas(full, HEIGHT, s("g", { class: "strands" }, ...drawn));
   svg.setAttribute("role", "group");
-  const host = h(
-    "div",
-    {
-      class: "hovered scrolled",
-      tabindex: full > width ? "0" : null,
-      role: "region",
-      "aria-label": "Parallel coordinates",
-    },
-    svg,
-  );
+  const host = frame(svg, full > width);
+  hovered(host, svg, all, drawn);
+  const clear = h("button", { type: "button", class: "small", hidden: true }, "Clear ranges");
+  const choose = () => choice({ axes, all, drawn, brushes, clear }, chosen);
+  const handles = axes.map((axis, i) => rail(svg, axis, x(i), y, brushes, choose));
+  clear.addEventListener("click", () => {
+    brushes.clear();
+    handles.forEach((handle) => handle());
+    choose();
+  });
+  if (brushes.size) choose();
+  return [host, h("div", { class: "row" }, clear)];
+}
+
+function frame(svg, scrolls) {
+  const place = { class: "hovered scrolled", role: "region", "aria-label": "Parallel coordinates" };
+  return h("div", { ...place, tabindex: scrolls ? "0" : null }, svg);
+}
+
+function hovered(host, svg, all, drawn) {
   const note = tip(host);
   all.forEach((l, i) =>
     drawn[i].addEventListener("pointerenter", (e) => {
@@ -106,38 +118,21 @@ function draw({ space, trials }, width, brushes, chosen) {
     }),
   );
   svg.addEventListener("pointerleave", note.hide);
+}
 
-  function choose() {
-    const inside = all.map((l) =>
-      axes.every((axis, i) => {
-        const range = brushes.get(axis.name);
-        return !range || (l.places[i] >= range[0] - 1e-9 && l.places[i] <= range[1] + 1e-9);
-      }),
-    );
-    drawn.forEach((d, i) => d.classList.toggle("out", !inside[i]));
-    const numbers = all.filter((_, i) => inside[i]).map((l) => l.trial.number);
-    chosen(brushes.size ? new Set(numbers) : null);
-    clear.hidden = !brushes.size;
-    if (brushes.size) announce(`${numbers.length} trials chosen`);
-  }
-
-  const clear = h(
-    "button",
-    {
-      type: "button",
-      class: "small",
-      hidden: true,
-      onclick: () => {
-        brushes.clear();
-        handles.forEach((handle) => handle());
-        choose();
-      },
-    },
-    "Clear ranges",
+// Dims the lines outside of the brushes, and says which are inside.
+function choice({ axes, all, drawn, brushes, clear }, chosen) {
+  const inside = all.map((l) =>
+    axes.every((axis, i) => {
+      const range = brushes.get(axis.name);
+      return !range || (l.places[i] >= range[0] - 1e-9 && l.places[i] <= range[1] + 1e-9);
+    }),
   );
-  const handles = axes.map((axis, i) => rail(svg, axis, x(i), y, brushes, choose));
-  if (brushes.size) choose();
-  return [host, h("div", { class: "row" }, clear)];
+  drawn.forEach((d, i) => d.classList.toggle("out", !inside[i]));
+  const numbers = all.filter((_, i) => inside[i]).map((l) => l.trial.number);
+  chosen(brushes.size ? new Set(numbers) : null);
+  clear.hidden = !brushes.size;
+  if (brushes.size) announce(`${numbers.length} trials chosen`);
 }
 
 function strand(l, x, y) {
@@ -162,52 +157,42 @@ function rail(svg, axis, x, y, brushes, changed) {
     "data-axis": axis.name,
     tabindex: "0",
     role: "button",
-    "aria-label": `${axis.name}: no range`,
   });
+  const name = axis.name.length > 11 ? `${axis.name.slice(0, 10)}…` : axis.name;
   const every = Math.ceil(axis.ticks.length / 12);
   svg.append(
     line(x, y(0), x, y(1), "axis"),
     shown,
     area,
-    text(x, TOP - 22, axis.name.length > 11 ? `${axis.name.slice(0, 10)}…` : axis.name, {
-      class: "label strong",
-      "text-anchor": "middle",
-    }),
+    text(x, TOP - 22, name, { class: "label strong", "text-anchor": "middle" }),
     ...axis.ticks
       .filter((_, i) => i % every === 0)
       .map(([place, words]) => text(x + 6, y(place) + 4, words, { class: "tick haloed" })),
   );
-
-  function redraw() {
-    const range = brushes.get(axis.name);
-    shown.setAttribute("visibility", range ? "visible" : "hidden");
-    if (range) {
-      shown.setAttribute("y", y(range[1]) - 6);
-      shown.setAttribute("height", y(range[0]) - y(range[1]) + 12);
-    }
-    const within = axis.ticks.filter(
-      ([p]) => range && p >= range[0] - 1e-9 && p <= range[1] + 1e-9,
-    );
-    area.setAttribute("aria-pressed", String(Boolean(range)));
-    area.setAttribute(
-      "aria-label",
-      range
-        ? `${axis.name}: ${within[0]?.[1] ?? ""} to ${within.at(-1)?.[1] ?? ""}`
-        : `${axis.name}: no range`,
-    );
-  }
-
-  function set(range) {
+  const redraw = () => brushed(shown, area, axis, brushes.get(axis.name), y);
+  const set = (range) => {
     if (range) brushes.set(axis.name, range);
     else brushes.delete(axis.name);
     redraw();
     changed();
-  }
-
+  };
   dragged(svg, area, y, set);
   keyed(area, axis.step, () => brushes.get(axis.name), set);
   redraw();
   return redraw;
+}
+
+// Shows the range of an axis, and says it.
+function brushed(shown, area, axis, range, y) {
+  shown.setAttribute("visibility", range ? "visible" : "hidden");
+  area.setAttribute("aria-pressed", String(Boolean(range)));
+  area.setAttribute("aria-label", `${axis.name}: no range`);
+  if (!range) return;
+  shown.setAttribute("y", y(range[1]) - 6);
+  shown.setAttribute("height", y(range[0]) - y(range[1]) + 12);
+  const within = axis.ticks.filter(([p]) => p >= range[0] - 1e-9 && p <= range[1] + 1e-9);
+  const words = `${within[0]?.[1] ?? ""} to ${within.at(-1)?.[1] ?? ""}`;
+  area.setAttribute("aria-label", `${axis.name}: ${words}`);
 }
 
 function dragged(svg, area, y, set) {

@@ -6,11 +6,8 @@ import { h, s } from "../dom.js";
 export function plot({ draw, describe, note }) {
   const picture = h("div", { class: "picture" });
   const words = h("figcaption", { class: "quiet" });
-  const figure = h("figure", {}, picture, words);
   let data = null;
   let width = 0;
-  let isPressed = false;
-  let isWaiting = false; // to be drawn again: not while someone works with what is there
 
   function redraw() {
     width = Math.floor(picture.clientWidth);
@@ -20,6 +17,24 @@ export function plot({ draw, describe, note }) {
     words.textContent = note?.(data) ?? "";
     words.hidden = !words.textContent;
   }
+
+  const unlessBusy = patient(picture, redraw);
+  new ResizeObserver(() => {
+    if (Math.floor(picture.clientWidth) !== width) redraw();
+  }).observe(picture);
+  return {
+    figure: h("figure", {}, picture, words),
+    update(fresh) {
+      data = fresh;
+      unlessBusy();
+    },
+  };
+}
+
+// Redraws a picture when asked to, but not while someone works with what is there.
+function patient(picture, redraw) {
+  let isPressed = false;
+  let isWaiting = false;
 
   function unlessBusy() {
     isWaiting = isPressed || picture.querySelector(":focus-visible") !== null;
@@ -34,19 +49,10 @@ export function plot({ draw, describe, note }) {
   picture.addEventListener("pointerdown", () => {
     isPressed = true;
   });
-  picture.addEventListener("pointerup", released);
-  picture.addEventListener("pointercancel", released);
-  picture.addEventListener("focusout", released);
-  new ResizeObserver(() => {
-    if (Math.floor(picture.clientWidth) !== width) redraw();
-  }).observe(picture);
-  return {
-    figure,
-    update(fresh) {
-      data = fresh;
-      unlessBusy();
-    },
-  };
+  for (const end of ["pointerup", "pointercancel", "focusout"]) {
+    picture.addEventListener(end, released);
+  }
+  return unlessBusy;
 }
 
 export function canvas(width, height, ...children) {

@@ -88,14 +88,7 @@ function draw(data, width, by, chosen) {
   const svg = canvas(
     width,
     height,
-    axes(box, x, y, {
-      xTicks: by === "n" ? x.ticks(width / 90) : x.spans(width / 110),
-      yTicks: y.ticks(5),
-      yText: shortTime,
-      xText: by === "n" ? String : duration,
-      xName: by === "n" ? "evaluations" : "time",
-      yName: "time of a call",
-    }),
+    axes(box, x, y, { ...AXES[by](x, width), yTicks: y.ticks(5), yText: shortTime }),
     ...randomly(band, x, inside),
     ...standard(defaultMs, box, inside),
     ...dots(points, x, inside, by, box),
@@ -103,16 +96,26 @@ function draw(data, width, by, chosen) {
   );
   const host = h("div", { class: "hovered" }, svg);
   follow(host, svg, points, { x, inside, by, box }, chosen);
-  return [
-    host,
-    legend([
-      ["best", "best so far"],
-      ["dot", "a trial"],
-      ...(points.some((p) => p.ms === null) ? [["cross", "failed"]] : []),
-      ...(band.length ? [["band", "random search"]] : []),
-      ...(defaultMs ? [["default", "default"]] : []),
-    ]),
-  ];
+  return [host, meaning(points, band, defaultMs)];
+}
+
+const AXES = {
+  n: (x, width) => ({ xTicks: x.ticks(width / 90), xText: String, ...names("evaluations") }),
+  elapsed: (x, width) => ({ xTicks: x.spans(width / 110), xText: duration, ...names("time") }),
+};
+
+function names(xName) {
+  return { xName, yName: "time of a call" };
+}
+
+function meaning(points, band, defaultMs) {
+  return legend([
+    ["best", "best so far"],
+    ["dot", "a trial"],
+    ...(points.some((p) => p.ms === null) ? [["cross", "failed"]] : []),
+    ...(band.length ? [["band", "random search"]] : []),
+    ...(defaultMs ? [["default", "default"]] : []),
+  ]);
 }
 
 function randomly(band, x, inside) {
@@ -163,52 +166,60 @@ function steps(points, x, inside, by, end) {
 }
 
 // A cursor that follows the pointer or the arrow keys, and says what trial it is at.
-function follow(host, svg, points, { x, inside, by, box }, chosen) {
-  const note = tip(host);
-  const mark = line(0, box.top, 0, box.bottom, "cursor");
-  mark.setAttribute("visibility", "hidden");
-  svg.append(mark);
-  let at = points.length - 1;
-
-  function show(i) {
-    at = Math.max(0, Math.min(points.length - 1, i));
-    const p = points[at];
-    mark.setAttribute("x1", x(p[by]));
-    mark.setAttribute("x2", x(p[by]));
-    mark.setAttribute("visibility", "visible");
-    const what =
-      p.ms === null ? (p.trial.failure ?? p.trial.state).replaceAll("_", " ") : time(p.ms);
-    note.show(x(p[by]), p.ms === null ? box.top + 60 : inside(p.ms), [
-      `trial ${p.trial.number}: ${what}`,
-      `best so far: ${time(p.best)}`,
-      `evaluation ${p.n}, after ${duration(p.elapsed)}`,
-    ]);
-  }
-
-  function hide() {
-    mark.setAttribute("visibility", "hidden");
-    note.hide();
-  }
-
+function follow(host, svg, points, place, chosen) {
+  const cursor = { at: points.length - 1, note: tip(host), mark: hidden(place.box) };
+  svg.append(cursor.mark);
+  const show = (i) => pointAt(cursor, points, Math.max(0, Math.min(points.length - 1, i)), place);
+  const hide = () => {
+    cursor.mark.setAttribute("visibility", "hidden");
+    cursor.note.hide();
+  };
   svg.setAttribute("tabindex", "0");
-  svg.addEventListener("pointermove", (e) => {
-    const here = e.clientX - svg.getBoundingClientRect().left;
-    let near = 0;
-    points.forEach((p, i) => {
-      if (Math.abs(x(p[by]) - here) < Math.abs(x(points[near][by]) - here)) near = i;
-    });
-    show(near);
-  });
+  svg.addEventListener("pointermove", (e) =>
+    show(nearest(points, place, e.clientX - svg.getBoundingClientRect().left)),
+  );
   svg.addEventListener("pointerleave", hide);
   svg.addEventListener("blur", hide);
-  svg.addEventListener("focus", () => svg.matches(":focus-visible") && show(at));
-  svg.addEventListener("click", () => chosen?.(points[at].trial));
+  svg.addEventListener("focus", () => svg.matches(":focus-visible") && show(cursor.at));
+  svg.addEventListener("click", () => chosen?.(points[cursor.at].trial));
   svg.addEventListener("keydown", (e) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: 10, PageDown: -10 }[e.key];
-    if (e.key === "Enter") chosen?.(points[at].trial);
+    if (e.key === "Enter") chosen?.(points[cursor.at].trial);
     if (e.key === "Escape") hide();
     if (step === undefined) return;
     e.preventDefault();
-    show(at + step);
+    show(cursor.at + step);
   });
+}
+
+function hidden(box) {
+  const mark = line(0, box.top, 0, box.bottom, "cursor");
+  mark.setAttribute("visibility", "hidden");
+  return mark;
+}
+
+function pointAt(cursor, points, i, { x, inside, by, box }) {
+  cursor.at = i;
+  const p = points[i];
+  const { mark, note } = cursor;
+  mark.setAttribute("x1", x(p[by]));
+  mark.setAttribute("x2", x(p[by]));
+  mark.setAttribute("visibility", "visible");
+  const what = p.ms === null ? (p.trial.failure ?? p.trial.state).replaceAll("_", " ") : time(p.ms);
+  note.show(x(p[by]), p.ms === null ? box.top + 60 : inside(p.ms), [
+    `trial ${p.trial.number}: ${what}`,
+    `best so far: ${time(p.best)}`,
+    `evaluation ${p.n}, after ${duration(p.elapsed)}`,
+  ]);
+}
+
+// The point next to a place in pixels: they are in order.
+function nearest(points, { x, by }, here) {
+  let [low, high] = [0, points.length - 1];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (x(points[middle][by]) < here) low = middle;
+    else high = middle;
+  }
+  return Math.abs(x(points[low][by]) - here) <= Math.abs(x(points[high][by]) - here) ? low : high;
 }

@@ -39,21 +39,15 @@ function draw({ work, winnerMs, defaultMs }, width) {
   const height = Math.max(240, Math.min(320, width * 0.6));
   const box = { left: 62, right: width - 14, top: 30, bottom: height - 42 };
   const here = work.operations / work.bytes;
-  const ridge =
-    work.operations_per_s && work.bytes_per_s && work.operations_per_s / work.bytes_per_s;
-  const rates = [winnerMs, defaultMs].filter((ms) => ms).map((ms) => (1000 * work.operations) / ms);
-  const near = [here, ridge].filter((v) => v);
-  const [low, high] = [Math.min(...near) / 6, Math.max(...near) * 6];
-  const x = logarithmic(low, high, box.left, box.right);
   const roof = (i) =>
     Math.min(work.operations_per_s ?? Infinity, (work.bytes_per_s ?? Infinity) * i);
-  const tops = [roof(high), ...rates].filter(Number.isFinite);
-  const y = logarithmic(
-    Math.min(...rates, roof(here)) / 6,
-    Math.max(...tops) * 2,
-    box.bottom,
-    box.top,
-  );
+  const marks = [
+    [defaultMs, "dot", "default"],
+    [winnerMs, "dot winner", "winner"],
+  ]
+    .filter(([ms]) => ms)
+    .map(([ms, kind, name]) => ({ rate: (1000 * work.operations) / ms, kind, name }));
+  const { x, y, low, high, ridge } = scales(work, here, roof, marks, box);
   const parts = [
     axes(box, x, y, {
       xTicks: x.ticks(width / 90),
@@ -63,29 +57,33 @@ function draw({ work, winnerMs, defaultMs }, width) {
       xName: "operations per byte",
       yName: "operations per second",
     }),
+    ...ceiling(roof, { low, high, ridge }, x, y, box),
+    line(x(here), box.top, x(here), box.bottom, "grid"),
+    ...marks.flatMap((m) => mark(m, x(here), y(m.rate))),
   ];
-  parts.push(...ceiling(roof, { low, high, ridge }, x, y, box));
-  parts.push(line(x(here), box.top, x(here), box.bottom, "grid"));
-  const marks = [
-    [defaultMs, "dot", "default"],
-    [winnerMs, "dot winner", "winner"],
-  ];
-  for (const [ms, kind, name] of marks.filter(([m]) => m)) {
-    const at = y((1000 * work.operations) / ms);
-    parts.push(
-      s("circle", { cx: x(here), cy: at, r: 5, class: kind }),
-      text(x(here) + 10, at + 4, `${name} ${prefixed((1000 * work.operations) / ms)}`, {
-        class: "label",
-      }),
-    );
-  }
+  const known = Number.isFinite(roof(here)) ? [["ceiling", "ceiling of the device"]] : [];
+  const names = marks.map((m) => [m.kind, m.name]).reverse();
+  return [canvas(width, height, ...parts), legend([...known, ...names])];
+}
+
+// Scales that show the kernel, the ridge of the roof, and all rates.
+function scales(work, here, roof, marks, box) {
+  const ridge =
+    work.operations_per_s && work.bytes_per_s && work.operations_per_s / work.bytes_per_s;
+  const near = [here, ridge].filter((v) => v);
+  const [low, high] = [Math.min(...near) / 6, Math.max(...near) * 6];
+  const rates = marks.map((m) => m.rate);
+  const tops = [roof(high), ...rates].filter(Number.isFinite);
+  const bottom = Math.min(...rates, roof(here)) / 6;
+  const x = logarithmic(low, high, box.left, box.right);
+  const y = logarithmic(bottom, Math.max(...tops) * 2, box.bottom, box.top);
+  return { x, y, low, high, ridge };
+}
+
+function mark({ rate, kind, name }, x, y) {
   return [
-    canvas(width, height, ...parts),
-    legend([
-      ["ceiling", "ceiling of the device"],
-      ["dot winner", "winner"],
-      ["dot", "default"],
-    ]),
+    s("circle", { cx: x, cy: y, r: 5, class: kind }),
+    text(x + 10, y + 4, `${name} ${prefixed(rate)}`, { class: "label" }),
   ];
 }
 
