@@ -17,10 +17,11 @@ from rich.table import Table
 from tilec.bench import search_runs as runs
 from tilec.bench.search_data import BUDGET, Recording, recordings
 from tilec.bench.search_runs import Run
+from tilec.ir.errors import TileError
 from tilec.settings import tell
 from tilec.tune.search.transfer import Source
 
-SAMPLERS = ("gp", "hybrid", "lfbo", "evolve", "optuna")
+SAMPLERS = ("gp", "lfbo", "evolve", "optuna")
 LOOKS = (1, 2, 5, 10, 25, 50, 60, 100)  # evaluations after which the best is looked at
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -46,7 +47,11 @@ class Suite:
             done = pool.imap_unordered(_done, jobs)
             for some in track(done, "searching", len(jobs), console=console):
                 found += some
-        found.sort(key=lambda r: (r.contender, r.space, r.seed))
+        return self.result(found, spaces)
+
+    def result(self, found: list[Run], spaces: list[Recording]) -> dict[str, Any]:
+        """What follows from runs."""
+        found = sorted(found, key=lambda r: (r.contender, r.space, r.seed))
         return {"seeds": self.seeds, "budget": BUDGET, "looks": LOOKS, "skipped": self.skipped,
                 "spaces": {s.name: _facts(s) for s in spaces},
                 "contenders": summaries(found, spaces)}  # fmt: skip
@@ -117,6 +122,20 @@ def _sources(mode: str, others: list[Recording], seed: int) -> list[Source]:
             return [Source(tuple(r.trial(i) for i in run.visits)) for r, run in done]
         case _:
             raise ValueError(f"there is no mode {mode!r}")
+
+
+def joined(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """A result with the contenders of an earlier one that it lacks.
+
+    Raises TileError where the two were made otherwise: other spaces, seeds or budget.
+    """
+    for what in ("seeds", "budget", "spaces"):
+        if before[what] != after[what]:
+            raise TileError(f"the results that are there have other {what}",
+                            hint="name another file")  # fmt: skip
+    skipped = {k: v for k, v in before["skipped"].items() if k not in after["contenders"]}
+    return after | {"skipped": skipped | after["skipped"],
+                    "contenders": before["contenders"] | after["contenders"]}  # fmt: skip
 
 
 def _facts(s: Recording) -> dict[str, Any]:

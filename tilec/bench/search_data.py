@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -106,6 +107,19 @@ def recordings(folder: Path) -> list[Recording]:
     if not found:
         raise TileError(f"no *.json.gz in {folder}", hint="TILEC_TUNE_DATA names the folder")
     return found
+
+
+def write(folder: Path, found: Iterable[Recording]) -> None:
+    """Recordings as files, for `recordings` to read."""
+    for r in found:
+        data = {
+            "parameters": {p.name: list(p.values) for p in r.space.parameters},
+            "configs": r.space.rows,
+            "time_ms": [None if np.isnan(t) else t for t in r.times.tolist()],
+            "trial_cost_s": r.costs.tolist(),
+        }
+        with gzip.open(folder / f"{r.name}.json.gz", "wt", encoding="utf-8") as f:
+            json.dump(data, f)
 
 
 def _recording(path: Path) -> Recording:

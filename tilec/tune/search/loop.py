@@ -17,7 +17,6 @@ from tilec.tune.search.chance import Chance
 from tilec.tune.search.evolve import Evolve
 from tilec.tune.search.foreign import Optuna
 from tilec.tune.search.forest import Forest
-from tilec.tune.search.hybrid import Hybrid
 from tilec.tune.search.told import Sampler, Told
 from tilec.tune.search.transfer import Model, Prior, Source
 from tilec.tune.space import Space
@@ -26,7 +25,6 @@ TIE = 0.02  # times this much apart are equal (TUNING.md 2.3: 2% or within both 
 
 SAMPLERS: dict[str, Callable[[Space, int, Prior], Sampler]] = {
     "gp": Bayes,
-    "hybrid": Hybrid,
     "lfbo": Forest,
     "evolve": lambda space, seed, prior: Evolve(space, seed),
     "random": lambda space, seed, prior: Chance(space, seed),
