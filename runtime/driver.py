@@ -7,6 +7,7 @@ these functions will do. Names and meanings are those of the CUDA driver API.
 from __future__ import annotations
 
 import ctypes
+import sys
 import weakref
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 
 from tilec.ir.errors import TileError
 from tilec.observe import DEBUG, say, stage
+from tilec.runtime.exchange import STREAM, current_stream, exchange_function
 
 LIBRARY = "libcuda.so.1"
 _TYPES: dict[str, Any] = {
@@ -25,6 +27,7 @@ _TYPES: dict[str, Any] = {
 # name: the types of its arguments, and what its symbol has after the name
 FUNCTIONS = {
     "cuInit": ("u", ""),
+    "cuDriverGetVersion": ("p", ""),
     "cuDeviceGetCount": ("p", ""),
     "cuDeviceGet": ("pi", ""),
     "cuDeviceGetName": ("pii", ""),
@@ -38,6 +41,8 @@ FUNCTIONS = {
     "cuModuleGetFunction": ("pps", ""),
     "cuFuncSetAttribute": ("pii", ""),
     "cuLaunchKernel": ("puuuuuuuppp", ""),
+    "cuStreamIsCapturing": ("pp", ""),
+    "cuThreadExchangeStreamCaptureMode": ("p", ""),
     "cuMemAlloc": ("pn", "_v2"),
     "cuMemFree": ("n", "_v2"),
     "cuMemcpyHtoD": ("npn", "_v2"),
@@ -55,6 +60,9 @@ _PROCESSORS, _MAJOR, _MINOR, _SHARED = 16, 75, 76, 97  # CUdevice_attribute
 _DYNAMIC_SHARED = 8  # CUfunction_attribute
 _FREE_SHARED = 48 << 10  # bytes of shared memory that every function may use
 _NO_MEMORY, _NO_BINARY, _NEWER_PTX = 2, 209, 222  # CUresult
+_CAPTURE = range(900, 910)  # CUresult: what capture does not allow
+_RELAXED = 2  # CUstreamCaptureMode
+KINDS = {"cpu": 1, "cuda": 2}  # of devices, as DLPack numbers them
 # After these a process can do no more with the GPU (CUDA driver API, CUresult: "must be terminated
 # and relaunched"): memory, NVLink, and what a kernel did wrong.
 _LOST = {214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719}
@@ -89,6 +97,13 @@ class Driver:
 
     def __post_init__(self) -> None:
         self.call("cuInit", 0)
+
+    @property
+    def version(self) -> str:
+        """The version of CUDA that the driver has, such as 13.0."""
+        found = ctypes.c_int()
+        self.call("cuDriverGetVersion", ctypes.byref(found))
+        return f"{found.value // 1000}.{found.value % 1000 // 10}"
 
     def address(self, name: str) -> int:
         """Where a function is. Raises TileError where the driver has it not."""
@@ -169,6 +184,42 @@ class Driver:
         finally:
             self.call("cuCtxPopCurrent", ctypes.byref(ctypes.c_void_p()))
 
+    def refuse_capture(self, device: int, what: str) -> None:
+        """Raises TileError where the current stream is being captured: a CUDA graph holds launches,
+        and to load code or take memory then would spoil it."""
+        if "cuStreamIsCapturing" not in self.addresses:
+            return
+        state, stream = ctypes.c_int(), current_stream(self.streams(), KINDS[self.kind], device)
+        function = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        with self.on(device):
+            asked = function(self.address("cuStreamIsCapturing"))(stream, ctypes.byref(state))
+        if state.value or asked in _CAPTURE:
+            raise TileError(f"{what} while the current stream is captured into a CUDA graph, which "
+                            "takes nothing but launches", hint="make this call once before the "
+                            "capture, with the same tensors or others like them")  # fmt: skip
+
+    @contextmanager
+    def relaxed(self) -> Generator[None]:
+        """With what is no part of a graph allowed in this thread while some stream is captured: the
+        collector of garbage frees memory whenever it runs."""
+        name, mode = "cuThreadExchangeStreamCaptureMode", ctypes.c_int(_RELAXED)
+        if name not in self.addresses:
+            yield
+            return
+        self.call(name, ctypes.byref(mode))
+        try:
+            yield
+        finally:
+            self.call(name, ctypes.byref(mode))
+
+    def streams(self) -> int:
+        """The function for the current stream, `stream` or that of torch; 0 where there is none."""
+        if self.stream:
+            return self.stream
+        tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+        capsule = getattr(tensor, "__dlpack_c_exchange_api__", None)
+        return 0 if capsule is None else exchange_function(capsule, STREAM)
+
     def module(self, device: int, image: bytes) -> Module:
         """Load a cubin, or PTX that ends with a zero."""
         found = ctypes.c_void_p()
@@ -223,7 +274,7 @@ class Memory:
 
 
 def _free(driver: Driver, device: int, address: int) -> None:
-    with driver.on(device):
+    with driver.on(device), driver.relaxed():
         driver.call("cuMemFree", address)
 
 

@@ -20,10 +20,15 @@ from tilec.runtime.arguments import read
 from tilec.runtime.driver import FUNCTIONS, Driver
 
 INVALID_VALUE, OUT_OF_MEMORY, NOT_FOUND, ILLEGAL, UNKNOWN = 1, 2, 500, 700, 999
+CAPTURED, RELAXED = 900, 2
+# What a driver may refuse or do at once, not in a graph, while a stream is captured.
+UNSAFE = ("cuModuleLoadData", "cuMemAlloc", "cuMemFree", "cuMemcpyHtoD", "cuCtxSynchronize",
+          "cuEventSynchronize")  # fmt: skip
 ERRORS = {
     INVALID_VALUE: (b"CUDA_ERROR_INVALID_VALUE", b"invalid argument"),
     OUT_OF_MEMORY: (b"CUDA_ERROR_OUT_OF_MEMORY", b"out of memory"),
     NOT_FOUND: (b"CUDA_ERROR_NOT_FOUND", b"named symbol not found"),
+    CAPTURED: (b"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", b"operation not permitted"),
     ILLEGAL: (b"CUDA_ERROR_ILLEGAL_ADDRESS", b"an illegal memory access was encountered"),
 }
 ATTRIBUTES = {16: 4, 97: 227 << 10}  # processors, shared memory of a block
@@ -50,7 +55,8 @@ class Launched:
 @dataclass
 class FakeDriver:
     """GPUs of a capability. `fails` gives functions the error that they return. By its clock, which
-    events read, each launch takes `each` milliseconds, and nothing else takes any."""
+    events read, each launch takes `each` milliseconds, and nothing else takes any. Streams that are
+    `captured` let nothing be done but launches."""
 
     capability: tuple[int, int] = (9, 0)
     count: int = 2
@@ -63,6 +69,8 @@ class FakeDriver:
     execute: bool = True
     each: float = 0.25
     milliseconds: float = 0.0
+    captured: set[int] = field(default_factory=set[int])
+    mode: int = 0
     events: dict[int, float | None] = field(default_factory=dict[int, "float | None"])
 
     def __post_init__(self) -> None:
@@ -76,6 +84,7 @@ class FakeDriver:
             table[name] = self._callback(letters, self._guarded(name, getattr(self, f"_{name}")))
         stream = self._callback("iip", self._guarded("stream", self._stream))
         self.driver = Driver(table, "cpu", stream)
+        vars(self.driver)["behind"] = self  # memory may be freed late, by the collector
 
     def lose(self, code: int) -> None:
         """From now on every function returns an error, as after a fault of a kernel."""
@@ -88,6 +97,13 @@ class FakeDriver:
             reading = read(a)
             assert reading is not None
             self._memory[reading.addresses[0]] = (a.nbytes, a)
+
+    def forget(self, *arrays: Any) -> None:
+        """These are in device memory no more."""
+        for a in arrays:
+            reading = read(a)
+            assert reading is not None
+            del self._memory[reading.addresses[0]]
 
     def held(self) -> int:
         """How many allocations of the driver's own are not freed."""
@@ -103,6 +119,8 @@ class FakeDriver:
             self.calls.append(name)
             if name in self.fails:
                 return self.fails[name]
+            if self.captured and name in UNSAFE and self.mode != RELAXED:
+                return CAPTURED
             try:
                 return function(*arguments) or 0
             except BaseException as e:  # which ctypes would only print
@@ -118,6 +136,9 @@ class FakeDriver:
 
     def _cuInit(self, flags: int) -> None:
         assert flags == 0
+
+    def _cuDriverGetVersion(self, out: int) -> None:
+        ctypes.c_int.from_address(out).value = 13_010
 
     def _cuDeviceGetCount(self, out: int) -> None:
         ctypes.c_int.from_address(out).value = self.count
@@ -199,6 +220,13 @@ class FakeDriver:
         assert ctypes.string_at(out, 8) == MAGIC
         _put(out + 8, address)
         return INVALID_VALUE if address % 16 or out % 64 else 0
+
+    def _cuStreamIsCapturing(self, stream: int | None, out: int) -> None:
+        ctypes.c_int.from_address(out).value = (stream or 0) in self.captured
+
+    def _cuThreadExchangeStreamCaptureMode(self, at: int) -> None:
+        mode = ctypes.c_int.from_address(at)
+        self.mode, mode.value = mode.value, self.mode
 
     def _cuEventCreate(self, out: int, flags: int) -> None:
         assert flags == 0

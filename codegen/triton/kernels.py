@@ -14,7 +14,7 @@ from tilec.codegen.triton.wrap import signature
 from tilec.ir.core import Block, Func, Op, Trait, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, ceil_div
-from tilec.ir.ops import control, memory, reduce
+from tilec.ir.ops import control, memory, reduce, shape
 from tilec.ir.ops.scaled import ScaledDot
 from tilec.ir.source import Descriptor, Order
 from tilec.ir.types import Tile
@@ -122,10 +122,33 @@ def kernel(entry: str, func: Func, grid: control.Grid, names: Mapping[Value, str
     constants += [f"{b}: tl.constexpr = {n}" for b, n in p.blocks.items()]
     lines = ["@triton.jit", *signature(entry, takes, constants), *body]
     loops = any(isinstance(op, control.For) and op.tile for op in func.walk())
+    stages = 1 if _read_twice(func) else options.stages
     return Kernel(entry, tuple(lines), tuple(takes), p.constants, walker.spans.counts, grid,
-                  options.warps or _warps(p, func), options.stages if loops else None,
+                  options.warps or _warps(p, func), stages if loops else None,
                   {v.hint: order for v, order in walker.words.orders.items()},
                   walker.words.functions, boxed)  # fmt: skip
+
+
+def _read_twice(func: Func) -> bool:
+    """Whether a product reads a tile as it was loaded, and something that is no product does, too.
+
+    Triton 3.9 has one buffer too few for such a tile on sm_90: copies that are made ahead overwrite
+    what the product of a warp group, which ends a step later, still reads.
+    """
+    users: dict[Value, list[Op]] = {}
+    for op in func.walk():
+        for v in op.operands:
+            users.setdefault(v, []).append(op)
+    for load in func.walk():
+        if isinstance(load, memory.Load):
+            readers = users.get(load.result, [])
+            turned = [o for t in readers if isinstance(t, shape.Transpose)
+                      for o in users.get(t.result, [])]  # fmt: skip
+            products = [isinstance(o, reduce.Dot) for o in (*readers, *turned)]
+            others = [o for o in readers if not isinstance(o, reduce.Dot | shape.Transpose)]
+            if any(products) and others:
+                return True
+    return False
 
 
 def _warps(p: Printer, func: Func) -> int:

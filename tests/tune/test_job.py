@@ -1,10 +1,13 @@
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_driver import FakeDriver
 
 import tilec as tc
 from tilec.ir.errors import TileError
 from tilec.serve import keys, models
+from tilec.tune import job
 from tilec.tune.config import Config
 from tilec.tune.job import (
     Job,
@@ -93,3 +96,9 @@ def test_a_config_is_a_choice():
     assert (cpu.tiles, cuda.swap, triton.warps) == ({"m": 16}, "small", 8)
     with pytest.raises(TileError, match="threads is 3"):
         choice_of("cpu", Config.parsed("threads=3"))
+
+
+def test_the_fingerprint_of_a_gpu(monkeypatch):
+    monkeypatch.setattr(job, "gpu", lambda: SimpleNamespace(driver=FakeDriver().driver))
+    assert device("cuda") == {"kind": "cuda", "name": "fake 0", "sms": 4, "capability": "9.0",
+                              "driver": "13.1"}  # fmt: skip

@@ -1,6 +1,6 @@
 """Printed lines keep the place of the op that they are printed for."""
 
-from tilec.codegen.cuda.lines import pinned
+from tilec.codegen.cuda.lines import pinned, relative
 
 TEXT = """#include "decode.cuh"
 TILEC_KERNEL(32) k(f32* y) {
@@ -45,3 +45,13 @@ def test_nothing_else_changes():
     kept = [line for line in pinned(TEXT).splitlines() if not line.startswith("#line")]
     assert kept == [line for line in TEXT.splitlines() if not line.startswith("#line")]
     assert pinned("a;\nb;\n") == "a;\nb;\n"
+
+
+def test_files_are_named_from_where_they_are_found():
+    at = '#line 4 "/a/b/c.py"\nx;\n  #line 5 "k.tile"\n'
+    for roots, name in (
+        (["/a"], "b/c.py"), (["/a", "/a/b", "/"], "c.py"), (["/other", ""], "c.py"),
+        (["/a/b/c"], "c.py"), (["/"], "a/b/c.py"),
+    ):  # fmt: skip
+        assert relative(at, roots) == at.replace("/a/b/c.py", name)
+    assert relative('say("#line 4 /a/b");\n', ["/a"]) == 'say("#line 4 /a/b");\n'

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import ml_dtypes
 import numpy as np
 import pytest
 from emulated import far
@@ -11,11 +14,12 @@ import tilec as tc
 from tilec.ir.errors import TileError
 from tilec.ir.named import named
 from tilec.ir.source import KernelSource
+from tilec.lang.text import parse
 from tilec.runtime.triton import interpreted
 from tilec.triton import Schedule, schedule_of, triton_source
 
 pytest.importorskip("triton")
-from triton_ptx import multiplied
+from triton_ptx import executed, multiplied
 
 SCHEDULES = (
     "warps=8", "swap=small", "swap=always", "swap=never,stages=1", "split=3", "stream=5",
@@ -121,3 +125,42 @@ def test_no_schedule(text: str, message: str):
 def test_descriptors_need_hopper():
     with pytest.raises(TileError, match="descriptors=1 needs sm_90 or later, not sm_80"):
         schedule_of("descriptors=1").check("sm_80")
+
+
+READ_TWICE = """kernel f(x: bf16[M, K], w: bf16[64, K], most: f32[M, K], y: f32[M, 64]) {
+  for m in tiles(M) {
+    acc = zeros(f32, [m, 64])
+    for k in tiles(K, block=64) {
+      own = x[m, k]
+      most[m, k] = abs(f32(own))
+      acc += dot(own, w[:, k].T)
+    }
+    y[m, :] = acc
+  }
+}"""
+
+
+def test_a_tile_that_more_than_products_read_is_not_copied_ahead():
+    """The product of a warp group would still read what the copies of a later step overwrite."""
+    (f,) = parse(READ_TWICE).values()
+    dims = {"M": 64, "K": 512}
+    source = triton_source(f, dims)
+    assert [k.stages for k in source.launches] == [1]
+    assert "num_stages=1" in source.text
+    (alone,) = parse(READ_TWICE.replace("      most[m, k] = abs(f32(own))\n", "")).values()
+    assert [k.stages for k in triton_source(alone, dims).launches] == [3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stages", [1, 3])
+def test_triton_has_a_buffer_too_few_for_it(stages: int):
+    """When this fails with 3 stages, Triton has been put right and the guard can go."""
+    (f,) = parse(READ_TWICE).values()
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(-4, 5, (64, 512)).astype(ml_dtypes.bfloat16) for _ in range(2))
+    source = triton_source(f, {"M": 64, "K": 512})
+    launches = tuple(replace(k, stages=stages) for k in source.launches)
+    y, most = np.zeros((64, 64), np.float32), np.zeros((64, 512), np.float32)
+    report = executed(replace(source, launches=launches), {"x": x, "w": w, "most": most, "y": y})
+    assert [f.kind for f in report.grouped()] == ([] if stages == 1 else ["in-flight"])
+    assert np.array_equal(y, x.astype(float) @ w.astype(float).T)
