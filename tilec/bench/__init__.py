@@ -1,1 +1,1 @@
-"""Measurements of compiled kernels against other libraries: `python -m tilec.bench cpu`."""
+"""Kernels measured beside other libraries and the machine's ceilings: `tilec bench`."""

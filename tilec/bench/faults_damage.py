@@ -107,6 +107,7 @@ def read_only(folder: Path, times: int) -> Outcome:
     """A directory without permission to write, of a user who is not root: empty, and with entries
     that can still be read."""
     folder.chmod(0o755)
+    opened(folder / "own")  # imports what it needs: nobody may not read where Python is
     codes: list[int] = []
     for filled in (False, True):
         place = folder / f"filled-{filled}"

@@ -1,21 +1,17 @@
-"""What a launch costs on the host, beside tvm-ffi and Triton: kernels and a driver that do nothing,
-and the first call of a process."""
+"""Kernels and a driver that do nothing, and the first call of a process."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tilec.bench.triton_launcher import launcher
 from tilec.compile import engine
-from tilec.ir.errors import TileError
 from tilec.ir.source import Param
 from tilec.runtime.driver import Driver
 from tilec.runtime.gpu import Gpu
@@ -23,8 +19,6 @@ from tilec.runtime.jit import LoadedModule, compile_object, host_machine, load_o
 from tilec.runtime.launch import Compiled, Dispatcher, Form, Out
 from tilec.runtime.program import Given, Kernel, Program, Size
 from tilec.settings import tool_environment
-
-SHAPES = [(3, 0), (9, 4)]  # tensors and integers
 
 # One GPU of compute capability 9.9. Launches are counted, and so are the blocks of all of them.
 NOTHING = """
@@ -103,73 +97,6 @@ def nothing() -> Nothing:
     return Nothing(module, Driver({n: module[n] for n in FUNCTIONS}, "cpu", module["stream"]))
 
 
-@dataclass(frozen=True)
-class Contender:
-    """What is called over and over: `peer` is whose it is, and arguments are `tensors` of torch and
-    `integers`."""
-
-    peer: str
-    what: str
-    tensors: int
-    integers: int
-    call: Callable[[], object]
-
-
-def measure(
-    bursts: int = 15, calls: int = 20_000, peers: Sequence[str] = ("tvm-ffi", "triton")
-) -> dict[str, Any]:
-    """Nanoseconds of a call on the host, the least of bursts in which all contenders take turns.
-
-    A peer that can't run is under `skipped`, with the reason.
-    """
-    with TemporaryDirectory() as folder:
-        contenders, skipped = _ours(), dict[str, str]()
-        makers = {"tvm-ffi": _tvm, "triton": partial(_triton, Path(folder))}
-        for peer, made in ((p, makers[p]) for p in peers):
-            try:
-                contenders += made()
-            except (ImportError, TileError) as e:
-                skipped[peer] = str(e)
-        least = _least([c.call for c in contenders], bursts, calls)
-    rows = [{"peer": c.peer, "what": c.what, "tensors": c.tensors, "integers": c.integers,
-             "ns": round(ns, 1)} for c, ns in zip(contenders, least, strict=True)]  # fmt: skip
-    return {"bursts": bursts, "calls": calls, "rows": rows, "skipped": skipped}
-
-
-def _ours() -> list[Contender]:
-    from torch import empty, float32, zeros
-
-    driver, cpu = nothing(), idle()
-    found = [Contender("python", "an empty function", 0, 0, _empty)]
-    for tensors, integers in SHAPES:
-        given = (*(zeros(64) for _ in range(tensors)), *range(integers))
-
-        add = partial(_add, found, tensors, integers)
-        for where, made in (("fake driver", driver.dispatcher(tensors, integers)),
-                            ("CPU", cpu(tensors, integers, 0))):  # fmt: skip
-            made.launch(*given)
-            bound = made.bind(*given)
-            add(f"{where}: launch", lambda f=made.launch, a=given: f(*a))
-            add(f"{where}: bound, other tensors", lambda f=bound, a=given: f(*a))
-            add(f"{where}: bound, the same", bound)
-        program, out = cpu(tensors, integers, 1).launch, zeros(64)
-        program(*given)
-        program(*given, out=out)
-        add("CPU: program with out=", lambda f=program, a=given, y=out: f(*a, out=y))
-        add("CPU: program that makes its result", lambda f=program, a=given: f(*a))
-    found.append(Contender("torch", "empty", 0, 0, lambda: empty((64,), dtype=float32)))
-    return found
-
-
-def _add(found: list[Contender], tensors: int, integers: int, what: str,
-         call: Callable[[], object]) -> None:  # fmt: skip
-    found.append(Contender("tilec", what, tensors, integers, call))
-
-
-def _empty() -> None:
-    return
-
-
 def idle() -> Callable[[int, int, int], Dispatcher]:
     """Kernels of the CPU that do nothing, by the numbers of tensors, integers and results."""
     from torch import empty, float32
@@ -191,43 +118,6 @@ def idle() -> Callable[[int, int, int], Dispatcher]:
         return engine().dispatcher("nothing", load, Form(results=bool(results)))
 
     return dispatcher
-
-
-def _tvm() -> list[Contender]:
-    import tvm_ffi  # pyright: ignore[reportMissingTypeStubs]
-    from torch import zeros
-
-    library: Any = tvm_ffi
-    nop = library.get_global_func("testing.nop")
-    found: list[Contender] = []
-    for tensors, integers in SHAPES:
-        given = (*(zeros(64) for _ in range(tensors)), *range(integers))
-        call: Callable[[], object] = lambda a=given: nop(*a)  # noqa: E731
-        found.append(Contender("tvm-ffi", "no-op", tensors, integers, call))
-    return found
-
-
-def _triton(folder: Path) -> list[Contender]:
-    from torch import zeros
-
-    found: list[Contender] = []
-    for (tensors, integers), launch in zip(SHAPES, launcher(SHAPES, folder), strict=True):
-        given = (*(zeros(64) for _ in range(tensors)), *range(2, 2 + integers))
-        launch(*given)
-        call: Callable[[], object] = lambda f=launch, a=given: f(*a)  # noqa: E731
-        found.append(Contender("triton", "kernel[grid], fake driver", tensors, integers, call))
-    return found
-
-
-def _least(functions: Sequence[Callable[[], object]], bursts: int, calls: int) -> list[float]:
-    found = [float("inf")] * len(functions)
-    for _ in range(bursts):
-        for i, function in enumerate(functions):
-            start = time.perf_counter_ns()
-            for _ in range(calls):
-                function()
-            found[i] = min(found[i], (time.perf_counter_ns() - start) / calls)
-    return found
 
 
 FIRST = """

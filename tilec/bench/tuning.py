@@ -3,9 +3,10 @@ and whether two tunes that know nothing of each other agree."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,16 @@ from tilec.ir.format import Format
 from tilec.ir.named import named
 from tilec.lang.kernel import Definition
 from tilec.lang.text import parse
-from tilec.ops import losses, norm
+from tilec.ops import losses, mlp, norm
 from tilec.program import Program
 from tilec.runtime.tensor import sparsify
 from tilec.tune.config import Config
+from tilec.tune.contest import SIGMAS, Ratio, known, ratio
 from tilec.tune.job import Subject, policy_of, subject
-from tilec.tune.measure.measurer import Measurer, margin
+from tilec.tune.measure.measurer import Measurer
 from tilec.tune.records import Trial
 from tilec.tune.search.loop import TIE
-from tilec.tune.tuner import Options, Tuned, paired, tune
+from tilec.tune.tuner import Options, Tuned, tune
 
 LINEAR = """kernel linear(x: bf16[M, K], w: FORMAT[N, K], y: bf16[M, N]) {
   for m, n in tiles(M, N) {
@@ -86,6 +88,9 @@ def cases() -> Iterator[Case]:
     yield _program("rms norm", norm.rms, {"x": bf16, "gain": bf16}, {"M": 256, "N": 4096})
     (attention,) = parse(ATTENTION).values()
     yield Case("attention", attention, {}, {"M": 512, "N": 512, "D": 64})
+    int4 = named("int4<group=64>")
+    yield _program("mlp", mlp.swiglu, {"x": bf16, "gate": int4, "up": int4, "down": int4},
+                   {"M": 16, "K": 512, "F": 1024, "N": 512})  # fmt: skip
     yield _program("cross-entropy", losses.cross_entropy, {"logits": bf16},
                    {"T": 64, "V": 32000})  # fmt: skip
 
@@ -115,23 +120,23 @@ class Result:
     trials: tuple[Trial, ...]
 
     @property
-    def speedup(self) -> float:
-        """Of the first tune's winner."""
-        default, one, *_ = (t.seconds or float("nan") for t in self.trials)
-        return default / one
+    def gain(self) -> Ratio:
+        """How many times as fast as the default the first tune's winner is."""
+        default, one, _ = (t.samples for t in self.trials)
+        return Ratio(1.0, 1.0, 1.0) if self.tunes[0].config == self.tunes[0].default else (
+            ratio(default, one))  # fmt: skip
+
+    @property
+    def apart(self) -> Ratio:
+        """The time of the second tune's winner over that of the first's."""
+        _, one, other = (t.samples for t in self.trials)
+        same = self.tunes[0].config == self.tunes[1].config
+        return Ratio(1.0, 1.0, 1.0) if same else ratio(other, one)
 
     @property
     def agree(self) -> bool:
-        """Whether both chose the same, or what ties with it: within 2%, or both 95% margins."""
-        if self.tunes[0].config == self.tunes[1].config:
-            return True
-        one, other = self.trials[1], self.trials[2]
-        if one.seconds is None or other.seconds is None:
-            return False
-        apart = abs(one.seconds - other.seconds)
-        room = max(TIE * min(one.seconds, other.seconds),
-                   margin(one.samples) + margin(other.samples))  # fmt: skip
-        return apart <= room
+        """Whether both chose the same, or what ties with it when both are measured in turns."""
+        return 1 / (1 + TIE) <= self.apart.middle <= 1 + TIE
 
 
 def measured(case: Case, budget: int = BUDGET) -> Result:
@@ -141,36 +146,46 @@ def measured(case: Case, budget: int = BUDGET) -> Result:
     configs: list[Config] = [one.default, one.config, other.config]
     with Measurer(of.job, policy_of("cpu"), one.default) as m:
         found = dict(zip(distinct := list(dict.fromkeys(configs)),
-                         paired(m.confirm(distinct, JUDGE)), strict=True))  # fmt: skip
+                         m.confirm(distinct, JUDGE, judge=known), strict=True))  # fmt: skip
     failed = [t for t in found.values() if t.failure is not None]
     if failed:
         raise TileError(f"{case}: {failed[0].config} fails now: {failed[0].note}")
     return Result(case, (one, other), tuple(found[c] for c in configs))
 
 
-def geometric_mean(results: list[Result]) -> float:
-    """Of the speedups: first over the shapes of a family, then over families."""
-    families: dict[str, list[float]] = {}
+def geometric_mean(results: list[Result]) -> Ratio:
+    """Of the speedups: first over the shapes of a family, then over families. The interval is what
+    measuring leaves open, at 95%."""
+    families: dict[str, list[tuple[float, float]]] = {}
     for r in results:
-        families.setdefault(r.case.family, []).append(r.speedup)
-    return statistics.geometric_mean(map(statistics.geometric_mean, families.values()))
+        gain = r.gain
+        error = (math.log(gain.high) - math.log(gain.low)) / (2 * SIGMAS)
+        families.setdefault(r.case.family, []).append((math.log(gain.middle), error))
+    if not families:
+        return Ratio(1.0, 1.0, 1.0)
+    middle = statistics.fmean(statistics.fmean(g for g, _ in f) for f in families.values())
+    square = sum(sum(e * e for _, e in f) / len(f) ** 2 for f in families.values())
+    half = 1.96 * math.sqrt(square) / len(families)
+    return Ratio(*(math.exp(middle + x) for x in (0.0, -half, half)))
 
 
 def table(results: list[Result]) -> Table:
     """A row for each case."""
     agreed = sum(r.agree for r in results)
-    mean = geometric_mean(results) if results else float("nan")
-    table = Table(title=f"tuned beside default: {mean:.2f} x (geometric mean over families); "
-                        f"two tunes agree on {agreed} of {len(results)}")  # fmt: skip
-    for name in ("kernel", "default us", "tuned us", "x", "agree", "tuning s", "configs", "config"):
+    mean, seconds = geometric_mean(results), sum(t.cost for r in results for t in r.tunes)
+    table = Table(title=f"tuned beside default: {mean.middle:.3f} x ({mean.low:.3f} to "
+                        f"{mean.high:.3f}; geometric mean over families); two tunes agree on "
+                        f"{agreed} of {len(results)}; {seconds:.0f} s of tuning")  # fmt: skip
+    for name in ("kernel", "default us", "x", "", "agree", "apart", "tuning s", "compiling s",
+                 "configs", "config"):  # fmt: skip
         table.add_column(name, justify="left" if name in ("kernel", "config") else "right",
                          overflow="fold")  # fmt: skip
     for r in results:
-        default, one = r.trials[0], r.trials[1]
-        table.add_row(str(r.case), f"{1e6 * (default.seconds or 0):.1f}",
-                      f"{1e6 * (one.seconds or 0):.1f}", f"{r.speedup:.2f}",
-                      "yes" if r.agree else "no", f"{r.tunes[0].cost:.1f}",
-                      str(len(r.tunes[0].study.trials)),
+        gain, one = r.gain, r.tunes[0]
+        table.add_row(str(r.case), f"{1e6 * (r.trials[0].seconds or 0):.1f}", f"{gain.middle:.3f}",
+                      f"{gain.low:.3f} to {gain.high:.3f}", "yes" if r.agree else "no",
+                      f"{r.apart.middle:.3f}", f"{one.cost:.1f}", f"{one.compiled:.1f}",
+                      str(len(one.study.trials)),
                       "default" if r.tunes[0].config == r.tunes[0].default
                       else r.tunes[0].config.text)  # fmt: skip
     return table
@@ -179,11 +194,12 @@ def table(results: list[Result]) -> Table:
 def data(results: list[Result]) -> dict[str, Any]:
     """The results as JSON data."""
     rows = [{
-        "kernel": str(r.case), "family": r.case.family, "speedup": r.speedup, "agree": r.agree,
-        "tuning_s": [t.cost for t in r.tunes], "configs": [t.config.text for t in r.tunes],
+        "kernel": str(r.case), "family": r.case.family, "speedup": asdict(r.gain),
+        "agree": r.agree, "apart": asdict(r.apart), "tuning_s": [t.cost for t in r.tunes],
+        "compile_s": [t.compiled for t in r.tunes], "configs": [t.config.text for t in r.tunes],
         "default": r.tunes[0].default.text, "trials": [len(t.study.trials) for t in r.tunes],
         "failures": [t.failures for t in r.tunes],
         "samples_ms": [[1e3 * s for s in t.samples] for t in r.trials],
     } for r in results]  # fmt: skip
-    return {"threads": engine().pool.threads, "geometric_mean": geometric_mean(results),
+    return {"threads": engine().pool.threads, "geometric_mean": asdict(geometric_mean(results)),
             "agree": sum(r.agree for r in results), "cases": rows}  # fmt: skip

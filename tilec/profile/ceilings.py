@@ -81,30 +81,55 @@ def copied(size: int) -> tuple[Run, int]:
 def arithmetic(narrow: bool = True) -> tuple[Run, float]:
     """A function of multiply-adds in registers only, and its operations: `narrow` is bf16 pairs
     where there are any, else f32. Raises TileError if it skips some."""
+    if not (narrow and _has("avx512bf16")):
+        one = int(np.float32(1.0).view(np.int32))
+        return _products("float", one, 1, lambda f, s, x: f.intrinsic("fma", x, x, s))
+
+    def pair(f: Function, s: V, x: V) -> V:
+        x = f.recast(x, "bfloat", 32)
+        return f.call("llvm.x86.avx512bf16.dpbf16ps.512", "float", 16, s, x, x)
+
+    return _products("float", ONES, 2, pair)
+
+
+def of_bytes() -> tuple[Run, float]:
+    """As `arithmetic`, of bytes: fours of them where there are such instructions, else f32."""
+    if not _has("avx512vnni"):
+        return arithmetic(narrow=False)
+
+    def four(f: Function, s: V, x: V) -> V:
+        x = f.recast(x, "i8", 64)
+        return f.call("llvm.x86.avx512.vpdpbusd.512", "i32", 16, s, x, x)
+
+    return _products("i32", 0x01010101, 4, four)
+
+
+def _has(feature: str) -> bool:
+    return f"+{feature}" in engine().machine.features.split(",")
+
+
+def _products(kind: str, one: int, pack: int, product: Callable[[Function, V, V], V]
+              ) -> tuple[Run, float]:  # fmt: skip
+    """Independent sums of products of ones, `pack` in a lane; `one` is a lane of them."""
     chunks = 2 * engine().pool.threads
-    pairs = narrow and "+avx512bf16" in engine().machine.features.split(",")
-    value = ONES if pairs else int(np.float32(1.0).view(np.int32))
-    data = np.full(16, value, np.int32)
+    data = np.full(16, one, np.int32)
 
     def body(f: Function, chunk: V) -> V:
-        one = f.load("i32", 16, _argument(f, 0))
+        ones = f.load("i32", 16, _argument(f, 0))
 
         def step(_: V, sums: list[V]) -> list[V]:
-            if pairs:
-                x = f.recast(one, "bfloat", 32)
-                name = "llvm.x86.avx512bf16.dpbf16ps.512"
-                return [f.call(name, "float", 16, s, x, x) for s in sums]
-            x = f.recast(one, "float", 16)
-            return [f.intrinsic("fma", x, x, s) for s in sums]
+            x = ones if kind == "i32" else f.recast(ones, kind, 16)
+            return [product(f, s, x) for s in sums]
 
-        sums = f.carry(0, TURNS, 1, [constant("float", 0, 16)] * VECTORS, step)
-        return f.recast(_folded(f, sums, "fadd"), "i32", 16)
+        sums = f.carry(0, TURNS, 1, [constant(kind, 0, 16)] * VECTORS, step)
+        total = _folded(f, sums, "add" if kind == "i32" else "fadd")
+        return total if kind == "i32" else f.recast(total, "i32", 16)
 
     out = np.zeros((chunks, 16), np.int32)
     run = _launch("arithmetic", body, data, out)
     run()
-    of_lane = TURNS * VECTORS * (2 if pairs else 1)
-    if not (out.view(np.float32) == of_lane).all():
+    of_lane = TURNS * VECTORS * pack
+    if not ((out if kind == "i32" else out.view(np.float32)) == of_lane).all():
         raise TileError("the arithmetic loop does not do every multiply-add")
     return run, 2.0 * of_lane * 16 * chunks
 

@@ -10,6 +10,7 @@ from typing import Any
 from tilec.compile import engine
 from tilec.observe import INFO, say
 from tilec.profile.ceilings import Run, arithmetic, read
+from tilec.profile.devices import least
 from tilec.profile.work import Work
 from tilec.runtime.cache import Cache, Entry, Key, open_cache
 from tilec.settings import settings
@@ -34,13 +35,13 @@ class Ceilings:
         """Bytes a second for data of a size: those of the least measured one that is as large."""
         return next((b for n, b in self.reads if n >= size), self.reads[-1][1])
 
+    def rate(self, work: Work) -> float:
+        """Operations a second for operands as this work has."""
+        return self.narrow if work.narrow else self.f32
+
     def least(self, work: Work) -> tuple[float, str]:
-        """The seconds that a call needs at least, and what decides them: memory or arithmetic. With
-        sparse operands that is memory, as it is not known how many operations are needed."""
-        moving = work.compulsory / self.bandwidth(work.compulsory)
-        needed = 0 if work.sparse else work.operations
-        computing = needed / (self.narrow if work.narrow else self.f32)
-        return max((moving, "memory"), (computing, "arithmetic"))
+        """The seconds that a call needs at least, and what decides them: memory or arithmetic."""
+        return least(self, work, work.compulsory)
 
     def as_json(self) -> dict[str, Any]:
         """For documents."""

@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from math import prod
 
 from tilec.explain import Explanation, explain
+from tilec.explain.traffic import VIEWS
 from tilec.ir.core import Block, Func, Op, Trait, Value
 from tilec.ir.dtype import BY_NAME, DType
+from tilec.ir.dynamic import Dynamic
 from tilec.ir.extent import Extent, Sym, ceil_div, number
 from tilec.ir.format import Dense, Format
-from tilec.ir.ops import arith, reduce, scaled, scan, sparse
+from tilec.ir.ops import arith, memory, reduce, scaled, scan, sparse
 from tilec.ir.ops.control import Count, For, Grid
+from tilec.ir.scaled import Scaled
 from tilec.ir.sparse.stored import Sparse
-from tilec.ir.types import Tile
+from tilec.ir.types import Memory, Tile
 from tilec.lang.kernel import Definition, Signature, TensorSpec
 from tilec.lang.programs import ProgramDefinition
 from tilec.profile.calls import Kinds, Tensor
 
+KINDS = ("int8", "fp8", "half", "f32")  # what operands of products are, the narrowest first
 _PRODUCTS = (reduce.Dot, scaled.ScaledDot, sparse.SparseDot)
 
 
@@ -26,16 +30,22 @@ _PRODUCTS = (reduce.Dot, scaled.ScaledDot, sparse.SparseDot)
 class Work:
     """The dimensions and formats of a call; the bytes that its kernels move (each operand as often
     as a kernel passes over it), those that no way can do without, its operations (a multiply-add is
-    two), whether the operands of all its products are of 16 bits or less, and whether an operand is
-    sparse: operations are then those of dense ones, more than are needed."""
+    two), what its products are of (`int8`, `fp8`: codes of at most 8 bits; `half`: of at most 16;
+    `f32`: wider, or no products), and whether an operand is sparse: operations are then
+    those of dense ones, more than are needed."""
 
     dims: Mapping[str, int]
     types: Mapping[str, str]
     bytes: int
     compulsory: int
     operations: int
-    narrow: bool
+    operands: str
     sparse: bool = False
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the operands of all products are of 16 bits or less."""
+        return self.operands != "f32"
 
 
 def work(definition: Definition, tensors: Kinds) -> Work:
@@ -44,12 +54,17 @@ def work(definition: Definition, tensors: Kinds) -> Work:
     whole = definition
     if isinstance(definition, ProgramDefinition):
         whole = definition.called(types)  # what it returns is written too
-    found = explain(whole, types, dims)
-    counted = list(operations(found.before))
-    products = [op for op, _ in counted if isinstance(op, _PRODUCTS)]
+    return counted(explain(whole, types, dims), types)
+
+
+def counted(found: Explanation, types: Mapping[str, Format | DType]) -> Work:
+    """The work of a kernel whose tensors have these formats, fused."""
+    each = list(operations(found.before))
+    made = {v: op for op in found.before.walk() for v in op.results}
+    products = [_operands(op, made) for op, _ in each if isinstance(op, _PRODUCTS)]
     return Work(
-        dims, {n: str(t) for n, t in types.items()}, _moved(found), found.compulsory,
-        sum(n for _, n in counted), bool(products) and all(map(_narrow, products)),
+        found.dims, {n: str(t) for n, t in types.items()}, _moved(found), found.compulsory,
+        sum(n for _, n in each), max(products, key=KINDS.index, default="f32"),
         any(isinstance(t, Sparse) for t in types.values()),
     )  # fmt: skip
 
@@ -81,9 +96,33 @@ def _moved(found: Explanation) -> int:
     return sum(k.bytes for k in found.kernels)
 
 
-def _narrow(op: Op) -> bool:
-    first = op.operands[0].type
-    return isinstance(first, Tile) and first.dtype.bits <= 16
+def _operands(op: Op, made: Mapping[Value, Op]) -> str:
+    """What the operands of a product are, as they are stored."""
+    assert isinstance(op, _PRODUCTS)
+    first = op.values if isinstance(op, sparse.SparseDot) else op.a
+    a, b = _stored(first, made), _stored(op.b, made)
+    eight = max(a.bits, b.bits) <= 8
+    if eight and a.is_integer and b.is_integer:
+        return "int8"
+    if eight and not (a.is_integer or b.is_integer):
+        return "fp8"
+    return "half" if a.bits <= 16 else "f32"
+
+
+def _stored(v: Value, made: Mapping[Value, Op]) -> DType:
+    """The dtype of the codes that a tile is read from, or its own."""
+    op = made.get(v)
+    while isinstance(op, VIEWS) and op.operands:
+        v = op.operands[0]
+        op = made.get(v)
+    if isinstance(op, memory.Load) and isinstance(op.mem.type, Memory):
+        format = op.mem.type.format
+        if isinstance(format, Scaled):
+            return format.codes
+        if isinstance(format, Dynamic):
+            return format.stored
+    assert isinstance(v.type, Tile)
+    return v.type.dtype
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Layers that fuse: for each case its arguments, tilec's program, torch's functions, and the result
+"""Layers that fuse: of each its arguments, tilec's program, torch's functions, and the result
 in double."""
 
 # torch and numpy type what is looked up by name loosely.
@@ -15,9 +15,8 @@ import ml_dtypes
 import numpy as np
 
 from tilec.ir.dtype import Array
-from tilec.ir.errors import TileError
 from tilec.ir.named import named
-from tilec.ops import decoder, losses, mlp, norm, rotary
+from tilec.ops import losses, mlp, norm, rotary
 from tilec.program import Program
 from tilec.runtime.tensor import PackedTensor, packed
 
@@ -28,7 +27,7 @@ STORED: dict[str, Any] = {"f32": np.float32, "bf16": ml_dtypes.bfloat16}
 
 
 @dataclass(frozen=True)
-class Case:
+class Sized:
     """A layer and its sizes: what they are is the layer's to say."""
 
     layer: str
@@ -123,48 +122,44 @@ def tensor(torch: Any, x: Array) -> Any:
     return torch.from_numpy(x)
 
 
-def layer(case: Case) -> Layer:
-    """The layer of a case. Raises TileError for one that is not known."""
-    if case.layer not in LAYERS:
-        raise TileError(f"no layer is called {case.layer!r}; there are {', '.join(LAYERS)}")
-    return LAYERS[case.layer](case)
-
-
-def _rms(x: Array, gain: Array) -> Array:
+def rms(x: Array, gain: Array) -> Array:
+    """The norm of each row, in double."""
     x = x.astype(np.float64)
     return x / np.sqrt((x * x).mean(-1, keepdims=True) + EPS) * gain.astype(np.float64)
 
 
-def _softmax(x: Array) -> Array:
+def softmax(x: Array) -> Array:
+    """Of each row."""
     e = np.exp(x - x.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
 
 
-def _silu(x: Array) -> Array:
+def silu(x: Array) -> Array:
+    """x times its logistic function."""
     return x / (1 + np.exp(-x))
 
 
-def _of_softmax(case: Case) -> Layer:
+def _of_softmax(case: Sized) -> Layer:
     x = case.draw(*case.sizes, scale=3)
 
     def theirs(torch: Any) -> Callable[[], Any]:
         a = tensor(torch, x)
         return lambda: torch.softmax(a, -1)
 
-    return Layer(norm.softmax, (x,), theirs, lambda: _softmax(x.astype(np.float64)))
+    return Layer(norm.softmax, (x,), theirs, lambda: softmax(x.astype(np.float64)))
 
 
-def _of_rms(case: Case) -> Layer:
+def _of_rms(case: Sized) -> Layer:
     x, gain = case.draw(*case.sizes), case.draw(case.sizes[1])
 
     def theirs(torch: Any) -> Callable[[], Any]:
         a, g = tensor(torch, x), tensor(torch, gain)
         return lambda: torch.nn.functional.rms_norm(a, g.shape, g, EPS)
 
-    return Layer(norm.rms, (x, gain, EPS), theirs, lambda: _rms(x, gain))
+    return Layer(norm.rms, (x, gain, EPS), theirs, lambda: rms(x, gain))
 
 
-def _of_layer_norm(case: Case) -> Layer:
+def _of_layer_norm(case: Sized) -> Layer:
     x, gain, bias = case.draw(*case.sizes), case.draw(case.sizes[1]), case.draw(1, case.sizes[1])
 
     def theirs(torch: Any) -> Callable[[], Any]:
@@ -180,7 +175,7 @@ def _of_layer_norm(case: Case) -> Layer:
     return Layer(norm.layer, (x, gain, bias[0], EPS), theirs, want)
 
 
-def _of_swiglu(case: Case) -> Layer:
+def _of_swiglu(case: Sized) -> Layer:
     gate, up = case.draw(*case.sizes), case.draw(1, *case.sizes)[0]
 
     def theirs(torch: Any) -> Callable[[], Any]:
@@ -188,25 +183,26 @@ def _of_swiglu(case: Case) -> Layer:
         return lambda: torch.nn.functional.silu(g) * u
 
     def want() -> Array:
-        return _silu(gate.astype(np.float64)) * up.astype(np.float64)
+        return silu(gate.astype(np.float64)) * up.astype(np.float64)
 
     return Layer(mlp.activation, (gate, up), theirs, want)
 
 
-def _of_rotary(case: Case) -> Layer:
+def _of_rotary(case: Sized) -> Layer:
     b, t, half = case.sizes
-    x, cos, sin = case.draw(b, t, 2 * half), *_angles(np.arange(t), half)
+    x, cos, sin = case.draw(b, t, 2 * half), *angles(np.arange(t), half)
 
     def theirs(torch: Any) -> Callable[[], Any]:
         v, c, s = (tensor(torch, a) for a in (x, cos, sin))
         return lambda: turned(torch, v, c, s)
 
-    return Layer(rotary.rotary, (x, cos, sin), theirs, lambda: _turned(x, cos, sin))
+    return Layer(rotary.rotary, (x, cos, sin), theirs, lambda: rotated(x, cos, sin))
 
 
-def _angles(places: Array, half: int) -> tuple[Array, Array]:
-    angles = places[:, None] * 5e5 ** (-np.arange(half) / half)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+def angles(places: Array, half: int) -> tuple[Array, Array]:
+    """Cosines and sines [places, half] of rotary, in f32."""
+    turns = places[:, None] * 5e5 ** (-np.arange(half) / half)
+    return np.cos(turns).astype(np.float32), np.sin(turns).astype(np.float32)
 
 
 def turned(torch: Any, x: Any, cos: Any, sin: Any) -> Any:
@@ -216,13 +212,14 @@ def turned(torch: Any, x: Any, cos: Any, sin: Any) -> Any:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
 
 
-def _turned(x: Array, cos: Array, sin: Array) -> Array:
+def rotated(x: Array, cos: Array, sin: Array) -> Array:
+    """Rotary in double."""
     half = cos.shape[-1]
     a, b = x[..., :half].astype(np.float64), x[..., half:].astype(np.float64)
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def _of_rms_linear(case: Case) -> Layer:
+def _of_rms_linear(case: Sized) -> Layer:
     m, n, k = case.sizes
     x, gain, (w,) = case.draw(m, k), case.draw(k), case.weights((n, k))
 
@@ -230,10 +227,10 @@ def _of_rms_linear(case: Case) -> Layer:
         a, g, linear = tensor(torch, x), tensor(torch, gain), w.theirs(torch)
         return lambda: linear(torch.nn.functional.rms_norm(a, g.shape, g, EPS))
 
-    return Layer(norm.rms_linear, (x, gain, w.ours(), EPS), theirs, lambda: w.times(_rms(x, gain)))
+    return Layer(norm.rms_linear, (x, gain, w.ours(), EPS), theirs, lambda: w.times(rms(x, gain)))
 
 
-def _of_mlp(case: Case) -> Layer:
+def _of_mlp(case: Sized) -> Layer:
     m, n, wide = case.sizes
     x, (gate, up, down) = case.draw(m, n), case.weights((wide, n), (wide, n), (n, wide))
 
@@ -243,13 +240,13 @@ def _of_mlp(case: Case) -> Layer:
 
     def want() -> Array:
         v = x.astype(np.float64)
-        return down.times(_silu(gate.times(v)) * up.times(v))
+        return down.times(silu(gate.times(v)) * up.times(v))
 
     ours = (x, gate.ours(), up.ours(), down.ours())
     return Layer(mlp.swiglu, ours, theirs, want)
 
 
-def _of_cross_entropy(case: Case) -> Layer:
+def _of_cross_entropy(case: Sized) -> Layer:
     tokens, words = case.sizes
     logits, target = case.draw(tokens, words, scale=3), _targets(tokens, words)
 
@@ -263,7 +260,7 @@ def _of_cross_entropy(case: Case) -> Layer:
     return Layer(losses.cross_entropy, (logits, target), theirs, want)
 
 
-def _of_linear_cross_entropy(case: Case) -> Layer:
+def _of_linear_cross_entropy(case: Sized) -> Layer:
     tokens, words, k = case.sizes
     x, (w,), target = case.draw(tokens, k), case.weights((words, k)), _targets(tokens, words)
 
@@ -292,75 +289,7 @@ def _loss(logits: Array, target: Array) -> Array:
     return total - np.take_along_axis(logits, target[: len(logits), None], 1)[:, 0]
 
 
-def _of_decoder(case: Case) -> Layer:
-    """Sizes: sequences, places of the cache. The rest is as in Llama-3-8B."""
-    return _Decoder(case).layer()
-
-
-class _Decoder:
-    wide, groups, heads, half, inner = 4096, 8, 4, 64, 14336
-
-    def __init__(self, case: Case) -> None:
-        self.batch, self.places = case.sizes
-        c, kv = self.wide, self.groups * 2 * self.half
-        self.x = case.draw(self.batch, c)
-        self.gains = [1 + case.draw(i, c, scale=0.1)[0] for i in (1, 2)]
-        shapes = ((c, c), (kv, c), (kv, c), (c, c), (self.inner, c), (self.inner, c),
-                  (c, self.inner))  # fmt: skip
-        self.weights = case.weights(*shapes)
-        size = (self.batch, self.groups, self.places, 2 * self.half)
-        self.caches = [case.draw(*size), case.draw(1, *size)[0]]
-        self.place = np.full(self.batch, self.places - 1, np.int32)
-        self.angles = _angles(self.place, self.half)
-        self.scale = 1 / math.sqrt(2 * self.half)
-
-    def layer(self) -> Layer:
-        q, k, v, o, gate, up, down = (w.ours() for w in self.weights)
-        ours = (self.x, self.gains[0], q, k, v, o, self.gains[1], gate, up, down, *self.angles,
-                *(c.copy() for c in self.caches), self.place, self.scale)  # fmt: skip
-        return Layer(decoder.step, ours, self.theirs, self.want)
-
-    def theirs(self, torch: Any) -> Callable[[], Any]:
-        norm, g, d = torch.nn.functional.rms_norm, self.groups, 2 * self.half
-        x, first, second, cos, sin, keys, values = (
-            tensor(torch, v.copy()) for v in (self.x, *self.gains, *self.angles, *self.caches)
-        )
-        q, k, v, o, gate, up, down = (w.theirs(torch) for w in self.weights)
-        each, place = torch.arange(self.batch), torch.from_numpy(self.place.astype(np.int64))
-        unseen = torch.arange(self.places) > place[:, None, None, None]
-
-        def step() -> Any:
-            h = norm(x, first.shape, first, EPS)
-            turn = cos[:, None, None], sin[:, None, None]
-            query = turned(torch, q(h).view(self.batch, g, self.heads, d), *turn)
-            keys[each, :, place] = turned(torch, k(h).view(self.batch, g, d), cos[:, None],
-                                          sin[:, None])  # fmt: skip
-            values[each, :, place] = v(h).view(self.batch, g, d)
-            scores = (query @ keys.transpose(2, 3)).float() * self.scale
-            p = torch.softmax(scores.masked_fill(unseen, -math.inf), -1).to(x.dtype)
-            y = x + o((p @ values).view(self.batch, self.wide))
-            h = norm(y, second.shape, second, EPS)
-            return y + down(torch.nn.functional.silu(gate(h)) * up(h))
-
-        return step
-
-    def want(self) -> Array:
-        q, k, v, o, gate, up, down = self.weights
-        keys, values = (c.astype(np.float64) for c in self.caches)
-        g, d = self.groups, 2 * self.half
-        turn = tuple(a[:, None] for a in self.angles)
-        h = _rms(self.x, self.gains[0])
-        query = _turned(q.times(h).reshape(self.batch, g * self.heads, d), *turn)
-        keys[:, :, -1] = _turned(k.times(h).reshape(self.batch, g, d), *turn)
-        values[:, :, -1] = v.times(h).reshape(self.batch, g, d)
-        query = query.reshape(self.batch, g, self.heads, d)
-        p = _softmax(query @ keys.swapaxes(2, 3) * self.scale)
-        y = self.x.astype(np.float64) + o.times((p @ values).reshape(self.batch, self.wide))
-        h = _rms(y, self.gains[1])
-        return y + down.times(_silu(gate.times(h)) * up.times(h))
-
-
-LAYERS: dict[str, Callable[[Case], Layer]] = {
+LAYERS: dict[str, Callable[[Sized], Layer]] = {
     "softmax": _of_softmax,
     "rms": _of_rms,
     "layer-norm": _of_layer_norm,
@@ -370,5 +299,4 @@ LAYERS: dict[str, Callable[[Case], Layer]] = {
     "mlp": _of_mlp,
     "cross-entropy": _of_cross_entropy,
     "linear-cross-entropy": _of_linear_cross_entropy,
-    "decoder": _of_decoder,
 }

@@ -1,19 +1,19 @@
-"""Every named format: size, rounding error, decoding of every code, linear layers, speed."""
+"""Every named format: its size, rounding error, the decoding of every code, and linear layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import ml_dtypes
 import numpy as np
-from rich.table import Table
 
-from tilec.bench.contenders import Case
-from tilec.bench.cpu import LEAST, PATIENCE, SECONDS, ratio
-from tilec.bench.peers import takes
-from tilec.bench.worker import Worker
-from tilec.compile import Kernel, engine
+from tilec.bench.case import OURS, Made, Make
+from tilec.bench.problems.linear import Linear
+from tilec.bench.problems.linear import ours as product
+from tilec.bench.takers import takes
+from tilec.compile import Kernel
 from tilec.ir.bits import from_raw
 from tilec.ir.codebook import Codebook
 from tilec.ir.coded import EACH, Coded, of_bits
@@ -45,7 +45,7 @@ ORACLES = {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(frozen=True)
 class Row:
     """What is known of a format. Errors are norms relative to that of the result in float64."""
 
@@ -58,8 +58,24 @@ class Row:
     error: float  # of a normal sample that was rounded
     linear: tuple[float, float]  # of x @ w.T against the decoded weights, for M = 1 and 64
     peers: list[str]
-    share: float | None = None  # of the bytes a second that this machine reads
-    microseconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One row times a weight [side, side] in a named format, and what is known of the format."""
+
+    name: str
+    side: int
+
+    def ours(self) -> Mapping[str, Make]:
+        """The kernel of a dense layer."""
+        return {OURS: partial(_ours, self)}
+
+
+def _ours(of: Stored) -> Made:
+    row = checked(of.name)
+    made = product(Linear(1, of.side, of.side, row.text))
+    return replace(made, about=asdict(row))
 
 
 def names() -> list[str]:
@@ -172,50 +188,3 @@ def _values(t: DType) -> tuple[Array, str]:
         half = 1 << t.bits - 1 if t.kind == "int" else 0
         return ((codes ^ half) - half).astype(float), "two's complement" if half else "binary"
     return from_raw(t, codes), "stated table"
-
-
-def timed(rows: list[Row], case: Case, rounds: int) -> Iterator[Row]:
-    """The rows with their speed at M = 1: bytes a second beside those that the machine reads."""
-    threads = engine().pool.threads
-    reader = Worker("read", case, threads)
-    try:
-        for row in rows:
-            yield _timed(row, reader, case, rounds, threads)
-    finally:
-        reader.stop()
-
-
-def _timed(row: Row, reader: Worker, case: Case, rounds: int, threads: int) -> Row:
-    ours = Worker(f"tilec {row.text}", case, threads)
-    reader.bursts = []
-    try:
-        for done in range(PATIENCE * rounds):
-            reader.burst(SECONDS)
-            ours.burst(SECONDS)
-            if done + 1 >= rounds and min(w.undisturbed for w in (ours, reader)) >= LEAST:
-                break
-    finally:
-        ours.stop()
-    row.share = ratio(ours, reader) * ours.nbytes / reader.nbytes
-    calls = [t for b in ours.bursts for t in b.kept]
-    row.microseconds = 1e6 * float(np.median(calls))
-    return row
-
-
-def table(rows: list[Row]) -> Table:
-    """A line a format."""
-    out = Table(title=f"{len(rows)} formats; errors are relative norms, N(0, 1) weights rounded")
-    for heading in ("format", "bits", "codes", "error", "M=1", "M=64", "us", "% read", "peers"):
-        out.add_column(heading, justify="left" if heading in ("format", "peers") else "right")
-    for r in rows:
-        share = "" if r.share is None else f"{100 * r.share:.0f}"
-        us = "" if r.microseconds is None else f"{r.microseconds:.0f}"
-        out.add_row(r.name, f"{r.bits:.3f}", f"{r.right}/{r.codes}", f"{r.error:.4f}",
-                    f"{r.linear[0]:.0e}", f"{r.linear[1]:.0e}", us, share,
-                    ", ".join(r.peers) or "none")  # fmt: skip
-    return out
-
-
-def data(rows: list[Row]) -> list[dict[str, object]]:
-    """The rows for JSON."""
-    return [asdict(r) for r in rows]

@@ -1,0 +1,90 @@
+"""A race of contenders whose times are known: who is timed, who is left out, what is said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+from racing import NOBODY, SLEEPERS, Sleep, sleeper
+from rich.console import Console
+
+from tilec.bench.case import Case, Suite
+from tilec.bench.harness import Asked, measure
+from tilec.bench.process import Process
+from tilec.bench.table import skipped, table
+
+SECONDS = 0.004
+
+
+def sleeps(quick: bool) -> list[Case]:
+    names = ["a nap"] if quick else ["a nap", "a rest"]
+    return [Case(n, {"seconds": SECONDS}, Sleep(SECONDS)) for n in names]
+
+
+SUITE = Suite("sleep", "contenders that sleep", sleeps, threads=(2, 1), seconds=0.05)
+
+
+@pytest.fixture(scope="module")
+def raced():
+    (found,) = measure(SUITE, [SLEEPERS, NOBODY], Asked(3, "nap", (1,), True), Console(quiet=True))
+    return found
+
+
+def test_the_sleepers_are_timed(raced):
+    (case,) = raced["cases"]
+    assert (raced["suite"], raced["threads"], raced["rounds"]) == ("sleep", 1, 3)
+    assert (case["name"], case["axes"]) == ("a nap", {"seconds": SECONDS})
+    assert set(case["contenders"]) == {"tilec", "slow"}
+    ours, slow = case["contenders"]["tilec"], case["contenders"]["slow"]
+    assert (ours["error"], ours["bytes"], ours["operations"]) == (0.0, 100, 8.0)
+    assert ours["about"] == {"slept": SECONDS}
+    assert ours["timed"] >= ours["kept"]
+    assert len(ours["samples_us"]) == 3
+    for found, least in ((ours, SECONDS), (slow, 3 * SECONDS)):
+        assert found["work"] < least
+        assert found["seconds"] is None or least <= found["low"] <= found["seconds"]
+    ratio = case["ratios"]["slow"]
+    assert (ratio["time"] is None) == (ratio["rounds"] == 0)
+    assert ratio["time"] is None or 1.5 < ratio["time"] < 6
+
+
+def test_who_is_left_out_is_told_why(raced):
+    (case,) = raced["cases"]
+    assert raced["skipped"] == {"nobody": "it is not installed"}
+    assert case["skipped"] == {
+        "wrong": "its relative error is 5.0e-01, more than 1e-02",
+        "refuses": "it has no such kernel",
+        "dies": "its process has died (3)",
+    }
+    assert skipped(raced)["a nap: refuses"] == "it has no such kernel"
+    assert table(raced).row_count == 1
+
+
+@dataclass(frozen=True)
+class Wrong(Sleep):
+    def ours(self):
+        return {"tilec": partial(sleeper, 0.0, 2.0)}
+
+
+def test_ours_that_is_wrong_is_told():
+    suite = Suite("bad", "", lambda _: [Case("nap", {}, Sleep(0.0))], seconds=0.01)
+    wrong = Suite("bad", "", lambda _: [Case("nap", {}, Wrong(0.0))], seconds=0.01)
+    (found,) = measure(suite, [], Asked(1, threads=(1,)), Console(quiet=True))
+    assert (found["failed"], len(found["cases"])) == ({}, 1)
+    (found,) = measure(wrong, [], Asked(1, threads=(1,)), Console(quiet=True))
+    assert found["failed"] == {"nap": "tilec: its relative error is 1.0e+00, more than 1e-02"}
+    assert found["cases"] == []
+
+
+def test_cases_are_chosen():
+    assert [c.name for c in Asked().cases(SUITE)] == ["a nap", "a rest"]
+    assert [c.name for c in Asked(only="rest").cases(SUITE)] == ["a rest"]
+    assert [c.name for c in Asked(quick=True).cases(SUITE)] == ["a nap"]
+    assert Asked(only="rest", quick=True).cases(SUITE) == []
+
+
+def test_a_process_is_stopped_whatever_it_does():
+    p = Process("slow", partial(sleeper, 30.0), 1)
+    p.stop()
+    assert not p._process.is_alive()

@@ -1,0 +1,1 @@
+"""What contenders solve, how tilec solves it, and the result in f64."""

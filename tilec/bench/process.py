@@ -1,0 +1,154 @@
+"""One contender in a process of its own: checked, then bursts of calls without disturbed ones."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tilec.bench.case import Made, Make, difference
+from tilec.bench.memory import peak
+from tilec.ir.errors import TileError
+from tilec.settings import tell
+from tilec.tune.measure.timing import DISTURBED, GROUP, waited
+
+PATIENCE = 600.0  # seconds until a process that says nothing is given up
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Seconds of undisturbed calls, how many calls were timed, and the processor time of all
+    threads per call, for each group of calls."""
+
+    kept: list[float]
+    timed: int
+    work: list[float]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a contender before it is timed; `error` is None where nothing is made."""
+
+    nbytes: int
+    operations: float
+    error: float | None
+    peak: int | None
+    about: Mapping[str, Any]
+
+
+def burst(made: Made, seconds: float, first: int) -> Burst:
+    """Groups of calls for some time; `first` says where in the rotation to begin.
+
+    The first call of a group wakes threads up and is not counted, unless it is as long as a group.
+    A disturbed group is dropped.
+    """
+    kept: list[float] = []
+    work: list[float] = []
+    timed, at = 0, first
+    end = time.perf_counter() + seconds
+    while not work or time.perf_counter() < end:
+        before, began, times = waited(), time.perf_counter(), list[float]()
+        busy = time.process_time()
+        while time.perf_counter() - began < GROUP or (len(times) < 2 and sum(times) < GROUP):
+            call = made.calls[at % len(made.calls)]
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+            at += 1
+        took = time.perf_counter() - began
+        work.append((time.process_time() - busy) / len(times) / made.repeats)
+        counted = times[1:] or times
+        timed += len(counted)
+        if waited() - before < DISTURBED * took * 1e9:
+            kept += [t / made.repeats for t in counted]
+    return Burst(kept, timed, work)
+
+
+def checked(made: Made) -> Known:
+    """Call each of the calls once. Raises TileError where the result of the first is wrong."""
+    result = made.calls[0]()
+    error = None
+    if made.want is not None:
+        error = difference(made.got(result), made.want())
+        if not error < made.worst:
+            raise TileError(f"its relative error is {error:.1e}, more than {made.worst:.0e}")
+    del result
+    for call in made.calls[1:]:
+        call()
+    most = peak(made.calls[0]) + made.kept if made.want is not None else None
+    return Known(made.nbytes, made.operations, error, most, dict(made.about))
+
+
+def _serve(make: Make, threads: int, pipe: Connection) -> None:
+    tell(TILEC_THREADS=str(threads), OMP_NUM_THREADS=str(threads))  # before either is asked
+    try:
+        made = make()
+        pipe.send(checked(made))
+        first = 0
+        while (seconds := pipe.recv()) is not None:
+            found = burst(made, seconds, first)
+            first += found.timed
+            pipe.send(found)
+    except Exception as e:
+        said = str(e).strip() or "it failed"
+        pipe.send(said if isinstance(e, TileError) else f"{type(e).__name__}: {said}")
+
+
+class Process:
+    """The process of a contender, which begins at once: `ready` waits until it is checked."""
+
+    known: Known  # when it is ready
+
+    def __init__(self, name: str, make: Make, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.name, self.bursts = name, list[Burst]()
+        self._waits = False  # for a word of ours
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(make, threads, other), daemon=True)
+        self._process.start()
+        other.close()  # so that the end of the process ends a wait for it
+
+    def ready(self) -> None:
+        """Raises TileError where its result is wrong, it can't do the case, or it dies."""
+        self.known = self._received()
+
+    @property
+    def undisturbed(self) -> int:
+        """Bursts of which some calls count."""
+        return sum(bool(b.kept) for b in self.bursts)
+
+    def burst(self, seconds: float) -> None:
+        """One more burst. Raises TileError where it fails or dies."""
+        self._waits = False
+        try:
+            self._pipe.send(seconds)
+        except OSError:
+            raise self._dead() from None
+        self.bursts.append(self._received())
+
+    def _received(self) -> Any:
+        try:
+            if not self._pipe.poll(PATIENCE):
+                raise TileError(f"nothing was heard of it for {PATIENCE:.0f} seconds")
+            found = self._pipe.recv()
+        except (EOFError, OSError):
+            raise self._dead() from None
+        if isinstance(found, str):
+            raise TileError(found.splitlines()[0])
+        self._waits = True
+        return found
+
+    def _dead(self) -> TileError:
+        self._process.join(10)
+        return TileError(f"its process has died ({self._process.exitcode})")
+
+    def stop(self) -> None:
+        """End the process: at its own will where it waits, else at once."""
+        if self._waits and self._process.is_alive():
+            self._pipe.send(None)
+            self._process.join(10)
+        self._process.kill()
+        self._process.join(10)
