@@ -17,54 +17,19 @@ from tilec.compile import Kind, engine, gpu
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.ir.format import Format
+from tilec.ir.ranges import Sizes
 from tilec.lang.kernel import Definition
 from tilec.lang.programs import ProgramDefinition
 from tilec.lang.python import definition_of
 from tilec.observe import INFO, fell_back, say, stage
 from tilec.program import Program as PlainProgram
 from tilec.program import maker
-from tilec.runtime.cache import open_cache
 from tilec.runtime.launch import Form
-from tilec.settings import settings
 from tilec.tune.config import Config
+from tilec.tune.knowledge import Knowledge
 
 MODES = ("off", "lookup", "background", "block")
 Found = Callable[[], None]
-
-
-class Knowledge:
-    """What this process knows: the store, this machine, and that it tunes one kernel at a time."""
-
-    def __init__(self) -> None:
-        from tilec.tune.store import Store
-
-        environment = settings().environment
-        self.store = Store(open_cache(environment), _service(environment))
-        self.one = threading.Lock()
-
-    def lookup(self, of: Any) -> Config | None:
-        """The tuned config of a subject (tilec.tune.job) on this machine."""
-        from tilec.tune.job import device, policy_of, toolchain
-
-        def space() -> Any:
-            from tilec.tune.spaces import derived
-
-            return derived(of.job).space
-
-        backend = of.job.backend
-        here, policy = device(backend), policy_of(backend)
-        return self.store.lookup(of.job, here, toolchain(backend), policy, space)
-
-
-def _service(environment: Mapping[str, str]) -> Any:
-    """The service that an environment names, if any; only then is its client imported."""
-    if not environment.get("TILEC_SERVICE"):
-        return None
-    from tilec.tune.client.lookup import Lookup
-    from tilec.tune.client.wire import Address
-
-    address = Address.of(environment)
-    return None if address is None else Lookup(address)
 
 
 @cache
@@ -97,6 +62,7 @@ class Kernel(PlainKernel):
         self._configs: dict[object, Config | None] = {}
         self._loaded: dict[object, Any] = {}
         self._kept: list[Any] = []
+        self._unsaid: dict[object, Any] = {}  # subjects of which the service did not speak
         self._threads: list[threading.Thread] = []
 
     def tune(self, *args: Any, budget: int = 60, seed: int = 0, told: Any = None,
@@ -114,13 +80,13 @@ class Kernel(PlainKernel):
 
     def _tune(self, kind: Kind, args: tuple[Any, ...], options: Any = None, told: Any = None
               ) -> Any:  # fmt: skip
-        from tilec.tune.tuner import tune
+        from tilec.tune.tuner import Options, tune
 
         target, choice = self._made_for(kind)
         of = self._subject(kind.types, kind.dims, target, choice)
-        known = knowledge()
+        known, how = knowledge(), options or Options()
         with known.one:
-            found = tune(of, options, told=told)
+            found = tune(of, replace(how, first=how.first or known.relatives(of)), told=told)
         known.store.keep(found.record())
         config = found.config if found.config != found.default else None
         self._use(kind, target, config, args)
@@ -169,10 +135,22 @@ class Kernel(PlainKernel):
         try:
             if target != "cpu" and self._gpu is not None:  # stands for no device of this machine
                 return None
-            return knowledge().lookup(self._subject(types, dims, target, choice))
+            if knowledge().empty:
+                return None
+            of, token = self._subject(types, dims, target, choice), _token(types, dims, target)
+            return knowledge().lookup(of, lambda: self._unsaid.update({token: of}))
         except TileError as e:
             say("tune", INFO, "no lookup", kernel=self.name, why=e.message)
             return None
+
+    def sizes(self, kind: Kind) -> Sizes:
+        """As that of Kernel; what is tuned is for numbers. One of many sizes is not looked up: that
+        takes longer than most calls."""
+        told = self.choice is not None and bool(self.choice.open)
+        tuned = self._configs.get(_token(kind.types, kind.dims, "cpu")) is not None
+        if not told and (tuned or self.mode in ("background", "block")):
+            return kind.dims
+        return super().sizes(kind)
 
     def _on_cpu(self, kind: Kind) -> Any:
         token = _token(kind.types, kind.dims, "cpu")
@@ -200,7 +178,11 @@ class Kernel(PlainKernel):
         return self._loaded[key]
 
     def _begin(self, kind: Kind, token: object, args: tuple[Any, ...]) -> None:
-        """Tune in a thread, or now, where that is wanted and nothing is known."""
+        """Tune in a thread, or now, where that is wanted and nothing is known; ask a service again
+        that was away."""
+        if (of := self._unsaid.pop(token, None)) is not None:
+            target, _ = self._made_for(kind)
+            knowledge().later(of, lambda config: self._use(kind, target, config, None))
         if token not in self._configs or self._configs[token] is not None:
             return
         if self.mode == "block":
@@ -225,10 +207,10 @@ class Kernel(PlainKernel):
         self._threads = [t for t in self._threads if t.is_alive()]
         return not self._threads
 
-    def _use(self, kind: Kind, target: str, config: Config | None, args: tuple[Any, ...]
-             ) -> None:  # fmt: skip
+    def _use(self, kind: Kind, target: str, config: Config | None,
+             args: tuple[Any, ...] | None) -> None:  # fmt: skip
         """Take a config for such arguments from now on. Its code is ready before any call gets to
-        see it, and a call that is under way ends with what it began with."""
+        see it (on a GPU, where the arguments are given), and a call under way ends as it began."""
         token = _token(kind.types, kind.dims, target)
         if self._configs.get(token) == config:
             self._configs[token] = config
@@ -236,7 +218,7 @@ class Kernel(PlainKernel):
         self._configs[token] = config
         if kind.device is None:
             self._code(kind, token)
-        else:
+        elif args is not None:
             super()._on_gpu(kind.types, kind.dims, kind.device, args)
         self._swap()
         if self._changed is not None:
@@ -321,7 +303,7 @@ def kernel(
 def kernel(fn: Callable[..., Any] | None = None, *, tune: str = "lookup", **choices: Any) -> Any:
     """Decorate a function whose body is a kernel. Raises TileError where its signature is wrong.
 
-    `@kernel(backend="triton", schedule=..., open=("M",))` says how it is made for GPUs (`Choice`),
+    `@kernel(backend="triton", schedule=..., open=("M",))` says how it is made (`Choice`),
     `@kernel(tune="background")` what tuning does (`Kernel`).
     """
     if fn is not None:

@@ -13,11 +13,13 @@ from launched import BACKENDS, LINEAR, definition, gpu_of
 import tilec as tc
 from tilec.ir.errors import TileError
 from tilec.tune.config import Config
-from tilec.tune.job import Job, Policy, choice_of, subject
+from tilec.tune.job import Job, Policy, Subject, choice_of, subject
 from tilec.tune.measure import Limits, Measurer, Patience, timing
 from tilec.tune.measure.arguments import arguments
+from tilec.tune.measure.measurer import LEAST_ROUNDS
 from tilec.tune.measure.session import Session, Wrong
-from tilec.tune.records import Failure
+from tilec.tune.records import Failure, Trial
+from tilec.tune.tuner import tune
 
 CHILD = (sys.executable, str(Path(__file__).parents[1] / "poisoned_child.py"))
 LIMIT = 1.0
@@ -111,12 +113,17 @@ def test_a_default_that_fails_is_an_error():
         assert m.trial(Config.of({})).failure is Failure.INFRA
 
 
-def test_configs_that_are_far_behind_get_fewer_samples():
+def test_configs_are_measured_until_it_is_decided():
     configs = [Config.of({"time": t}) for t in (1.0, 1.05, 3.0)]
+
+    def two(rounds):
+        return [0, 1] if len(rounds[0]) < 12 else []
+
     with measurer() as m:
-        a, b, c = m.confirm(configs)
-        assert len(a.samples) == len(b.samples) > len(c.samples)
-        assert c.seconds == 0.003
+        assert {len(t.samples) for t in m.confirm(configs)} == {LEAST_ROUNDS}
+        found = m.confirm(configs, judge=two)
+        assert [len(t.samples) for t in found] == [12, 12, LEAST_ROUNDS]
+        assert found[2].seconds == 0.003
         m.trial(configs[0])
         assert len(m.trial(configs[2]).samples) == 1  # hopeless beside the best
 
@@ -195,9 +202,27 @@ def test_a_session_on_a_gpu(backend):
         session.check(other)
 
 
-def test_no_graph_on_a_processor():
-    with pytest.raises(TileError, match="graph"):
-        Session(linear(tc.f32), Policy("graph"), Config.of({}))
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
+def test_nothing_is_timed_eagerly_that_is_to_be_a_graph(backend):
+    policy, job = Policy("graph"), replace(linear(tc.f32), backend=backend)
+    for refused in (
+        lambda: Session(job, policy, Config.of({})),
+        lambda: Measurer(job, policy, Config.of({})),
+        lambda: tune(subject_of(job), policy=policy),
+    ):
+        with pytest.raises(TileError, match="mode is graph, expected eager"):
+            refused()
+
+
+def subject_of(job):
+    return Subject(job, "ab", {})
+
+
+def test_compiling_is_told_apart_from_measuring():
+    with measurer() as m:
+        found = m.trial(Config.of({"time": 1.0}))
+        assert found.compiled == 0.001  # as the child says
+        assert Trial.from_json(found.to_json()) == found
 
 
 def test_calls_are_timed():

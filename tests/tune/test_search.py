@@ -7,7 +7,6 @@ from tuning_spaces import MAKERS, Synthetic
 from tilec.ir.errors import TileError
 from tilec.tune.config import Config
 from tilec.tune.records import Failure, Study, Trial
-from tilec.tune.search import trees
 from tilec.tune.search.bayes import Bayes
 from tilec.tune.search.loop import SAMPLERS, Search, Stop, winner
 from tilec.tune.search.told import Told
@@ -38,13 +37,13 @@ def reached(found: Synthetic, search: Search, after: int | None = None) -> float
 
 
 @pytest.mark.parametrize(
-    "sampler", ["hybrid", "gp", "evolve", *(pytest.param(s, marks=pytest.mark.slow) for s in EXTRA)]
+    "sampler", ["gp", "evolve", *(pytest.param(s, marks=pytest.mark.slow) for s in EXTRA)]
 )
 def test_search_beats_random(sampler):
     """Seeds are fixed and everything is deterministic: this can't fail by chance."""
-    ahead = {"hybrid": 0.15, "gp": 0.15, "lfbo": 0.1, "evolve": 0.04, "optuna": 0.04}[sampler]
+    ahead = {"gp": 0.15, "lfbo": 0.1, "evolve": 0.04, "optuna": 0.04}[sampler]
     budget = 60 if sampler == "evolve" else 30
-    seeds = range({"hybrid": 1, "gp": 1, "lfbo": 1, "evolve": 6, "optuna": 2}[sampler])
+    seeds = range({"gp": 1, "lfbo": 1, "evolve": 6, "optuna": 2}[sampler])
     parts = {s: [reached(f, searched(f, s, k, budget)) for f in FIRST for k in ks]
              for s, ks in ((sampler, seeds), ("random", range(8)))}  # fmt: skip
     assert np.mean(parts[sampler]) > np.mean(parts["random"]) + ahead
@@ -163,29 +162,6 @@ def test_the_unknown_is_thought_to_do_what_most_did():
         chances.append(sampler.runs(block, told, guess)[far].mean())
     assert chances[0] > 0.6
     assert chances[1] < 0.45
-
-
-def test_trees_see_conditions():
-    """Where one feature decides which other matters, trees follow, surest where they were told."""
-    random = np.random.default_rng(0)
-    x = random.integers(0, 4, (300, 4)) / 3.0
-    y = np.where(x[:, 0] > 0.5, x[:, 1] > 0.5, x[:, 2] > 0.5) * 2.0 - 1
-    mean, deviation = trees.grown(x[:200], y[:200], x[200:], [1])
-    assert np.mean((mean > 0) == (y[200:] > 0)) > 0.95
-    known = trees.grown(x[:200], y[:200], x[:200], [1])
-    assert known[1].mean() < deviation.mean()
-    again = trees.grown(x[:200], y[:200], x[200:], [1])
-    assert (again[0] == mean).all()
-    flat, none = trees.grown(x[:9], np.ones(9), x, [2])
-    assert (flat == 1).all()
-    assert (none == trees.LEAST).all()
-
-
-def test_trees_have_their_turn():
-    found = MADE["product", 0]
-    hybrid, alone = (configs(searched(found, s, budget=24)) for s in ("hybrid", "gp"))
-    assert hybrid[:15] == alone[:15]
-    assert hybrid[15] != alone[15]
 
 
 @pytest.mark.parametrize("sampler", ["gp", pytest.param("lfbo", marks=pytest.mark.slow)])

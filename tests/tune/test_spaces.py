@@ -125,9 +125,47 @@ def test_one_thread_needs_no_pool():
     assert ["call void @tilec_parallel" in t for t in text] == [engine().pool.threads > 1, False]
 
 
+def test_choices_of_the_code_follow_the_kernel():
+    def names(*dims, **more):
+        return {p.name for p in derived(job(*dims, **more)).space.parameters}
+
+    assert {"ahead", "register_vectors"} <= names(64)
+    assert not {"ahead", "nontemporal"} & names(64, weight="f16")
+    assert "ahead" in names(4, weight="f16")
+    assert "register_vectors" not in names(1)
+    assert "nontemporal" in names(4096)
+
+
+def test_the_model_knows_choices_of_the_code():
+    found: Any = derived(job(4096, 256, 256)).space
+    model = derived(job(4096, 256, 256)).predict
+    changes = ({}, {"ahead": 0}, {"register_vectors": 1}, {"nontemporal": 1})
+    rows = [{**found.default, **c} for c in changes]
+    usual, unasked, narrow, past = model({n: np.array([r[n] for r in rows]) for n in rows[0]})
+    assert unasked >= usual
+    assert past > usual  # the last cache holds the result
+    few = derived(job(4, 64, 64, "f16"))
+    one = {n: np.array([v, v]) for n, v in few.space.default.items()}  # type: ignore[union-attr]
+    alone, fast = few.predict({**one, "register_vectors": np.array([1, 4])})
+    assert alone > fast  # four sums wait for themselves
+    assert narrow >= usual * 0.99
+
+
+def test_a_loop_that_is_called_as_a_choice_is_no_parameter():
+    @tc.kernel
+    def copied(x: tc.Tensor["M", "N"], y: tc.Tensor["M", "N"]):
+        for ahead, n in tc.tiles("M", "N"):
+            y[ahead, n] = x[ahead, n] + 1.0
+
+    dims = {"M": 64, "N": 64}
+    made = subject(copied.definition, {"x": tc.f32, "y": tc.f32}, dims).job
+    assert "ahead" not in {p.name for p in derived(made).space.parameters}
+
+
 def test_domains_are_found_beside_the_fields():
     small, large = Facts("host", 2, 1e3), Facts("host", 2, 1e12)
-    assert domains(Schedule, small) == {"threads": (0, 1)}
-    assert domains(Schedule, large) == {"threads": (0,)}
+    assert domains(Schedule, small)["threads"] == (0, 1)
+    assert {n: len(v) for n, v in domains(Schedule, large).items()} == {
+        "threads": 1, "ahead": 1, "register_vectors": 1, "nontemporal": 1}  # fmt: skip
     assert Facts("sm_90a", 1).number == 90
     assert Facts("host", 1).number == 0

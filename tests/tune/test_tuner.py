@@ -262,6 +262,61 @@ def test_a_swap_does_not_compile_other_shapes_again(known, monkeypatch):
     assert not loads
 
 
+def test_no_call_waits_for_a_swap(known, monkeypatch):
+    """What a better config needs is compiled by who tunes it, however long that takes; calls that
+    go on meanwhile, and the first ones after it, compile nothing."""
+    gate, slow = threading.Event(), 0.5
+    measuring(monkeypatch, best_at(32, 128), gate)
+    k = kernel("background")
+    right(k)
+    compiled, real = [], engine().load
+
+    def load(host, *given, **more):
+        compiled.append(threading.current_thread() is threading.main_thread())
+        time.sleep(slow)
+        return real(*given, **more)
+
+    monkeypatch.setattr(type(engine()), "load", load)
+    gate.set()
+    x, w, y = arguments()
+    longest, until = 0.0, time.monotonic() + 60
+    while not k.settled(0):
+        start = time.perf_counter()
+        k(x, w, y)
+        longest = max(longest, time.perf_counter() - start)
+        assert time.monotonic() < until
+    start = time.perf_counter()
+    k(x, w, y)
+    longest = max(longest, time.perf_counter() - start)
+    assert tiles(k) is not None
+    assert compiled == [False]
+    assert longest < slow
+
+
+def test_a_tune_begins_with_what_other_shapes_have(known, monkeypatch):
+    began = []
+
+    class Watched(Fake):
+        def trial(self, config):
+            began.append(config)
+            return super().trial(config)
+
+    real = tuner.tune
+
+    def fake(of, options, **_):
+        return real(of, changed(options, budget=12), measurer=Watched(best_at(16, 32), 0.001))
+
+    monkeypatch.setattr(tuner, "tune", fake)
+    k = kernel("lookup")
+    whole = k.tune(*arguments())
+    x, w, _ = arguments()
+    half = np.zeros((32, 256), np.float32)
+    found = k.tune(x[:32], w, half)
+    default, first = began[-len(found.study.trials) :][:2]
+    assert default == found.default
+    assert (min(first["m"], 32), first["n"]) == (min(whole.config["m"], 32), whole.config["n"])
+
+
 def test_trouble_while_tuning_is_no_users(known, monkeypatch):
     def broken(*_, **__):
         raise TileError("no process")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tilec.ir.errors import TileError
 
 Value = int | float | bool | str
+TUNED = {"kind": "tuned"}  # what makes the entries of a cache that are tuned configs
 LARGEST = 2**53  # of a number: what a double, and so JSON, holds exactly
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/+-]{0,63}")

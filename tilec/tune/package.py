@@ -72,7 +72,7 @@ def package(records: Iterable[Mapping[str, Any]], signer: Signer | None) -> dict
 def signature(document: Mapping[str, Any], key: bytes) -> str:
     """The HMAC-SHA256 over the canonical JSON of a package without its signature."""
     bare = {n: v for n, v in document.items() if n != "signature"}
-    return hmac.new(key, canonical(bare), hashlib.sha256).hexdigest()
+    return hmac.new(key, canonical(bare).encode(), hashlib.sha256).hexdigest()
 
 
 def records_of(document: object, signer: Signer | None, unsigned: bool = False

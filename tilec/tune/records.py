@@ -39,7 +39,8 @@ class Failure(StrEnum):
 class Trial:
     """A config that was tried: its raw times in seconds, or why there are none, and what it cost.
 
-    `cost` is the seconds that compiling and measuring took, `note` is for people.
+    `cost` is the seconds that compiling and measuring took, `compiled` those of compiling alone,
+    where they are known; `note` is for people.
     """
 
     config: Config
@@ -47,6 +48,7 @@ class Trial:
     failure: Failure | None = None
     cost: float = 0.0
     note: str = ""
+    compiled: float = 0.0
 
     def __post_init__(self) -> None:
         if bool(self.samples) == (self.failure is not None):
@@ -59,6 +61,7 @@ class Trial:
             if strict.number(s, "a sample") <= 0:
                 raise TileError(f"a sample is {s}, expected more than 0 seconds")
         strict.number(self.cost, "a trial's cost", 0)
+        strict.number(self.compiled, "a trial's compile_s", 0)
 
     @property
     def seconds(self) -> float | None:
@@ -68,7 +71,8 @@ class Trial:
     @staticmethod
     def from_json(data: object) -> Trial:
         """A trial from JSON data. Raises TileError for what is missing, unknown or wrong."""
-        found = strict.fields(data, "a trial", ("config",), "samples", "failure", "cost", "note")
+        found = strict.fields(data, "a trial", ("config",), "samples", "failure", "cost", "note",
+                              "compile_s")  # fmt: skip
         samples = strict.array(found.get("samples", []), "samples")
         return Trial(
             Config.from_json(found["config"]),
@@ -76,12 +80,14 @@ class Trial:
             _failure(found.get("failure")),
             strict.number(found.get("cost", 0.0), "a trial's cost"),
             strict.typed(found.get("note", ""), str, "a trial's note"),
+            strict.number(found.get("compile_s", 0.0), "a trial's compile_s"),
         )
 
     def to_json(self) -> dict[str, Any]:
         return {
             "config": self.config.to_json(), "samples": list(self.samples),
             "failure": self.failure and self.failure.value, "cost": self.cost, "note": self.note,
+            "compile_s": self.compiled,
         }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tilec.ir.choices import AHEAD
 from tilec.ir.core import Block, Func, Op
 from tilec.ir.extent import Extent, Sym, number
 from tilec.ir.ops import memory
@@ -26,6 +27,9 @@ from tilec.tune.expression import Columns
 
 Floats = NDArray[np.float64]
 PRODUCTS = (Dot, ScaledDot, SparseDot)
+LAST = 32 << 20  # bytes of a last cache
+UNASKED = 0.7  # of the bytes a second from memory, where nothing is asked for ahead
+WAITS = 8  # multiply-adds that are begun while one goes on
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Machine:
     """A processor, by rules of thumb: workers that share the work, operations a second of each in
     products and elsewhere, bytes a second from its cache, and of all from memory; bytes of its
     cache; seconds that a tile and a step of a loop cost on top, and waking up all workers, where
-    one may do it `alone`."""
+    one may do it `alone`; vector registers that the schedule shares out, or 0; bytes of the last
+    cache, which results may go past."""
 
     workers: int
     products: float
@@ -45,11 +50,13 @@ class Machine:
     step: float
     wake: float = 0.0
     alone: bool = False
+    registers: int = 0
+    last: int = 0
 
 
-def processor(threads: int, cache: int) -> Machine:
+def processor(threads: int, cache: int, registers: int = 32) -> Machine:
     """A processor with vectors of 512 bits."""
-    return Machine(threads, 1.5e11, 5e9, 6e10, 2e10, cache, 3e-7, 3e-8, 5e-6, True)
+    return Machine(threads, 1.5e11, 5e9, 6e10, 2e10, cache, 3e-7, 3e-8, 5e-6, True, registers, LAST)
 
 
 def graphics(multiprocessors: int) -> Machine:
@@ -83,7 +90,7 @@ class Work:
     sides: tuple[int | Axis, ...]
     around: tuple[Axis, ...]
     each: float
-    kind: str  # product, other or bytes
+    kind: str  # product, other, bytes (read) or results
 
     def elements(self, columns: Columns) -> Floats:
         """Of a tile."""
@@ -115,7 +122,16 @@ class Roofline:
         total = np.zeros(rows)
         for axes, work in self.grids:
             total = total + self._grid(axes, work, columns)
-        return np.maximum(total, self.bytes / self.machine.far)
+        far = self.bytes / (self.machine.far * _asked(columns))
+        return np.maximum(total, far) * self._past(columns)
+
+    def _past(self, columns: Columns) -> Floats:
+        """How much longer it takes where results go past the caches: a third less is moved where no
+        cache would keep them, and else they must come back."""
+        if "nontemporal" not in columns:
+            return np.ones(1)
+        kept = self.bytes <= self.machine.last
+        return np.where(columns["nontemporal"] > 0, 1.5 if kept else 0.8, 1.0)
 
     def _grid(self, axes: Sequence[Axis], work: Sequence[Work], columns: Columns) -> Floats:
         m = self.machine
@@ -124,20 +140,44 @@ class Roofline:
         room, moved, computed, steps = least, least, least, least
         for w in work:
             every = w.all(columns)
-            if w.kind == "bytes":
+            if w.kind in ("bytes", "results"):
                 moved = moved + every
                 room = room + w.each * w.elements(columns)
                 steps = np.maximum(steps, every / np.maximum(w.each * w.elements(columns), 1))
             else:
-                computed = computed + every / (m.products if w.kind == "product" else m.others)
+                rate = m.products * _summed(m, w, columns) if w.kind == "product" else m.others
+                computed = computed + every / rate
         fits = np.minimum(1.0, m.cache / np.maximum(room, 1.0))
-        speed = m.near * fits + m.far / m.workers * (1 - fits)
+        speed = m.near * fits + m.far / m.workers * (1 - fits) * _asked(columns)
         busy = np.maximum(computed, moved / speed) + tasks * m.task + steps * m.step
         workers = m.workers
         if m.alone and "threads" in columns:
             workers = np.where(columns["threads"] == 1, 1.0, m.workers)
         turns = np.ceil(tasks / workers)
         return busy * turns / np.maximum(tasks, 1.0) + m.wake * (workers > 1)
+
+
+def _asked(columns: Columns) -> Floats:
+    """The part of the bytes a second from memory that asking ahead gets: hardware asks for some by
+    itself, and what is asked for too late is waited for."""
+    if "ahead" not in columns:
+        return np.ones(1)
+    return UNASKED + (1 - UNASKED) * np.minimum(1.0, columns["ahead"] / AHEAD)
+
+
+def _summed(m: Machine, w: Work, columns: Columns) -> Floats:
+    """The part of the operations a second that a register tile gets: each sum waits for the one
+    before, and a multiply-add needs what it multiplies loaded."""
+    if not m.registers or "register_vectors" not in columns:
+        return np.ones(1)
+    said = columns["register_vectors"].astype(np.float64)
+    share, usual = 3 * m.registers // 4, m.registers // 8
+    vectors = np.where(said > 0, said, usual)
+    most = np.maximum(1.0, share // vectors)
+    side = w.sides[0]
+    rows = side.tiles(columns) if isinstance(side, Axis) else np.array(float(side))
+    rows = rows / np.ceil(rows / most)
+    return np.minimum(1.0, rows * vectors / np.maximum(WAITS, rows + vectors))
 
 
 def roofline(func: Func, machine: Machine, chosen: Mapping[str, int]) -> Roofline:
@@ -147,10 +187,14 @@ def roofline(func: Func, machine: Machine, chosen: Mapping[str, int]) -> Rooflin
     found = tuple(_grid(op, chosen) for op in grids)
     defaults = {n: np.array([v]) for n, v in chosen.items()}
     operations = sum(float(np.sum(w.all(defaults))) for _, work in found for w in work
-                     if w.kind != "bytes")  # fmt: skip
-    touched = {p: p.type for p in func.params if isinstance(p.type, Memory)}
-    total = sum(t.format.bits(tuple(_known(t.shape))) / 8 for t in touched.values())
+                     if w.kind not in ("bytes", "results"))  # fmt: skip
+    total = sum(bytes_of(p.type) for p in func.params if isinstance(p.type, Memory))
     return Roofline(machine, found, total, operations)
+
+
+def bytes_of(t: Memory) -> float:
+    """All that is stored of a tensor."""
+    return t.format.bits(tuple(_known(t.shape))) / 8
 
 
 def _known(shape: Sequence[Extent]) -> Iterator[int]:
@@ -188,7 +232,7 @@ def _of(op: Op, around: tuple[Axis, ...], axes: Mapping[str, Axis]) -> Iterator[
         case memory.Load() if isinstance(op.mem.type, Memory) and isinstance(op.result.type, Tile):
             yield Work(_sides(op.result.type, axes), around, _bytes(op.mem.type), "bytes")
         case memory.Write() if isinstance(op.mem.type, Memory) and isinstance(op.value.type, Tile):
-            yield Work(_sides(op.value.type, axes), around, _bytes(op.mem.type), "bytes")
+            yield Work(_sides(op.value.type, axes), around, _bytes(op.mem.type), "results")
         case Dot() | ScaledDot() if isinstance(op.a.type, Tile) and isinstance(op.b.type, Tile):
             sides = (*_sides(op.a.type, axes), *_sides(op.b.type, axes)[-1:])
             yield Work(sides, around, 2.0, "product")
@@ -210,8 +254,7 @@ def _sides(t: Tile, axes: Mapping[str, Axis]) -> tuple[int | Axis, ...]:
 
 def _bytes(t: Memory) -> float:
     """Of an element."""
-    known = tuple(_known(t.shape))
-    return t.format.bits(known) / 8 / max(1, prod(known))
+    return bytes_of(t) / max(1, prod(_known(t.shape)))
 
 
 def open_axes(func: Func) -> dict[str, int]:

@@ -6,7 +6,6 @@ A row is a config as value indices, one for each parameter in order; a block is 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilec.ir.errors import TileError
+from tilec.runtime.cache.key import canonical
 from tilec.tune import strict
 from tilec.tune.config import Config, Value, checked_name, checked_value
 from tilec.tune.expression import RESERVED, Expression, parsed
@@ -222,7 +222,7 @@ class Space:
     @cached_property
     def text(self) -> str:
         """The canonical text: its JSON with sorted fields and no blanks."""
-        return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return canonical(self.to_json())
 
     @cached_property
     def digest(self) -> str:

@@ -4,13 +4,14 @@ kernel leaves open, with what the IR and the target say about choosing them toge
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tilec import cpu, cuda, triton
 from tilec.compile import engine
 from tilec.ir.core import Func
 from tilec.ir.errors import TileError
+from tilec.ir.format import Dense
 from tilec.ir.ops.control import Grid
 from tilec.ir.ops.memory import Load
 from tilec.ir.ops.reduce import Dot
@@ -24,6 +25,7 @@ from tilec.tune.job import Job
 from tilec.tune.roofline import (
     Machine,
     Roofline,
+    bytes_of,
     graphics,
     open_axes,
     processor,
@@ -76,8 +78,10 @@ def derived(job: Job, workers: int = 0) -> Derived:
     workers = workers or (engine().pool.threads if job.backend == "cpu" else WORKERS)
     before, tile = _halves(job, workers)
     chosen = {n: next(iter(t)) for n, t in tiles_of(tile(before)).items() if len(t) == 1}
-    extents = {n: d for n, d in open_axes(before).items() if n in chosen}
-    machine = processor(workers, CACHE) if job.backend == "cpu" else graphics(workers)
+    words = {f.name for f in fields(KINDS[job.backend])}  # a loop that is called so can't be pinned
+    extents = {n: d for n, d in open_axes(before).items() if n in chosen and n not in words}
+    machine = (processor(workers, CACHE, _registers()) if job.backend == "cpu"
+               else graphics(workers))  # fmt: skip
     model = roofline(before, machine, chosen)
     product = _product(before, set(extents))
     values = domains(KINDS[job.backend], _facts(job, before, model, chosen, workers))
@@ -86,7 +90,7 @@ def derived(job: Job, workers: int = 0) -> Derived:
     parameters += [Parameter(n, t) for n, t in sorted(tiles.items())]
     if not parameters:
         parameters = [Parameter(n, v) for n, v in sorted(values.items())[:1]]
-    default = {p.name: chosen.get(p.name, p.values[0]) for p in parameters}
+    default = {p.name: chosen[p.name] if p.name in extents else p.values[0] for p in parameters}
     rules = _rules(job, before, product, chosen, extents, machine,
                    any(p.name == "threads" for p in parameters))  # fmt: skip
     kept = tuple(r for r in rules if _holds(r, parameters, default))
@@ -111,8 +115,17 @@ def _facts(job: Job, func: Func, model: Roofline, chosen: Mapping[str, int], wor
     grids = [_tasks(op, chosen) for op in func.walk() if isinstance(op, Grid)]
     extents = open_axes(func)
     rows = [extents.get(str(op.a.type.shape[0]), 0) for op in dots if isinstance(op.a.type, Tile)]
+    read = [p.type for p in func.params if isinstance(p.type, Memory) and p.hint not in job.results]
+    written = [p.type for p in func.params if isinstance(p.type, Memory) and p.hint in job.results]
+    streams, size = sum(not isinstance(t.format, Dense) for t in read), sum(map(bytes_of, written))
     return Facts(job.target, workers, model.operations, len(dots) + sparse, sparse,
-                 min(rows, default=0), max(grids, default=1))  # fmt: skip
+                 min(rows, default=0), max(grids, default=1), streams, int(size),
+                 _registers() if job.backend == "cpu" else 0)  # fmt: skip
+
+
+def _registers() -> int:
+    """How many vector registers this processor has."""
+    return 32 if "+avx512bw" in engine().machine.features.split(",") else 16
 
 
 def _tasks(op: Grid, chosen: Mapping[str, int]) -> int:
@@ -196,6 +209,10 @@ def _of_product(job: Job, p: _Product, chosen: Mapping[str, int], machine: Machi
     if job.backend == "cpu":
         found.append(Constraint(f"4*({m}*{k} + {n}*{k} + {m}*{n}) <= {4 * machine.cache}",
                                 "a step's tiles are far larger than a core's cache"))  # fmt: skip
+        if p.columns:
+            lanes = 16 if machine.registers > 16 else 8
+            found.append(Constraint(f"register_vectors <= max(1, {n} // {lanes})",
+                                    "a tile has fewer columns"))  # fmt: skip
         return found
     threads = "threads" if job.backend == "cuda" else "(warps if warps > 0 else 4)*32"
     number = Facts(job.target, 1).number

@@ -1,7 +1,8 @@
 """Tuning here: ask for configs, measure them, confirm the best few side by side, choose.
 
 Two stages, since a few samples choose badly among many configs: all get a few, the best again many,
-in turns. What ties with the fastest is as good, and the default wins ties (TUNING.md 2.3).
+in turns. What ties with the fastest is as good, and the default wins ties (TUNING.md 2.3). The last
+part of the first stage goes through what is next to the best: two tunes end at the same place then.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from tilec.ir.errors import TileError
+from tilec.tune import contest
 from tilec.tune.config import Config
+from tilec.tune.contest import inside
 from tilec.tune.job import (
     Policy,
     Subject,
+    check_policy,
     config_key,
     device,
     device_digest,
@@ -30,16 +34,17 @@ from tilec.tune.job import (
     toolchain,
 )
 from tilec.tune.measure.measurer import Measurer
-from tilec.tune.population import everything
+from tilec.tune.population import everything, neighbours
 from tilec.tune.records import Study, Trial
-from tilec.tune.search.loop import Search, Stop, winner
+from tilec.tune.relatives import adapted
+from tilec.tune.search.loop import Search, Stop
 from tilec.tune.search.transfer import Source
 from tilec.tune.spaces import Derived, derived
 
 CONFIRMED = 8  # configs of the second stage, and the default
 HOPELESS = 8.0  # times the fastest prediction: not measured
 SHOWN = 8  # rows of a report
-FENCE = 1.5  # times the middle half by which a sample is beyond it to be left out
+AROUND = 3  # one part in so many of the budget is for what is next to the best
 
 Told = Callable[[str, int, int], None]  # what is done, how much of it, of how much
 
@@ -64,7 +69,8 @@ class Measures(Protocol):
 @dataclass(frozen=True)
 class Options:
     """How is tuned: how many configs, the seed, the sampler, seconds of the second stage, trials
-    from elsewhere to start from; and after how many configs without a gain the first stage ends."""
+    from elsewhere to start from; after how many configs without a gain the first stage ends; and
+    configs of other shapes to begin with (`tilec.tune.relatives`)."""
 
     budget: int = 60
     seed: int = 0
@@ -72,6 +78,7 @@ class Options:
     confirm: float = 10.0
     sources: tuple[Source, ...] = ()
     patience: int = 30
+    first: tuple[Config, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,11 @@ class Tuned:
     def speedup(self) -> float:
         """How many times as fast as the default."""
         return self.default_seconds / self.seconds
+
+    @property
+    def compiled(self) -> float:
+        """Seconds of `cost` in which configs of the first stage were compiled."""
+        return sum(t.compiled for t in self.study.trials)
 
     @property
     def failures(self) -> dict[str, int]:
@@ -135,10 +147,12 @@ def tune(
 ) -> Tuned:  # fmt: skip
     """Tune a kernel on this machine. `told` is called as it goes on.
 
-    Raises TileError where the default config can't be measured.
+    Raises TileError where the default config can't be measured, or nothing by this policy.
     """
     chosen, start, job = options or Options(), time.monotonic(), of.job
-    found, policy = found or derived(job), policy or policy_of(job.backend)
+    policy = policy or policy_of(job.backend)
+    check_policy(policy, job.backend)
+    found = found or derived(job)
     here, made_by = device(job.backend), toolchain(job.backend)
     space = pruned(found)
     assert space.space.default is not None  # as all derived spaces have
@@ -154,7 +168,7 @@ def tune(
         best, shown = chosen_of(confirmed, default), paired(confirmed)
         if best != default:  # the best of many was lucky perhaps: it must win again, alone
             duel = measurer.confirm([default, best], chosen.confirm / 2)
-            best = chosen_of(duel, default)
+            best = best if _again(duel) else default
             apart = {d.config for d in duel}
             shown = paired(duel) + [t for t in shown if t.config not in apart]
     finally:
@@ -175,14 +189,35 @@ def _searched(study: Study, options: Options, space: Derived, measurer: Measures
     """The first stage."""
     search = Search(study, options.sampler, options.sources, space.predict,
                     Stop(patience=options.patience))  # fmt: skip
-    while asked := search.ask():
-        for config in asked:
+
+    def measure(configs: Sequence[Config]) -> None:
+        for config in configs[: study.budget - len(search.study.trials)]:
             search.tell(measurer.trial(config))
-        tell("measuring", len(search.study.trials), study.budget)
+            tell("measuring", len(search.study.trials), study.budget)
+
+    measure(search.ask())  # the default
+    starts = (adapted(c, study.space) for c in options.first)
+    measure([c for c in dict.fromkeys(starts) if c is not None and c != study.space.default])
+    while len(search.study.trials) < study.budget * (1 - 1 / AROUND) and (asked := search.ask()):
+        measure(asked)
+    while len(search.study.trials) < study.budget and (near := _beside_best(search.study, space)):
+        measure(near[:1])
     first = next((t for t in search.study.trials if t.config == study.space.default), None)
     if first is None or first.failure is not None:
         raise TileError(f"the default config can't be measured: {first.note if first else ''}")
     return search
+
+
+def _beside_best(study: Study, space: Derived) -> list[Config]:
+    """The configs next to the best one that were not tried, the fastest by the model first."""
+    if study.best is None:
+        return []
+    tried = {t.config for t in study.trials}
+    near = neighbours(study.space, np.array(study.space.row(study.best.config), np.intp))
+    if not len(near):
+        return []
+    order = np.argsort(space.predict(study.space.columns(near)), kind="stable")
+    return [c for c in map(study.space.config, near[order]) if c not in tried]
 
 
 def pruned(found: Derived) -> Derived:
@@ -216,24 +251,29 @@ def paired(confirmed: Sequence[Trial]) -> list[Trial]:
     if not base:
         return list(confirmed)
     usual = statistics.median(base)
-    return [t if t.failure is not None else replace(
-                t, samples=_inside([s / b * usual for s, b in zip(t.samples, base, strict=False)]))
-            for t in confirmed]  # fmt: skip
+
+    def shown(t: Trial) -> Trial:
+        count = min(len(t.samples), len(base))
+        ratios = np.divide(t.samples[:count], base[:count])
+        return replace(t, samples=tuple((inside(ratios) * usual).tolist()))
+
+    return [t if t.failure is not None else shown(t) for t in confirmed]
 
 
 def chosen_of(confirmed: Sequence[Trial], default: Config) -> Config:
-    """The config to use, of trials in turns; the default where nothing else was measured."""
-    found = winner(paired(confirmed), default)
-    return default if found is None else found.config
+    """The config to use, of trials in turns, the default's first; that where nothing else was
+    measured."""
+    timed = [t for t in confirmed if t.samples]
+    if not timed or timed[0].config != default:
+        return default
+    return contest.chosen([t.config for t in timed], [t.samples for t in timed])
 
 
-def _inside(samples: Sequence[float]) -> tuple[float, ...]:
-    """Samples without those far beyond the middle half of them (Tukey's fences)."""
-    if len(samples) < 4:
-        return tuple(samples)
-    low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
-    room = FENCE * (high - low)
-    return tuple(s for s in samples if low - room <= s <= high + room)
+def _again(duel: Sequence[Trial]) -> bool:
+    """Whether a config that was chosen is faster than the default once more, alone. It was by more
+    than a tie: half of that is enough to know that it was not luck."""
+    default, best = (t.samples for t in duel)
+    return bool(default and best) and contest.ratio(best, default).middle < 1 - contest.NEAR
 
 
 def _text(policy: Policy) -> str:
@@ -243,7 +283,8 @@ def _text(policy: Policy) -> str:
 def report(tuned: Tuned) -> Table:
     """The configs that were confirmed, the fastest first."""
     name, failures = tuned.subject.job.func.name, tuned.failures.items()
-    said = [f"{len(tuned.study.trials)} configs in {tuned.cost:.1f} s"]
+    said = [f"{len(tuned.study.trials)} configs in {tuned.cost:.1f} s, of these "
+            f"{tuned.compiled:.1f} s for compiling"]  # fmt: skip
     said += [f"{n} {what}" for what, n in failures]
     table = Table(title=f"{name}: {tuned.speedup:.2f} x the default", caption=", ".join(said))
     for name, justify in (("config", "left"), ("us", "right"), ("x", "right"), ("", "left")):

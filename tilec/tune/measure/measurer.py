@@ -17,18 +17,19 @@ from typing import Any
 from tilec.ir.errors import TileError
 from tilec.settings import settings
 from tilec.tune.config import Config
-from tilec.tune.job import Job, Policy
+from tilec.tune.contest import Rounds, contending
+from tilec.tune.job import Job, Policy, check_policy
 from tilec.tune.measure.process import Limits, Lost, Process
 from tilec.tune.records import LONGEST_NOTE, Failure, Trial
 
+Judge = Callable[[Rounds], Sequence[int]]  # the places of configs to go on with
 COMMAND = (sys.executable, "-m", "tilec.tune.measure.child")
 BURST = 0.01  # seconds of calls for a sample
 FIRST = 3  # samples of a trial; one where that is this many times as slow as the best so far:
 HOPELESS = 2.0
-LEAST_ROUNDS, ROUNDS, MOST_ROUNDS = 8, 12, 60  # of samples of configs that are confirmed
+LEAST_ROUNDS, MOST_ROUNDS = 8, 400  # of samples of configs that are confirmed
+LOOKED = 2  # rounds after which it is looked at what is decided
 FAR = 4  # times the seconds of a confirmation, when it ends whatever is known
-SURE = 0.005  # part of a time that its margin is at most, once it is known well enough
-BEHIND = 1.1  # times the best by which a config is out, after some rounds
 ENDED = {"output": Failure.RESOURCE_EXCEEDED, "processes": Failure.RESOURCE_EXCEEDED,
          "signal 9": Failure.RESOURCE_EXCEEDED, "exit 0": Failure.LAUNCH_ERROR}  # fmt: skip
 STICKY = ("ILLEGAL", "ASSERT", "MISALIGNED", "LAUNCH_FAILED", "HARDWARE")  # of CUDA's errors
@@ -83,6 +84,7 @@ class Measurer:
     def __init__(self, job: Job, policy: Policy, default: Config, *, limits: Limits | None = None,
                  compile: Patience = COMPILE, run: Patience = RUN,
                  command: Sequence[str] = COMMAND) -> None:  # fmt: skip
+        check_policy(policy, job.backend)
         self.job, self.policy, self.default = job, policy, default
         self._command, self._limits = command, limits or Limits(_memory(job.backend))
         compiled = _Steps(compile, Failure.COMPILE_TIMEOUT, Failure.COMPILE_ERROR)
@@ -107,18 +109,19 @@ class Measurer:
         """What comes of a config: some samples, or a failure."""
         start = time.monotonic()
         try:
-            self._prepare(config)
+            compiled = self._prepare(config)
             samples = self._samples(config)
         except _Failed as e:
             return Trial(config, (), e.failure, time.monotonic() - start, e.note)
         self._best = min(self._best, statistics.median(samples))
-        return Trial(config, samples, None, time.monotonic() - start)
+        return Trial(config, samples, None, time.monotonic() - start, compiled=compiled)
 
     def confirm(self, configs: Sequence[Config], seconds: float = 20.0,
-                told: Callable[[int], None] | None = None) -> list[Trial]:  # fmt: skip
+                told: Callable[[int], None] | None = None, judge: Judge = contending
+                ) -> list[Trial]:  # fmt: skip
         """The same configs measured side by side, round after round, so that what disturbs one
-        disturbs all: until each time is known well, or for so many seconds (of calls). Those that
-        are far behind end sooner; the first one stays. `told` gets the number of each round."""
+        disturbs all: until it is decided, or for so many seconds (of calls). `judge` says after
+        each round which configs are to be measured on. `told` gets the number of each round."""
         start = time.monotonic()
         samples: dict[Config, list[float]] = {c: [] for c in configs}
         failed: dict[Config, _Failed] = {}
@@ -130,13 +133,13 @@ class Measurer:
             left = [c for c in left if c not in failed]
             took = time.monotonic() - begun
             late, far = took > seconds, i > 0 and took > FAR * seconds
-            known = i >= ROUNDS and _settled(left, samples)
-            if not left or known or (late and (i >= LEAST_ROUNDS or far)):
+            if not left or (late and (i >= LEAST_ROUNDS or far)):
                 break
             for c in left:
                 self._attempt(c, lambda c: samples[c].append(self._burst(c)), failed)
-            left = [c for c in left if c not in failed
-                    and (c == configs[0] or not _behind(c, left, samples))]  # fmt: skip
+            left = [c for c in left if c not in failed]
+            if left and i + 1 >= LEAST_ROUNDS and i % LOOKED:
+                left = [left[at] for at in judge([samples[c] for c in left])]
             if told is not None:
                 told(i + 1)
         cost = (time.monotonic() - start) / len(configs)
@@ -152,10 +155,11 @@ class Measurer:
         except _Failed as e:
             failed[config] = e
 
-    def _prepare(self, config: Config) -> None:
-        """Compile and check a config. Raises _Failed."""
-        self._ask("compile", config)
+    def _prepare(self, config: Config) -> float:
+        """Compile and check a config; the seconds of compiling. Raises _Failed."""
+        seconds = self._ask("compile", config).get("seconds", 0.0)
         self._ask("check", config)
+        return seconds
 
     def _samples(self, config: Config) -> tuple[float, ...]:
         found = [self._burst(config)]
@@ -250,23 +254,6 @@ def _trial(config: Config, samples: list[float], failed: _Failed | None, cost: f
     if not samples:
         return Trial(config, (), Failure.RUN_TIMEOUT, cost, "no time was left for a sample")
     return Trial(config, tuple(samples), None, cost)
-
-
-def margin(samples: Sequence[float]) -> float:
-    """Half the 95% interval of the mean, of a normal distribution."""
-    if len(samples) < 2:
-        return float("inf")
-    return 1.96 * statistics.stdev(samples) / len(samples) ** 0.5
-
-
-def _settled(left: Sequence[Config], samples: Mapping[Config, list[float]]) -> bool:
-    return all(margin(samples[c]) <= SURE * statistics.mean(samples[c]) for c in left)
-
-
-def _behind(config: Config, left: Sequence[Config], samples: Mapping[Config, list[float]]) -> bool:
-    """Whether a config is slower than another by far, even at its best."""
-    best = min(statistics.median(samples[c]) for c in left if samples[c])
-    return len(samples[config]) >= ROUNDS // 2 and min(samples[config]) > BEHIND * best
 
 
 def _note(how: str, said: str) -> str:

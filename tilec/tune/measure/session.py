@@ -17,7 +17,7 @@ from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
 from tilec.ir.types import Memory
 from tilec.tune.config import Config
-from tilec.tune.job import Job, Policy, choice_of
+from tilec.tune.job import Job, Policy, check_policy, choice_of
 from tilec.tune.measure import timing
 from tilec.tune.measure.arguments import arguments
 
@@ -43,8 +43,7 @@ class Session:
     def __init__(self, job: Job, policy: Policy, default: Config, gpu: Any = None,
                  place: Callable[[Any], Any] | None = None,
                  choose: Callable[[str, Config], Any] = choice_of) -> None:  # fmt: skip
-        if policy.mode == "graph" and job.backend == "cpu":
-            raise TileError("a policy: kernels on processors are in no graph")
+        check_policy(policy, job.backend)
         self.job, self.policy, self.gpu, self.choose = job, policy, gpu, choose
         given = arguments(job.func, job.data_seed)
         self.place = place or (_to_gpu if job.backend != "cpu" else None)
