@@ -1,8 +1,12 @@
-"""Rounding to a format: of a scaled one, the scale and zero of every block and nearest codes."""
+"""Rounding to a format: of a scaled one, the scale and zero of every block and nearest codes.
+
+Many scales are tried for each block, so that is done for as many blocks at a time as a cache holds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Literal
@@ -18,6 +22,8 @@ Rule = Literal["range", "floor", "ceil", "rceil", "even"]
 RULES = ("range", "floor", "ceil", "rceil", "even")
 REFINEMENTS = 3  # of a scale by least squares
 FEW = 3  # bits of codes for which that is worth its time
+CHUNK = 1 << 22  # elements of the blocks that candidates are made for at a time
+PIECE = 1 << 16  # elements that are rounded at a time
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.5)  # of the range of a block, tried in a search
 
 
@@ -65,15 +71,27 @@ def _(format: Dense, x: Array, fit: Fit) -> Parts:
 def _(format: Scaled, x: Array, fit: Fit) -> Parts:
     x = checked(format, x)
     blocks, valid = format.block.split(x)
-    scale, zero = _best(format, blocks, valid, fit)
+    count, size = math.prod(blocks.shape[:-1]), blocks.shape[-1]
+    rows = np.ascontiguousarray(blocks).reshape(count, size)
+    best = _best(format, rows, None if valid.all() else valid.reshape(count, size), fit)
+    scale, zero = (a.reshape(blocks.shape[:-1]) for a in best)
     parts: Parts = {}
     for (name, inner), ideal in zip(format.numbers().items(), (scale, zero), strict=False):
         parts |= prefixed(name, encode(inner, ideal, Fit(fit.search)))
     scale = format.number("scale", parts, x.shape)
     if format.zeros is not None:
         zero = format.number("zero", parts, x.shape)
-    codes = rounded(format, blocks, scale, zero)[0]
-    return {"codes": format.block.join(codes, x.shape)} | parts
+    codes = np.empty(rows.shape, format.codes.carrier)
+    for piece in _pieces(rows, PIECE):
+        own = (a.reshape(-1)[piece] for a in (scale, zero))
+        codes[piece] = _codes(format, rows[piece], *own)
+    return {"codes": format.block.join(codes.reshape(blocks.shape), x.shape)} | parts
+
+
+def _pieces(x: Array, elements: int) -> Iterator[slice]:
+    """Rows of x that have about so many elements together."""
+    step = max(1, elements // max(1, x.shape[1]))
+    return (slice(i, i + step) for i in range(0, len(x), step))
 
 
 def rounded(format: Scaled, x: Array, scale: Array, zero: Array) -> tuple[Array, Array]:
@@ -85,30 +103,136 @@ def rounded(format: Scaled, x: Array, scale: Array, zero: Array) -> tuple[Array,
     return codes, (codes - offset) * s + added
 
 
-def _best(format: Scaled, x: Array, valid: Array, fit: Fit) -> tuple[Array, Array]:
-    """The scales and zeros of the candidates that are nearest to each block."""
-    best: tuple[Array, Array] | None = None
-    least = np.zeros(())
-    for scale, zero in _candidates(format, x, fit):
-        with np.errstate(invalid="ignore", over="ignore"):  # an infinite scale is refused below
-            error = (np.square(rounded(format, x, scale, zero)[1] - x) * valid).sum(-1)
-        if best is None:
-            best, least = (scale, zero), error
-            continue
+@dataclass(frozen=True)
+class _Ends:
+    """The least and the greatest element of each block, and the largest by magnitude."""
+
+    low: Array
+    high: Array
+    edge: Array
+
+    @staticmethod
+    def of(x: Array) -> _Ends:
+        """Those of x[blocks, elements]."""
+        ends = _Ends(*(np.empty(len(x)) for _ in range(3)))
+        for piece in _pieces(x, PIECE):
+            part = x[piece]
+            ends.low[piece], ends.high[piece] = part.min(-1), part.max(-1)
+            at = np.abs(part).argmax(-1)
+            ends.edge[piece] = np.take_along_axis(part, at[:, None], -1)[:, 0]
+        return ends
+
+
+def _best(format: Scaled, x: Array, valid: Array | None, fit: Fit) -> tuple[Array, Array]:
+    """The scales and zeros of the candidates that are nearest to each block of x[blocks, elements],
+    of which those that are not `valid` count for nothing."""
+    scale, zero, lost = np.empty(len(x)), np.empty(len(x)), np.empty(len(x), bool)
+    for part in _pieces(x, CHUNK):
+        ends = _Ends.of(x[part])
+        within = None if valid is None else valid[part]
+        scale[part], zero[part] = _nearest(format, x[part], within, _candidates(format, ends, fit))
+        lost[part] = (scale[part] == 0) & (ends.high != ends.low) | ~np.isfinite(scale[part])
+    if lost.any():
+        top = float(np.abs(x[lost]).max())
+        raise TileError(f"{format}: the scale of a block whose largest element is {top:.3g} is "
+                        f"out of the range of {format.scale}", hint="use scale=f32")  # fmt: skip
+    few = format.codes.bits <= FEW and format.zeros is None
+    if not (fit.search and few) or _power_of_two(format.scale):
+        return scale, zero
+    for piece in _pieces(x, PIECE):
+        within = True if valid is None else valid[piece]
+        scale[piece] = _refined(format, x[piece], within, scale[piece])
+    return scale, zero
+
+
+def _nearest(format: Scaled, x: Array, valid: Array | None, tried: Iterable[tuple[Array, Array]]
+             ) -> tuple[Array, Array]:  # fmt: skip
+    """Of scales and zeros, those of least squared error, the first of equals."""
+    candidates = list(tried)
+    errors: Array = np.empty((len(candidates), len(x)))
+    for piece in _pieces(x, PIECE):
+        within = None if valid is None else valid[piece]
+        room = np.empty(x[piece].shape)
+        for i, (scale, zero) in enumerate(candidates):
+            errors[i, piece] = _error(format, x[piece], within, scale[piece], zero[piece], room)
+    (scale, zero), least = candidates[0], np.asarray(errors[0])
+    for i, (other, its) in enumerate(candidates[1:], 1):
+        error = np.asarray(errors[i])
         better = error < least
         least = np.where(better, error, least)
-        best = np.where(better, scale, best[0]), np.where(better, zero, best[1])
-    assert best is not None
-    _refuse_lost(format, x, best[0])
-    few = format.codes.bits <= FEW and format.zeros is None
-    return _refined(format, x, valid, best[0]) if fit.search and few else best
+        scale, zero = np.where(better, other, scale), np.where(better, its, zero)
+    return scale, zero
 
 
-def _refined(format: Scaled, x: Array, valid: Array, scale: Array) -> tuple[Array, Array]:
+def _error(format: Scaled, x: Array, valid: Array | None, scale: Array, zero: Array, room: Array
+           ) -> Array:  # fmt: skip
+    """The squared error of x[blocks, elements] in nearest codes, as `rounded` has them: what takes
+    the time."""
+    if not _plain(format, scale, zero):
+        with np.errstate(invalid="ignore", over="ignore"):  # an infinite scale is refused later
+            value = rounded(format, x, scale, zero)[1]
+            return (np.square(value - x) * (1 if valid is None else valid)).sum(-1)
+    for columns in (slice(i, i + PIECE) for i in range(0, x.shape[1], PIECE)):
+        _distances(format, x[:, columns], scale, zero, room[:, columns])
+    np.square(room, out=room)
+    if valid is not None:
+        np.multiply(room, valid, out=room)
+    return room.sum(-1)
+
+
+def _codes(format: Scaled, x: Array, scale: Array, zero: Array) -> Array:
+    """The nearest codes to x[blocks, elements], as `rounded` has them."""
+    if not (format.codes.is_integer and _plain(format, scale, zero)):
+        return rounded(format, x, scale, zero)[0]
+    room = np.empty(x.shape)
+    _coded(format, x, scale, zero, room)
+    return room
+
+
+def _plain(format: Scaled, scale: Array, zero: Array) -> bool:
+    """Whether codes are whole numbers or in a table, and all numbers on the way are finite."""
+    known = format.codes.is_integer or format.codes.table is not None
+    return bool(known and np.isfinite(scale).all() and np.isfinite(zero).all())
+
+
+def _coded(format: Scaled, x: Array, scale: Array, zero: Array, room: Array) -> None:
+    """The nearest codes to x[blocks, elements], in the memory of `room`: as `rounded` has them,
+    operation by operation, but for the sign of zeros."""
+    none, z, codes = scale == 0, zero[:, None], format.codes
+    shifted = np.subtract(x, z, out=room) if format.zero in ADDED else x
+    with np.errstate(over="ignore"):
+        np.divide(shifted, np.where(none, 1.0, scale)[:, None], out=room)
+    if none.any():
+        room[none] = 0
+    _offset(np.add, format, z, room)
+    if codes.table is None:
+        np.clip(np.rint(room, out=room), codes.low, codes.high, out=room)
+    else:
+        codes.table.to_nearest(room)
+
+
+def _offset(act: np.ufunc, format: Scaled, z: Array, room: Array) -> None:
+    """Add what codes have beyond whole multiples of the scale, or take it away."""
+    if format.zero in ("int", "float"):
+        act(room, z, out=room)
+    elif format.centre:
+        act(room, float(format.centre), out=room)
+
+
+def _distances(format: Scaled, x: Array, scale: Array, zero: Array, room: Array) -> None:
+    """What is between x[blocks, elements] and the values of its nearest codes, to `room`."""
+    z = zero[:, None]
+    _coded(format, x, scale, zero, room)
+    _offset(np.subtract, format, z, room)
+    room *= scale[:, None]
+    if format.zero in ADDED:
+        room += z
+    room -= x
+
+
+def _refined(format: Scaled, x: Array, valid: Array | bool, scale: Array) -> Array:
     """The scale that is best for the codes of another, as often as that helps (least squares)."""
     none = scale * 0
-    if _power_of_two(format.scale):
-        return scale, none
     for _ in range(REFINEMENTS):
         codes, value = rounded(format, x, scale, none)
         centred = (codes - format.centre) * valid
@@ -117,15 +241,7 @@ def _refined(format: Scaled, x: Array, valid: Array, scale: Array) -> tuple[Arra
             np.square(v - x) * valid for v in (value, rounded(format, x, better, none)[1])
         )
         scale = np.where((new.sum(-1) < error.sum(-1)) & (better != 0), better, scale)
-    return scale, none
-
-
-def _refuse_lost(format: Scaled, x: Array, scale: Array) -> None:
-    lost = (scale == 0) & (x.max(-1) != x.min(-1)) | ~np.isfinite(scale)
-    if lost.any():
-        top = float(np.abs(x[lost]).max())
-        raise TileError(f"{format}: the scale of a block whose largest element is {top:.3g} is "
-                        f"out of the range of {format.scale}", hint="use scale=f32")  # fmt: skip
+    return scale
 
 
 def _store(format: Format, x: Array) -> Array:
@@ -144,35 +260,35 @@ def _power_of_two(format: Format) -> bool:
     return isinstance(format, Dense) and format.dtype.name == "e8m0"
 
 
-def _candidates(format: Scaled, x: Array, fit: Fit) -> Iterator[tuple[Array, Array]]:
+def _candidates(format: Scaled, ends: _Ends, fit: Fit) -> Iterator[tuple[Array, Array]]:
     """Scales and zeros to try."""
     shrinks = SHRINKS if fit.search else SHRINKS[:1]
     low, high = format.codes.low - format.mid, format.codes.high - format.mid
     if format.zeros is None:
-        for scale in _symmetric(format, x, fit, shrinks):
+        for scale in _symmetric(format, ends, fit, shrinks):
             yield scale, np.zeros_like(scale)
         return
-    bottom, top = np.minimum(x.min(-1), 0), np.maximum(x.max(-1), 0)
+    bottom, top = np.minimum(ends.low, 0), np.maximum(ends.high, 0)
     if format.zero in ADDED:
-        bottom, top = x.min(-1), x.max(-1)
+        bottom, top = ends.low, ends.high
     centre, half = (bottom + top) / 2, (top - bottom) / 2
     for s in shrinks:
         scale = _store(format.scale, 2 * half * s / (high - low))
         yield scale, _zero_of(format, centre - half * s, scale)
 
 
-def _symmetric(format: Scaled, x: Array, fit: Fit, shrinks: tuple[float, ...]) -> Iterator[Array]:
+def _symmetric(format: Scaled, ends: _Ends, fit: Fit, shrinks: tuple[float, ...]
+               ) -> Iterator[Array]:  # fmt: skip
     """Scales of blocks without a zero of their own."""
     low, high = format.codes.low - format.centre, format.codes.high - format.centre
     if _power_of_two(format.scale):
-        yield from _powers(format.codes, np.abs(x).max(-1), fit)
+        yield from _powers(format.codes, np.abs(ends.edge), fit)
         return
-    edge = np.take_along_axis(x, np.abs(x).argmax(-1)[..., None], -1)[..., 0]
     if low >= 0:  # of one sign: the blocks' own, or the one of most of them
-        spans = [np.maximum(x.max(-1), 0) / high, np.minimum(x.min(-1), 0) / high]
+        spans = [np.maximum(ends.high, 0) / high, np.minimum(ends.low, 0) / high]
     else:
-        spans = [np.abs(edge) / high] if high > 0 else []
-        spans += [edge / low] if low != -high else []
+        spans = [np.abs(ends.edge) / high] if high > 0 else []
+        spans += [ends.edge / low] if low != -high else []
     if not _signed(format.scale):
         spans = [spans[0], *(np.where(span < 0, spans[0], span) for span in spans[1:])]
     for s in shrinks:

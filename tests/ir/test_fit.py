@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from formats import PUBLISHED_SCALED
 
+from tilec.ir import fit
 from tilec.ir.codes import CODES
 from tilec.ir.dtype import e4m3
 from tilec.ir.errors import TileError
@@ -157,3 +158,70 @@ def test_an_unknown_rule():
 def test_blocks_of_rows_need_a_matrix():
     with pytest.raises(TileError, match="blocks of 128 rows need a matrix"):
         named("fp8_block").components((8,))
+
+
+PIECEWISE = ["int4<group=32>", "int4<channel>", "int8<tensor>", "uint4<group=32, zero=int>",
+             "uint3<group=48, zero=float, scale=f32>", "uint4<group=32, zero=shift>", "q4_k",
+             "int4<group=16, zero=min, scale=f32>", "int2<group=32>", "nf4<group=32>", "nvfp4",
+             "mxfp8", "int8<rows=16, group=32>"]  # fmt: skip
+
+
+def uneven() -> np.ndarray:
+    """Blocks of all magnitudes, of zeros, of one value, and without a full last one."""
+    x = np.random.default_rng(7).standard_normal((40, 272)) ** 3
+    x[3:5], x[6], x[8, :136] = 0, 1, -2.5
+    x[9] *= 1e-4
+    return x
+
+
+@pytest.mark.parametrize("search", [True, False])
+@pytest.mark.parametrize("name", PIECEWISE)
+def test_pieces_are_rounded_as_the_whole(name, search, monkeypatch):
+    whole = encode(named(name), uneven(), Fit(search))
+    monkeypatch.setattr(fit, "PIECE", 300)
+    monkeypatch.setattr(fit, "CHUNK", 1700)
+    apart = encode(named(name), uneven(), Fit(search))
+    assert whole.keys() == apart.keys()
+    for component, found in whole.items():
+        assert np.array_equal(found, apart[component]), component
+
+
+@pytest.mark.parametrize("name", [*PIECEWISE, "e4m3_finite<group=32, scale=f32>"])
+def test_errors_are_those_of_the_codes(name, monkeypatch):
+    """What a search compares is, bit for bit, the error of what is then stored."""
+    format, x = named(name), uneven()
+    assert isinstance(format, Scaled)
+    blocks, valid = format.block.split(x)
+    rows, within = (a.reshape(-1, blocks.shape[-1]) for a in (blocks, valid))
+    ends = fit._Ends.of(rows)
+    assert np.array_equal(ends.edge, rows[range(len(rows)), np.abs(rows).argmax(-1)])
+    for scale, zero in fit._candidates(format, ends, Fit(True)):
+        codes, value = fit.rounded(format, rows, scale, zero)
+        want = (np.square(value - rows) * within).sum(-1)
+        for piece in (1 << 16, 20):
+            monkeypatch.setattr(fit, "PIECE", piece)
+            room = np.empty(rows.shape)
+            assert np.array_equal(fit._error(format, rows, within, scale, zero, room), want)
+        assert np.array_equal(fit._codes(format, rows, scale, zero), codes)
+
+
+def test_a_scale_that_is_not_finite_is_refused_wherever_it_is():
+    x = np.random.default_rng(8).standard_normal((64, 64))
+    x[50, 3] = 1e9
+    for search in (True, False):
+        with pytest.raises(TileError, match=r"whose largest element is 1e\+09 is out of the range"):
+            encode(named("int4<group=32>"), x, Fit(search))
+
+
+@pytest.mark.parametrize("name", [n for n, t in CODES.items() if t.low <= 0])
+def test_values_of_tables_are_nearest_in_place_too(name):
+    """Also half way between two values, and next to that."""
+    table = CODES[name].table
+    assert table is not None
+    values = np.unique(table.values[np.isfinite(table.values)])
+    middles = (values[1:] + values[:-1]) / 2
+    near = [np.nextafter(middles, side) for side in (-np.inf, np.inf)]
+    x = np.concatenate([values, middles, *near, np.random.default_rng(9).standard_normal(99) * 4])
+    want, found = table.round(x, "nearest", True, None), x.copy()
+    table.to_nearest(found)
+    assert np.array_equal(found, want)

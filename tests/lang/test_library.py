@@ -12,7 +12,8 @@ import tilec as tc
 from tilec.ir.dtype import BY_NAME, Array
 from tilec.ir.interpret import interpret
 from tilec.ir.text import show
-from tilec.lang.text import library, parse
+from tilec.lang.python import library
+from tilec.lang.text import parse
 
 X = np.random.default_rng(0).standard_normal((5, 8)) * 3
 ERF = np.vectorize(math.erf)

@@ -124,7 +124,9 @@ def _level(target: str) -> str:
 def _machine(target: str) -> tuple[Machine, tuple[str, ...]]:
     """A target in LLVM's names, and the features that it must have."""
     if platform.machine() != "x86_64":
-        raise TileError(f"code for services is made on x86-64, not on {platform.machine()}")
+        raise TileError(f"code for the processors of services is made on x86-64 for x86-64 "
+                        f"({', '.join(CPU_TARGETS)}), not on {platform.machine()}",
+                        hint="--backend cuda or triton: GPUs' code is made anywhere")  # fmt: skip
     if target != NATIVE:
         features = LEVELS[_level(target)]
         return host_machine(target, ",".join(f"+{f}" for f in features)), features

@@ -41,6 +41,11 @@ class Inline:
     lines: tuple[str, ...]
     lookup: Callable[[str], object]
 
+    @property
+    def doc(self) -> str | None:
+        """What it says of itself."""
+        return ast.get_docstring(self.tree)
+
 
 Missing = object()
 # Functions whose first argument, or arguments, name dimensions.

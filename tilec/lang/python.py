@@ -10,7 +10,8 @@ import ast
 import builtins
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +19,7 @@ from tilec.ir.dtype import DType, f32, i32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, extent
 from tilec.ir.format import Dense, Format
+from tilec.lang.builtins import BUILTINS
 from tilec.lang.expressions import Builtin, Inline, Missing
 from tilec.lang.kernel import Definition, Parameter, Signature, TensorSpec, place, spec
 
@@ -153,6 +155,26 @@ class _Names(dict[str, object]):
 
     def __getitem__(self, name: str) -> object:
         return known(getattr(self.module, name), name)
+
+
+@functools.cache
+def library() -> Mapping[str, Inline]:
+    """The functions that the language has in itself: softmax, silu, rms_norm, ...
+
+    They are written in Python, whose own parser is there in every process: to make the one of
+    `.tile` takes longer than to compile a small kernel.
+    """
+    path = Path(__file__).with_name("library.py")
+    text = path.read_text("utf-8")
+    found: dict[str, Inline] = {}
+
+    def lookup(name: str) -> object:
+        return found.get(name) or (Builtin(name) if name in BUILTINS else Missing)
+
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = Inline(node, path.name, tuple(text.splitlines()), lookup)
+    return found
 
 
 def definition_of(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tilec.ir.named import named
 from tilec.lang.builtins import BUILTINS
 from tilec.lang.kernel import Definition, Parameter, Signature, TensorSpec
 from tilec.lang.programs import ProgramDefinition
+from tilec.lang.python import library
 from tilec.lang.tree import Meta, Node, Syntax
 from tilec.lang.walk import Builtin, Inline, Missing
 
@@ -46,14 +46,7 @@ def parse(text: str, file: str = "<text>") -> dict[str, Definition]:
     return _read(text, file).found
 
 
-@cache
-def library() -> Mapping[str, Inline]:
-    """The functions that the language has in itself: softmax, silu, rms_norm, ..."""
-    path = Path(__file__).with_name("library.tile")
-    return _read(path.read_text(encoding="utf-8"), path.name, own=True).functions
-
-
-def _read(text: str, file: str, own: bool = False) -> _File:
+def _read(text: str, file: str) -> _File:
     lines = tuple(line.rstrip("\r") for line in text.split("\n"))
     for i, line in enumerate(lines):
         if found := DIVISION.search(line):  # else the division would silently be dropped
@@ -64,7 +57,7 @@ def _read(text: str, file: str, own: bool = False) -> _File:
         tree: Node = _grammar().parse(text)
     except UnexpectedInput as e:
         raise _syntax_error(e, file, lines) from None
-    read = _File(file, lines, {} if own else library())
+    read = _File(file, lines)
     read.definitions(tree)
     return read
 
@@ -87,8 +80,8 @@ def _grammar() -> Lark:
 class _File:
     """One text: its functions and kernels, which see each other and the names of the language."""
 
-    def __init__(self, file: str, lines: tuple[str, ...], around: Mapping[str, Inline]) -> None:
-        self.file, self.lines, self.around = file, lines, around
+    def __init__(self, file: str, lines: tuple[str, ...]) -> None:
+        self.file, self.lines = file, lines
         self.dims: set[str] = set()
         self.functions: dict[str, Inline] = {}
         self.found: dict[str, Definition] = {}
@@ -116,8 +109,8 @@ class _File:
             return self.functions[name]
         if name in self.found:
             return self.found[name]
-        if name in self.around:
-            return self.around[name]
+        if name in library():
+            return library()[name]
         if name in BUILTINS or name in ("tiles", "range"):
             return Builtin(name)
         return math.inf if name == "inf" else element(name) or Missing

@@ -93,8 +93,28 @@ def store(weight: PackedTensor) -> tuple[torch.Tensor, str]:
     return stored, text
 
 
+@lru_cache(maxsize=4096)
+def form_on(text: str, kind: str) -> str:
+    """The form that a weight of a form has on a kind of device, `cpu` or `cuda`: the words of a
+    stream are in the order of a processor's registers, which no kernel for GPUs reads."""
+    form = form_of(text)
+    streams = Stream.fits(form.format, form.shape)
+    if kind == "cuda" and isinstance(form.layout, Stream):
+        layout: Layout = Plain()
+    elif kind == "cpu" and isinstance(form.layout, Plain) and streams:
+        layout = Stream()
+    else:
+        return text
+    zeros: dict[str, Array] = {
+        c.name: np.zeros(tuple(int(str(d)) for d in c.shape), c.dtype.carrier)
+        for c in form.format.components(form.shape)
+    }
+    arrays = layout.pack(form.format, zeros, form.shape)
+    return str(Form(form.format, form.shape, layout, tuple(a.nbytes for a in arrays)))
+
+
 def packed_in(stored: torch.Tensor, text: str) -> PackedTensor:
-    """The packed tensor whose bytes `stored` has, which must live as long.
+    """The packed tensor whose bytes `stored` has on the CPU, which must live as long.
 
     Raises TileError for bytes that are not as many as the form says, or not on a cache line.
     """

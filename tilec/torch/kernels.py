@@ -1,20 +1,10 @@
-"""What quantised weights are for: products with them, their gradient, rows and values."""
+"""What quantised weights are for beside `tilec.ops.linear`: a bias, gradients, rows and values."""
 
 # The names in a kernel have types of the language.
 # pyright: basic, reportInvalidTypeForm=false
 # ruff: noqa: F821
 
 import tilec as tc
-
-
-@tc.kernel
-def product(x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], y: tc.Tensor["M", "N"]):
-    """y = x @ w.T"""
-    for m, n in tc.tiles("M", "N"):
-        acc = tc.zeros((m, n))
-        for k in tc.tiles("K"):
-            acc += tc.dot(x[m, k], w[n, k].T)
-        y[m, n] = acc
 
 
 @tc.kernel
@@ -31,7 +21,7 @@ def affine(
 
 @tc.kernel
 def transposed(x: tc.Tensor["M", "N"], w: tc.Tensor["N", "K"], y: tc.Tensor["M", "K"]):
-    """y = x @ w, which is also the gradient of `product` by its x"""
+    """y = x @ w, which is also the gradient of `linear` by its x"""
     for m, k in tc.tiles("M", "K"):
         acc = tc.zeros((m, k))
         for n in tc.tiles("N"):

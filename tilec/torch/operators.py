@@ -2,7 +2,8 @@
 
 They are defined in `torch.library.Library` without wrappers in Python, with meanings on tensors
 without data ("fake"), and gradients. A weight is a tensor of bytes and the text of its form, so
-that graphs that hold these operators need nothing else. They run on the CPU.
+that graphs that hold these operators need nothing else. They run where their tensors are
+(`tilec.torch.execution`): on the CPU, or on GPUs.
 """
 
 # torch's functions have types of their own making, and its dispatcher parts that are private.
@@ -11,75 +12,38 @@ that graphs that hold these operators need nothing else. They run on the CPU.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from tilec.ir.errors import TileError
-from tilec.torch import kernels
-from tilec.torch.form import form_of, packed_in
-from tilec.torch.pieces import by_pieces
+from tilec.torch.execution import CPU, FLOATS, cuda, misfit, of
+from tilec.torch.form import form_of, packed_in, store
 
-FLOATS = frozenset({torch.float32, torch.float16, torch.bfloat16})  # of what is multiplied
+KEYS = ("CPU", "CUDA")  # of the dispatcher, for what has data
 LIBRARY = torch.library.Library("tilec", "FRAGMENT")
 LIBRARY.define("linear(Tensor x, Tensor w, Tensor? bias, str form) -> Tensor")
 LIBRARY.define("transposed(Tensor x, Tensor w, str form) -> Tensor")
 LIBRARY.define("embedding(Tensor ids, Tensor w, str form, ScalarType dtype) -> Tensor")
 LIBRARY.define("dequantize(Tensor w, str form, ScalarType dtype) -> Tensor")
+LIBRARY.define("relaid(Tensor w, str form, str to) -> Tensor")
 
 
-def _linear(x: Tensor, w: Tensor, bias: Tensor | None, form: str) -> Tensor:
-    packed = packed_in(w, form)
-    n, k = packed.shape
-    *outer, last = x.shape or (0,)
-    if last != k or x.dtype not in FLOATS:
-        raise _misfit("linear", x, k, form)
-    rows = x.contiguous() if len(outer) == 1 else x.reshape(-1, k).contiguous()
-
-    def run(x: Tensor, y: Tensor) -> None:
-        if bias is None:
-            kernels.product(x, packed, y)
-        else:
-            kernels.affine(x, packed, bias, y)
-
-    y = by_pieces(rows, lambda m: x.new_empty((m, n)), run)
-    return y if len(outer) == 1 else y.view(*outer, n)
-
-
-def _transposed(x: Tensor, w: Tensor, form: str) -> Tensor:
-    packed = packed_in(w, form)
-    n, k = packed.shape
-    if x.shape[-1:] != (n,) or x.dtype not in FLOATS:
-        raise _misfit("transposed", x, n, form)
-    y = by_pieces(x.reshape(-1, n).contiguous(), lambda m: x.new_empty((m, k)),
-                  lambda x, y: kernels.transposed(x, packed, y))  # fmt: skip
-    return y.view(*x.shape[:-1], k)
-
-
-def _embedding(ids: Tensor, w: Tensor, form: str, dtype: torch.dtype) -> Tensor:
-    packed = packed_in(w, form)
-    n, k = packed.shape
-    if ids.numel():
-        least, most = (int(v) for v in torch.aminmax(ids))
-        if least < 0 or most >= n:
-            raise IndexError(f"embedding: ids are {least} to {most}, expected 0 to {n - 1}")
-    y = by_pieces(ids.reshape(-1).contiguous(), lambda m: w.new_empty((m, k), dtype=dtype),
-                  lambda ids, y: kernels.rows(ids, packed, y))  # fmt: skip
-    return y.view(*ids.shape, k)
-
-
-def _dequantize(w: Tensor, form: str, dtype: torch.dtype) -> Tensor:
-    packed = packed_in(w, form)
-    y = torch.empty(packed.shape, dtype=dtype, device=w.device)
-    kernels.values(packed, y)
-    return y
+def _relaid(w: Tensor, form: str, to: str) -> Tensor:
+    """The bytes of a weight in another layout: what processors read fast is not what GPUs do."""
+    here = w.cpu()
+    made, found = store(packed_in(here, form).relayout(form_of(to).layout))
+    if found != to:
+        raise TileError(f"relaid: {form} is {found} in that layout, expected {to}")
+    return made.to(w.device)
 
 
 def _fake_linear(x: Tensor, w: Tensor, bias: Tensor | None, form: str) -> Tensor:
     n, k = form_of(form).shape
     if not x.ndim or x.shape[-1] != k or x.dtype not in FLOATS:
-        raise _misfit("linear", x, k, form)
+        raise misfit("linear", x, k, form)
     if bias is not None and tuple(bias.shape) != (n,):
         raise TileError(f"linear: the bias is {list(bias.shape)}, expected [{n}] beside {form}")
     return x.new_empty((*x.shape[:-1], n))
@@ -88,7 +52,7 @@ def _fake_linear(x: Tensor, w: Tensor, bias: Tensor | None, form: str) -> Tensor
 def _fake_transposed(x: Tensor, w: Tensor, form: str) -> Tensor:
     n, k = form_of(form).shape
     if not x.ndim or x.shape[-1] != n or x.dtype not in FLOATS:
-        raise _misfit("transposed", x, n, form)
+        raise misfit("transposed", x, n, form)
     return x.new_empty((*x.shape[:-1], k))
 
 
@@ -100,10 +64,8 @@ def _fake_dequantize(w: Tensor, form: str, dtype: torch.dtype) -> Tensor:
     return w.new_empty(form_of(form).shape, dtype=dtype)
 
 
-def _misfit(name: str, x: Tensor, size: int, form: str) -> TileError:
-    found = f"{str(x.dtype).removeprefix('torch.')}{list(x.shape)}"
-    return TileError(f"{name}: x is {found}, expected [..., {size}] of float32, float16 or "
-                     f"bfloat16 beside {form}")  # fmt: skip
+def _fake_relaid(w: Tensor, form: str, to: str) -> Tensor:
+    return w.new_empty(form_of(to).nbytes)
 
 
 class _Linear(torch.autograd.Function):
@@ -147,9 +109,9 @@ class _Transposed(torch.autograd.Function):
 
 
 def watched(x: Tensor) -> bool:
-    """Whether this is no memory of the CPU, or somebody looks on. If not, code runs at once:
-    dispatching a second time would take longer than a small product."""
-    plain = (type(x) is Tensor or type(x) is torch.nn.Parameter) and x.is_cpu
+    """Whether this is memory that kernels do not see, or somebody looks on. If not, code runs at
+    once: dispatching a second time would take longer than a small product."""
+    plain = (type(x) is Tensor or type(x) is torch.nn.Parameter) and (x.is_cpu or x.is_cuda)
     return not plain or torch._C._len_torch_dispatch_stack() > 0
 
 
@@ -158,7 +120,7 @@ def _linear_watched(x: Tensor, w: Tensor, bias: Tensor | None, form: str) -> Ten
     if wanted and torch.is_grad_enabled():
         return cast(Tensor, _Linear.apply(x, w, bias, form))
     if not watched(x):
-        return _linear(x, w, bias, form)
+        return of(x).linear(x, w, bias, form)
     with torch._C._AutoDispatchBelowAutograd():
         return linear(x, w, bias, form)
 
@@ -167,14 +129,14 @@ def _transposed_watched(x: Tensor, w: Tensor, form: str) -> Tensor:
     if x.requires_grad and torch.is_grad_enabled():
         return cast(Tensor, _Transposed.apply(x, w, form))
     if not watched(x):
-        return _transposed(x, w, form)
+        return of(x).transposed(x, w, form)
     with torch._C._AutoDispatchBelowAutograd():
         return transposed(x, w, form)
 
 
 def _lower(x: Tensor) -> Tensor:
     """x in the dtype that autocast asks for."""
-    return x.to(torch.get_autocast_dtype("cpu")) if x.dtype == torch.float32 else x
+    return x.to(torch.get_autocast_dtype(x.device.type)) if x.dtype == torch.float32 else x
 
 
 def _linear_lower(x: Tensor, w: Tensor, bias: Tensor | None, form: str) -> Tensor:
@@ -187,18 +149,34 @@ def _transposed_lower(x: Tensor, w: Tensor, form: str) -> Tensor:
         return transposed(_lower(x), w, form)
 
 
-_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
-for _name, _run, _fake in (
-    ("linear", _linear, _fake_linear), ("transposed", _transposed, _fake_transposed),
-    ("embedding", _embedding, _fake_embedding), ("dequantize", _dequantize, _fake_dequantize),
+def _later(name: str) -> Callable[..., Tensor]:
+    """An operator on GPUs, whose driver is opened by the first call."""
+
+    def run(*args: Any) -> Tensor:
+        return getattr(cuda(), name)(*args)
+
+    return run
+
+
+_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU).add(
+    torch._C.DispatchKey.AutocastCUDA
+)
+for _name, _fake in (
+    ("linear", _fake_linear), ("transposed", _fake_transposed),
+    ("embedding", _fake_embedding), ("dequantize", _fake_dequantize),
 ):  # fmt: skip
-    LIBRARY.impl(_name, _run, "CPU")
+    LIBRARY.impl(_name, getattr(CPU, _name), "CPU")
+    LIBRARY.impl(_name, _later(_name), "CUDA")
     torch.library.register_fake(f"tilec::{_name}", _fake, lib=LIBRARY)
+torch.library.register_fake("tilec::relaid", _fake_relaid, lib=LIBRARY)
+for _key in KEYS:
+    LIBRARY.impl("relaid", _relaid, _key)
+    LIBRARY.impl("linear", _linear_lower, f"Autocast{_key}")
+    LIBRARY.impl("transposed", _transposed_lower, f"Autocast{_key}")
 LIBRARY.impl("linear", _linear_watched, "Autograd")
 LIBRARY.impl("transposed", _transposed_watched, "Autograd")
-LIBRARY.impl("linear", _linear_lower, "AutocastCPU")
-LIBRARY.impl("transposed", _transposed_lower, "AutocastCPU")
 linear = torch.ops.tilec.linear.default
 transposed = torch.ops.tilec.transposed.default
 embedding = torch.ops.tilec.embedding.default
 dequantize = torch.ops.tilec.dequantize.default
+relaid = torch.ops.tilec.relaid.default

@@ -47,6 +47,8 @@ def quantize_(model: nn.Module, recipe: Recipes, *, inputs: Iterable[Any] | None
     `kinds` are the modules considered, those whose `weight` [N, K] is used by `linear` or
     `embedding`: add `nn.Embedding` to round tables. Tied weights stay tied, embeddings too.
 
+    Weights stay on the device that they are on, the CPU or a GPU; the rounding is done by the CPU.
+
     Raises TileError, before anything changes, for a pattern that matches no layer, tied layers with
     different recipes, and a quantiser that lacks inputs. A weight that its format can't hold is
     left, and the report says why.
@@ -99,8 +101,8 @@ def _quantised(layer: _Layer) -> Row:
     weight, names = layer.weight, tuple(layer.modules)
     size = weight.nbytes
     left = Row(names, tuple(weight.shape), size, size)
-    if weight.device.type != "cpu" or not weight.dtype.is_floating_point:
-        why = f"it is {weight.dtype} on {weight.device}; expected floats on the CPU"
+    if weight.device.type not in ("cpu", "cuda") or not weight.dtype.is_floating_point:
+        why = f"it is {weight.dtype} on {weight.device}; expected floats on the CPU or a GPU"
         return Row(names, left.shape, size, size, reason=why)
     given = torch.cat(layer.inputs).float() if layer.inputs else None
     dense = doubles(weight)
@@ -108,6 +110,7 @@ def _quantised(layer: _Layer) -> Row:
         packed, divisor = layer.rounding(weight, given)
         scale = None if divisor is None else torch.tensor(np.asarray(divisor), dtype=torch.float32)
         made = QuantizedTensor.of(packed, weight.dtype, scale)
+        made = made if weight.is_cpu else made.placed(weight.device)
         _try(made, layer.modules)
     except TileError as e:
         return Row(names, left.shape, size, size, reason=str(e).splitlines()[0])
@@ -123,9 +126,10 @@ def _try(weight: QuantizedTensor, owners: Mapping[str, nn.Module]) -> None:
     rows that can be read by index."""
     for module in owners.values():
         if isinstance(module, nn.Embedding):
-            functional.embedding(torch.zeros(1, dtype=torch.int64), weight)
+            functional.embedding(torch.zeros(1, dtype=torch.int64, device=weight.device), weight)
         else:
-            functional.linear(torch.zeros(1, weight.shape[1], dtype=weight.dtype), weight)
+            x = torch.zeros(1, weight.shape[1], dtype=weight.dtype, device=weight.device)
+            functional.linear(x, weight)
 
 
 def _output_error(values: Array, dense: Array, inputs: Tensor | None) -> float | None:

@@ -21,8 +21,9 @@ from tilec.ir.format import Dense, Format
 from tilec.lang.kernel import Parameter, TensorSpec
 from tilec.program import Program
 from tilec.runtime.arguments import torch_name
-from tilec.torch.form import form_of, packed_in
-from tilec.torch.operators import LIBRARY, watched
+from tilec.torch.execution import of
+from tilec.torch.form import form_of
+from tilec.torch.operators import KEYS, LIBRARY, watched
 from tilec.torch.tensor import QuantizedTensor
 
 SEPARATOR = "\n"  # between the forms of the tensors of a call
@@ -108,7 +109,7 @@ class _Operator:
     def given(self, args: Sequence[Any], forms: str) -> list[Any]:
         """Arguments as a kernel takes them."""
         texts = forms.split(SEPARATOR) if forms else [""] * len(args)
-        return [packed_in(x, text) if text else x.contiguous() if isinstance(x, Tensor) else x
+        return [of(x).weight(x, text) if text else x.contiguous() if isinstance(x, Tensor) else x
                 for x, text in zip(args, texts, strict=True)]  # fmt: skip
 
     def known(self, args: Sequence[Any], forms: str
@@ -142,9 +143,10 @@ class _Program(_Operator):
         LIBRARY.define(self.schema("Tensor[]"))
         LIBRARY.define(f"{self.name}_gradients(Tensor?[] args, Scalar[] numbers, Tensor[] grads, "
                        "bool[] wanted, str forms) -> Tensor[]")  # fmt: skip
-        LIBRARY.impl(self.name, self.run, "CPU")
+        for key in KEYS:
+            LIBRARY.impl(self.name, self.run, key)
+            LIBRARY.impl(f"{self.name}_gradients", self.gradients, key)
         LIBRARY.impl(self.name, self.watched, "Autograd")
-        LIBRARY.impl(f"{self.name}_gradients", self.gradients, "CPU")
         torch.library.register_fake(f"tilec::{self.name}", self.fake, lib=LIBRARY)
         torch.library.register_fake(
             f"tilec::{self.name}_gradients", self.fake_gradients, lib=LIBRARY
@@ -233,7 +235,8 @@ class _Kernel(_Operator):
     def defined(self) -> _Kernel:
         """Tell torch."""
         LIBRARY.define(self.schema("()", self.writes))
-        LIBRARY.impl(self.name, self.run, "CPU")
+        for key in KEYS:
+            LIBRARY.impl(self.name, self.run, key)
         torch.library.register_fake(f"tilec::{self.name}", self.fake, lib=LIBRARY)
         return self
 

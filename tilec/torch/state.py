@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tilec.ir.bits import LINE
 from tilec.ir.errors import TileError
-from tilec.torch.form import check, form_of
+from tilec.torch.form import check, form_of, form_on
 from tilec.torch.tensor import QuantizedTensor
 
 WEIGHT, FORM, STORED, DIVISOR = "weight", "weight.form", "weight.stored", "weight.divisor"
@@ -61,12 +61,15 @@ def load_(model: nn.Module, state: Mapping[str, Tensor], strict: bool = True) ->
         if not isinstance(weight, Tensor) or tuple(weight.shape) != form_of(form).shape:
             raise TileError(f"{name}{WEIGHT} is {list(getattr(weight, 'shape', []))}, "
                             f"and the state dict has {form}")  # fmt: skip
+        device = torch.device("cpu") if weight.is_meta else weight.device
+        form = form_on(form, device.type)
         if isinstance(weight, QuantizedTensor) and weight.form == form:
             continue
-        stored = torch.zeros(form_of(form).nbytes, dtype=torch.uint8)
+        stored = torch.zeros(form_of(form).nbytes, dtype=torch.uint8, device=device)
         divisor = state.get(name + DIVISOR)
-        made = QuantizedTensor(stored, form, weight.dtype,
-                               None if divisor is None else torch.empty_like(divisor))  # fmt: skip
+        if divisor is not None:
+            divisor = torch.empty_like(divisor, device=device)
+        made = QuantizedTensor(stored, form, weight.dtype, divisor)
         hold(holders(model, weight), made)
     model.load_state_dict(dict(state), strict=strict)
 
@@ -100,8 +103,8 @@ def _load(module: nn.Module, state: State, prefix: str, metadata: object, strict
     if absent := {STORED, FORM} - found.keys():
         errors.append(f"the state dict has no {prefix}{absent.pop()}")
         return
-    form = _text(found[FORM])
-    like = (form, DIVISOR in found), (own.form, own.divisor is not None)
+    form, kind = _text(found[FORM]), own.device.type
+    like = (form_on(form, kind), DIVISOR in found), (own.form, own.divisor is not None)
     if like[0] != like[1]:
         errors.append(f"{prefix}weight is {own.form}, and the state dict has {form}: "
                       "tilec.torch.load_ takes the formats of the state dict")  # fmt: skip
@@ -109,11 +112,12 @@ def _load(module: nn.Module, state: State, prefix: str, metadata: object, strict
     stored = found[STORED]
     stored = stored.clone() if stored.data_ptr() % LINE else stored
     try:
-        check(stored, form)
+        check(stored.cpu(), form)
     except TileError as e:
         errors.append(f"{prefix}weight: {e}")
         return
-    state[prefix + WEIGHT] = QuantizedTensor(stored, form, own.dtype, found.get(DIVISOR))
+    given = QuantizedTensor(stored, form, own.dtype, found.get(DIVISOR))
+    state[prefix + WEIGHT] = given if form == own.form else given.placed(own.device)
 
 
 def _text(form: Tensor) -> str:

@@ -18,7 +18,7 @@ from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
 from tilec.runtime.tensor import PackedTensor
 from tilec.torch import operators
-from tilec.torch.form import form_of, packed_in, store
+from tilec.torch.form import form_of, form_on, packed_in, store
 
 Handler = Callable[..., Any]
 aten = torch.ops.aten
@@ -31,6 +31,7 @@ class QuantizedTensor(Tensor):
     `dequantize()` run tilec's kernels; any other arithmetic raises TypeError. It behaves as a
     tensor of `dtype`, which results of `embedding` and `dequantize` have. `stored` holds the bytes,
     as `form` says; the last dimension of x is divided by `divisor` first, where there is one (AWQ).
+    On its way to a GPU or back it is laid out anew, as `form_on` says.
     """
 
     stored: Tensor
@@ -77,7 +78,8 @@ class QuantizedTensor(Tensor):
 
     def packed(self) -> PackedTensor:
         """A copy for tilec's kernels and files, of the matrix that is not transposed."""
-        seen = packed_in(self.stored, self.form)
+        here = self.stored.cpu()
+        seen = packed_in(here, self.form)
         arrays = [aligned(a.nbytes) for a in seen.arrays]
         for to, a in zip(arrays, seen.arrays, strict=True):
             to[:] = a
@@ -116,6 +118,19 @@ class QuantizedTensor(Tensor):
         divisor = None if self.divisor is None else act(self.divisor)
         return QuantizedTensor(act(self.stored), self.form, dtype or self.dtype, divisor,
                                self.turned if turned is None else turned)  # fmt: skip
+
+    def placed(self, device: torch.device, non_blocking: bool = False) -> QuantizedTensor:
+        """The same weight in new memory of a device, as weights are laid out there."""
+        stored, form = self.stored, form_on(self.form, device.type)
+        if form != self.form and device.type != "cpu":  # before it goes, or when it is back
+            stored = operators.relaid(stored, self.form, form)
+        stored = stored.to(device, non_blocking=non_blocking, copy=True)
+        if form != self.form and device.type == "cpu":
+            stored = operators.relaid(stored, self.form, form)
+        divisor = self.divisor
+        if divisor is not None:
+            divisor = divisor.to(device, non_blocking=non_blocking, copy=True)
+        return QuantizedTensor(stored, form, self.dtype, divisor, self.turned)
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -179,9 +194,19 @@ def _to(w: QuantizedTensor, *, dtype: torch.dtype | None = None, device: Any = N
         **options: Any) -> QuantizedTensor:  # fmt: skip
     if dtype is not None and not dtype.is_floating_point:
         raise TypeError(f"a QuantizedTensor stands for floats, not {dtype}")
-    if device is not None and torch.device(device).type not in ("cpu", "meta"):
-        raise TileError(f"a QuantizedTensor is on the CPU so far, not on {device}")
-    return w.rebuilt(lambda t: t.to(device=device, copy=True), dtype)
+    at = w.device if device is None else torch.device(device)
+    if at.type not in ("cpu", "cuda", "meta"):
+        raise TileError(f"a QuantizedTensor is on the CPU or on an NVIDIA GPU, not on {device}")
+    return w.placed(at, options.get("non_blocking", False)).rebuilt(dtype=dtype)
+
+
+def _empty(w: QuantizedTensor, *, device: Any = None, **options: Any) -> QuantizedTensor:
+    """Memory for a weight like another one, also on another device."""
+    at = w.device if device is None else torch.device(device)
+    form = form_on(w.form, at.type)
+    divisor = None if w.divisor is None else torch.empty_like(w.divisor, device=at)
+    stored = torch.empty(form_of(form).nbytes, dtype=torch.uint8, device=at)
+    return QuantizedTensor(stored, form, w.dtype, divisor, w.turned)
 
 
 def _copy(to: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
@@ -221,7 +246,7 @@ _HANDLERS: dict[Any, Handler] = {
     aten.detach.default: _each(aten.detach.default),
     aten.alias.default: _each(aten.alias.default),
     aten.clone.default: _each(torch.clone),
-    aten.empty_like.default: _each(torch.empty_like),
+    aten.empty_like.default: _empty,
     aten._to_copy.default: _to,
     aten.copy_.default: _copy,
 }
