@@ -73,9 +73,10 @@ class Granularity:
         """x as [blocks..., elements], and which elements are no padding."""
         sizes = self._sizes(x.shape)
         pads = [(0, -n % max(size, 1)) for n, size in zip(x.shape, sizes, strict=True)]
-        padded = np.pad(x, pads, mode="edge")
-        valid = np.pad(np.ones(x.shape, bool), pads)
-        return self._turned(padded, sizes), self._turned(valid, sizes)
+        valid = np.ones(x.shape, bool)
+        if any(more for _, more in pads):
+            x, valid = np.pad(x, pads, mode="edge"), np.pad(valid, pads)
+        return self._turned(x, sizes), self._turned(valid, sizes)
 
     def _turned(self, x: Array, sizes: tuple[int, ...]) -> Array:
         apart: list[int] = []

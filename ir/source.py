@@ -11,6 +11,7 @@ from tilec.ir.fragments import Fragments
 from tilec.ir.interleaved import Interleaved
 from tilec.ir.lanes import Slabs
 from tilec.ir.masked import Masked
+from tilec.ir.ranges import Range
 from tilec.ir.remark import Remark
 from tilec.ir.stream import Records
 
@@ -112,8 +113,9 @@ class KernelSource:
     """The text of one specialised kernel.
 
     language "llvm": the module `text` defines `void @<entry>(ptr %args)`. `args` is an array of
-    8-byte slots, one per Param in order, then the address of `workspace` bytes, 64-byte aligned
-    and shared by all threads of the launch. The entry may call
+    8-byte slots, one per Param in order, one as i64 for each of `ranges`, the sizes that dimensions
+    may have which are only known at the call, then the address of `workspace` bytes, 64-byte
+    aligned and shared by all threads of the launch. The entry may call
     `void @tilec_parallel(ptr %fn, ptr %args, i64 %chunks)`, which calls
     `void fn(ptr args, i64 chunk, i32 tid)` once for every chunk in 0..chunks-1 and returns when
     all are done, and `i32 @tilec_threads()`, which every tid is below.
@@ -135,3 +137,4 @@ class KernelSource:
     launches: tuple[Launch, ...] = ()
     orders: Mapping[str, Order] = field(default_factory=dict[str, Order])
     dims: tuple[str, ...] = ()
+    ranges: Mapping[str, Range] = field(default_factory=dict[str, Range])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+FEW = 32  # values: to count the edges below a number is as fast as to search for it
 
 
 class Table:
@@ -51,6 +53,23 @@ class Table:
         if self.negative_zero:
             y = np.where((y == 0) & np.signbit(x), -0.0, y)
         return self._special(x, y, saturate)
+
+    def to_nearest(self, x: Array) -> None:
+        """Make finite numbers the nearest values, in place, as `round` does, but for the sign of
+        zeros."""
+        if len(self._edges) < FEW:
+            at = np.zeros(x.shape, np.uint8)
+            for edge in self._edges:
+                at += x >= edge
+        else:
+            at = np.searchsorted(self._edges, x, "right")
+        np.take(self._sorted, at, out=x, mode="clip")
+
+    @cached_property
+    def _edges(self) -> Array:
+        """The least numbers that round to each value but the first."""
+        middle = (self._sorted[:-1] + self._sorted[1:]) / 2
+        return np.where(self._odd[:-1], middle, np.nextafter(middle, np.inf))
 
     @staticmethod
     def _upward(

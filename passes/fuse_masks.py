@@ -71,30 +71,42 @@ def _of_plan(p: Plan) -> set[Node]:
     return {m for x in p.operands for m in masks(x, 0.0)}
 
 
-def masks(node: Node, nothing: float) -> set[Node]:
+Known = dict[tuple[Node, float], set[Node]]  # what was found of nodes that are used twice
+
+
+def masks(node: Node, nothing: float, known: Known | None = None) -> set[Node]:
     """The comparisons that hold wherever a node is not `nothing`."""
+    known = {} if known is None else known
+    if (node, nothing) not in known:
+        known[node, nothing] = _masks(node, nothing, known)
+    return known[node, nothing]
+
+
+def _masks(node: Node, nothing: float, known: Known) -> set[Node]:
     if node.of is arith.Where:
         c, a, b = node.args
         if constant(b) == nothing:
-            return conjuncts(c) | masks(a, nothing)
-        return masks(a, nothing) & masks(b, nothing)
+            return conjuncts(c) | masks(a, nothing, known)
+        return masks(a, nothing, known) & masks(b, nothing, known)
     if nothing == 0.0:
-        return _zero(node)
+        return _zero(node, known)
     args = node.args
     if node.of is arith.Add:
-        return masks(args[0], nothing) | masks(args[1], nothing)
+        return masks(args[0], nothing, known) | masks(args[1], nothing, known)
     positive = len(args) == 2 and (constant(args[1]) or 0) > 0
     if node.of is arith.Sub or (node.of in (arith.Mul, arith.Div) and positive):
-        return masks(args[0], nothing)
-    return masks(args[0], nothing) if node.of is Cast and node.dtype.is_float else set()
+        return masks(args[0], nothing, known)
+    same = node.of is Cast and node.dtype.is_float
+    return masks(args[0], nothing, known) if same else set()
 
 
-def _zero(node: Node) -> set[Node]:
+def _zero(node: Node, known: Known) -> set[Node]:
     if node.of is arith.Mul:
-        return masks(node.args[0], 0.0) | masks(node.args[1], 0.0)
+        return masks(node.args[0], 0.0, known) | masks(node.args[1], 0.0, known)
     if node.of in (arith.Exp, arith.Exp2):
-        return masks(node.args[0], -math.inf)
-    return masks(node.args[0], 0.0) if node.of in (arith.Div, arith.Neg, Cast) else set()
+        return masks(node.args[0], -math.inf, known)
+    same = node.of in (arith.Div, arith.Neg, Cast)
+    return masks(node.args[0], 0.0, known) if same else set()
 
 
 def conjuncts(node: Node) -> set[Node]:

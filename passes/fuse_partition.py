@@ -160,9 +160,19 @@ def _undressed(v: Value, source: Source) -> Value:
 
 
 def _reaches(v: Value, wanted: Op | None, source: Source) -> bool:
-    op = source.made.get(v)
-    return op is not None and (op is wanted or any(_reaches(x, wanted, source)
-                                                   for x in op.operands))  # fmt: skip
+    """Whether a value is made from what an op gives; each value on the way is asked once, as many
+    ways may lead through it."""
+    seen, waiting = set[Value](), [v]
+    while waiting:
+        at = waiting.pop()
+        op = source.made.get(at)
+        if op is None or at in seen:
+            continue
+        if op is wanted:
+            return True
+        seen.add(at)
+        waiting += op.operands
+    return False
 
 
 def _ended(n: Node, source: Source) -> Value:

@@ -47,11 +47,17 @@ class Tiles:
 
     def depth(self, node: Node) -> int:
         """The number of the outermost scope in which a node can be computed."""
-        at = self.known(node)
-        if at is not None:
-            return at
-        depths = [self.index_depth(a) for a in node.axes if self.bound(a)]
-        return max([*depths, *map(self.depth, node.below())], default=0)
+        deepest, seen, waiting = 0, set[Node](), [node]
+        while waiting:  # each node once: many ways may lead to it
+            n = waiting.pop()
+            at = self.known(n)
+            if at is not None:
+                deepest = max(deepest, at)
+            elif n not in seen:
+                seen.add(n)
+                deepest = max(deepest, 0, *(self.index_depth(a) for a in n.axes if self.bound(a)))
+                waiting += n.below()
+        return deepest
 
     def index_depth(self, index: Index) -> int:
         """The number of the scope in which an index is known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 import time
@@ -23,6 +24,17 @@ def passes() -> dict[str, Pass]:
     """Every pass by its name. Their modules are imported when first asked for, not with tilec."""
     importlib.import_module("tilec.passes.registered")
     return _REGISTERED
+
+
+def named(name: str) -> Pass:
+    """The pass of a name: its module is the only one imported where that is named after it."""
+    if name not in _REGISTERED and importlib.util.find_spec(module := _module(name)) is not None:
+        importlib.import_module(module)
+    return _REGISTERED[name] if name in _REGISTERED else passes()[name]
+
+
+def _module(name: str) -> str:
+    return f"tilec.passes.{name.replace('-', '_')}"
 
 
 def register(name: str) -> Callable[[Pass], Pass]:
@@ -50,7 +62,7 @@ class Step:
         return self.name + (f"{{{words}}}" if words else "")
 
     def __call__(self, func: Func) -> Func:
-        return passes()[self.name](func, **self.options)
+        return named(self.name)(func, **self.options)
 
 
 _READ: dict[str, Callable[[str], Option]] = {

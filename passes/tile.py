@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from math import gcd
 from typing import Any
 
 from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.dtype import bf16
-from tilec.ir.extent import Extent, Sym
+from tilec.ir.errors import TileError
+from tilec.ir.extent import Extent, Sym, substitute
 from tilec.ir.format import Dense, Format
 from tilec.ir.ops import control
 from tilec.ir.ops.memory import Load, Write
@@ -16,6 +18,7 @@ from tilec.ir.ops.reduce import Dot
 from tilec.ir.ops.scaled import ScaledDot
 from tilec.ir.ops.shape import Transpose
 from tilec.ir.ops.sparse import Expand, SparseDot
+from tilec.ir.ranges import read
 from tilec.ir.types import Memory, Span, Tile
 from tilec.passes.depth import step
 from tilec.passes.pipeline import register
@@ -38,10 +41,27 @@ class Limits:
     chained: int = 0
 
 
+@dataclass(frozen=True)
+class _Bounds:
+    """What dimensions that stay open are at least and at most."""
+
+    lower: dict[str, int]
+    upper: dict[str, int]
+
+    def least(self, dim: Extent) -> Extent:
+        """A number, or an extent of other dimensions."""
+        return substitute(dim, self.lower)
+
+    def most(self, dim: Extent) -> Extent:
+        """A number, or an extent of other dimensions."""
+        return substitute(dim, self.upper)
+
+
 @register("tile")
 def tile(
     func: Func, *, threads: int = 2, rows: int = 256, columns: int = 64, depth: int = 256,
-    budget: int = 8192, planes: int = 2, chained: int = 0, halve: bool = False, **sizes: int,
+    budget: int = 8192, planes: int = 2, chained: int = 0, halve: bool = False, ranges: str = "",
+    exact: bool = False, **sizes: int,
 ) -> Func:  # fmt: skip
     """Choose every tile size that is left open; `sizes` (`m=16`) pins some.
 
@@ -50,19 +70,36 @@ def tile(
     that is in no product takes as much of a row at once as it may. With `chained`, that is the
     most for both sides of what is made by a product and multiplied in the same step, as scores of
     attention are: it stays in L1 or L2, and a loop that stops early does so soon. With `halve`,
-    tiles of products are halved until each of the threads has one.
+    tiles of products are halved until each of the threads has one. `ranges` are the sizes of
+    dimensions that stay open (ir.ranges): tiles suit the most, the number of tasks the least. With
+    `exact`, a size for a loop that there is not is an error.
 
-    Before: extents are numbers. A product's k step divides the group of a scaled operand, so that
-    its scale is constant over a step. After: every Grid and For says its tiles.
+    Before: other extents are numbers. A product's k step divides the group of a scaled operand, so
+    that its scale is constant over a step. After: every Grid and For says its tiles.
     """
+    if exact:
+        _check(func, sizes)
     limits = Limits(rows, columns, depth, budget, planes, chained)
-    products = _roles(func, limits)
+    given = read(ranges)
+    bounds = _Bounds({n: r.least for n, r in given.items()}, {n: r.most for n, r in given.items()})
+    products = _roles(func, limits, bounds)
     roles = dict.fromkeys(_along_rows(func), budget) | products
-    chooser = _Chooser(limits, roles, frozenset(products), dict(sizes), threads, halve)
+    chooser = _Chooser(limits, roles, frozenset(products), dict(sizes), threads, halve, bounds)
     return func.replaced(chooser.block(func.body, {}))
 
 
-def _roles(func: Func, limits: Limits) -> dict[str, int]:
+def _check(func: Func, sizes: dict[str, int]) -> None:
+    """Raise TileError for a size of no loop."""
+    grids = (op.sizes for op in func.walk() if isinstance(op, control.Grid))
+    steps = (op.size for op in func.walk() if isinstance(op, control.For))
+    names = dict.fromkeys(str(s) for s in (*chain.from_iterable(grids), *steps))
+    for name in sizes:
+        if name not in names:
+            known = f"there are {', '.join(names)}" if names else "there are none"
+            raise TileError(f"a schedule: no loop is called {name}; {known}")
+
+
+def _roles(func: Func, limits: Limits, bounds: _Bounds) -> dict[str, int]:
     """The most that each size symbol should be, from the products that it takes part in."""
     roles: dict[str, int] = {}
     steps: dict[str, int] = {}
@@ -85,10 +122,10 @@ def _roles(func: Func, limits: Limits) -> dict[str, int]:
                     roles[extent.text] = min(most, roles.get(extent.text, most))
             if isinstance(op, ScaledDot):
                 continue
-            rows = op.a.type.shape[0]
+            rows = bounds.most(dims.get(str(op.a.type.shape[0]), op.a.type.shape[0]))
             found = step(_format(made, op.a), _format(made, op.b),
-                         dims.get(str(rows), rows), limits.depth, limits.planes)  # fmt: skip
-            if _along(op, made, dims.get(str(rows), rows)):
+                         rows, limits.depth, limits.planes)  # fmt: skip
+            if _along(op, made, rows):
                 found *= LONGER
             _narrow(steps, op.b, found)
     roles |= _chained(func, limits) if limits.chained else {}
@@ -180,6 +217,7 @@ class _Chooser:
     sizes: dict[str, int]
     threads: int
     halve: bool
+    bounds: _Bounds
 
     def block(self, block: Block, to: dict[Value, Value]) -> Block:
         """A block with every tile size chosen."""
@@ -204,7 +242,7 @@ class _Chooser:
         for dim, size, pinned in reversed(axes):
             if pinned is None:
                 most = self.roles.get(str(size), max(1, left))
-                pinned = self.sizes.get(str(size)) or _clipped(dim, most)
+                pinned = self.sizes.get(str(size)) or self.clipped(dim, most)
             left //= max(pinned, 1)
             chosen.insert(0, pinned)
         return self.spread(op, chosen)
@@ -212,13 +250,14 @@ class _Chooser:
     def step(self, op: control.For) -> int:
         """The tile of a loop."""
         most = self.roles.get(str(op.size), self.limits.depth)
-        return op.tile or self.sizes.get(str(op.size)) or _clipped(op.dim, most)
+        return op.tile or self.sizes.get(str(op.size)) or self.clipped(op.dim, most)
 
     def whole(self, op: control.Grid) -> int:
         """The largest extent that the body loads whole, or in a loop without a product: a row of
         it counts against the budget."""
         spans = [v.type for o in op.body.walk() for v in o.results if isinstance(v.type, Span)]
-        sizes = [s.size if isinstance(s.size, int) else self.limits.budget for s in spans]
+        found = [self.bounds.most(s.size) for s in spans]
+        sizes = [n if isinstance(n, int) else self.limits.budget for n in found]
         loops = [o for o in op.body.walk() if isinstance(o, control.For)]
         sizes += [self.step(o) for o in loops if str(o.size) not in self.products]
         return max(sizes, default=1)
@@ -227,19 +266,22 @@ class _Chooser:
         """Smaller first tiles, where there would be fewer tasks than four a thread, or of products
         that may be halved fewer than threads."""
         for i, (dim, size, pinned) in enumerate(zip(op.dims, op.sizes, op.tiles, strict=True)):
-            free = pinned is None and str(size) not in self.sizes and isinstance(dim, int)
+            known = isinstance(self.bounds.least(dim), int)
+            free = pinned is None and str(size) not in self.sizes and known
             enough = (self.halve if str(size) in self.roles else 4) * self.threads
-            while free and out[i] > 1 and _tasks(op, out) < enough:
+            while free and out[i] > 1 and self.tasks(op, out) < enough:
                 out[i] = -(-out[i] // 2)
         return tuple(out)
 
+    def clipped(self, dim: Extent, most: int) -> int:
+        """A tile of a dimension that is no larger than that."""
+        extent = self.bounds.most(dim)
+        return max(1, min(most, extent)) if isinstance(extent, int) else most
 
-def _clipped(dim: Extent, most: int) -> int:
-    return max(1, min(most, dim)) if isinstance(dim, int) else most
-
-
-def _tasks(op: control.Grid, tiles: list[int]) -> int:
-    n = 1
-    for dim, t in zip(op.dims, tiles, strict=True):
-        n *= -(-dim // t) if isinstance(dim, int) else 1
-    return n
+    def tasks(self, op: control.Grid, tiles: list[int]) -> int:
+        """How many tiles there surely are."""
+        n = 1
+        for dim, t in zip(op.dims, tiles, strict=True):
+            extent = self.bounds.least(dim)
+            n *= -(-extent // t) if isinstance(extent, int) else 1
+        return n

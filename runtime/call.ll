@@ -158,7 +158,8 @@ needed:
   %count.at = getelementptr %entry, ptr %entry, i64 0, i32 5
   %count = load i64, ptr %count.at
   %last = getelementptr i64, ptr %slots, i64 %count
-  %busy.at = getelementptr %entry, ptr %entry, i64 0, i32 9
+  %word.at = getelementptr %entry, ptr %entry, i64 0, i32 9
+  %busy.at = load ptr, ptr %word.at
   %busy = load i64, ptr %busy.at
   %idle = icmp eq i64 %busy, 0
   br i1 %idle, label %own, label %temporary

@@ -23,6 +23,7 @@ from tilec.runtime.launch import (
 )
 from tilec.runtime.native import NativeLauncher
 from tilec.runtime.pool import Pool
+from tilec.runtime.slots import Room
 
 
 class Engine:
@@ -78,7 +79,9 @@ class Engine:
         image = self.object(source.text, self.machine, about(source))
         module = load_object(image, (source.entry,), self.pool.symbols)
         address = module[source.entry]
-        return Compiled(address, source.params, source.workspace, release_gil, module)
+        room = Room(source.workspace) if source.ranges else None
+        return Compiled(address, source.params, source.workspace, release_gil, module,
+                        ranges=source.ranges, room=room)  # fmt: skip
 
     def dispatcher(self, name: str, slow_path: SlowPath, form: Form = ANY) -> Dispatcher:
         """A callable for the kernel `name`, which asks `slow_path` for unseen arguments."""

@@ -6,8 +6,8 @@ import ctypes
 from dataclasses import dataclass
 
 from tilec.ir.errors import TileError
-from tilec.runtime.driver import Driver
-from tilec.runtime.plan import KINDS
+from tilec.runtime.driver import KINDS, Driver
+from tilec.runtime.exchange import current_stream
 
 _NEEDED = ("cuEventCreate", "cuEventRecord", "cuEventSynchronize", "cuEventElapsedTime",
            "cuEventDestroy")  # fmt: skip
@@ -37,7 +37,8 @@ class EventClock:
     def mark(self) -> Event:
         """An event after the work that the current stream was given so far. Raises TileError with
         the driver's words."""
-        found, stream = ctypes.c_void_p(), self._current()
+        found = ctypes.c_void_p()
+        stream = current_stream(self._stream, KINDS[self._driver.kind], self.device) or 0
         with self._driver.on(self.device):
             self._driver.call("cuEventCreate", ctypes.byref(found), _DEFAULT)
         event = Event(found.value or 0, stream)
@@ -62,12 +63,3 @@ class EventClock:
         """Give an event back to the driver."""
         with self._driver.on(self.device):
             self._driver.call("cuEventDestroy", event.handle)
-
-    def _current(self) -> int:
-        """The stream that launches of this thread go to now."""
-        if not self._stream:
-            return 0
-        found = ctypes.c_void_p()
-        ask = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
-        ask(self._stream)(KINDS[self._driver.kind], self.device, ctypes.byref(found))
-        return found.value or 0

@@ -20,3 +20,13 @@ def exchange_function(capsule: object, place: int) -> int:
     pointer = prototype(ctypes.cast(name, ctypes.c_void_p).value or 0)
     api: int = pointer(capsule, b"dlpack_exchange_api")
     return ctypes.c_void_p.from_address(api + _HEAD + 8 * place).value or 0
+
+
+def current_stream(function: int, kind: int, device: int) -> int | None:
+    """The stream that the work of this thread goes to, by a library's function; None is the default
+    one, as it is where there is no library (0)."""
+    found = ctypes.c_void_p()
+    if function:
+        ask = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
+        ask(function)(kind, device, ctypes.byref(found))
+    return found.value

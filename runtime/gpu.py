@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,6 @@ from tilec.ir.source import Param
 from tilec.runtime.arguments import ALIGNMENT, read
 from tilec.runtime.driver import Driver, Module
 from tilec.runtime.events import EventClock
-from tilec.runtime.exchange import STREAM, exchange_function
 from tilec.runtime.jit import Machine, load_object
 from tilec.runtime.launch import Compiled
 from tilec.runtime.plan import Call, Map, Number, Own, Plan, Slot, Source
@@ -62,7 +60,7 @@ class Gpu:
                  number(k.blocks, dims), k.threads, k.shared, tuple(map(source, k.parameters)))
             for k in program.kernels
         ]  # fmt: skip
-        plan = partial(Plan, self.driver, device, self._stream(), calls, dims, workspace)
+        plan = partial(Plan, self.driver, device, self.driver.streams(), calls, dims, workspace)
         made = self._compiled(program, plan())
         if not workspace:
             return made
@@ -72,7 +70,7 @@ class Gpu:
         """What takes the times of work on a GPU, where the driver has events."""
         if not EventClock.there(self.driver):
             return None
-        return EventClock(self.driver, device, self._stream())
+        return EventClock(self.driver, device, self.driver.streams())
 
     def _compiled(self, program: Program, plan: Plan) -> Compiled:
         return Compiled(self._code["tilec_gpu"], program.params, keep=plan, data=plan.address,
@@ -83,14 +81,6 @@ class Gpu:
         if key not in self._modules:
             self._modules[key] = self.driver.module(device, image)
         return self._modules[key]
-
-    def _stream(self) -> int:
-        """The function for the current stream; 0 where no library of tensors has one."""
-        if self.driver.stream:
-            return self.driver.stream
-        tensor = getattr(sys.modules.get("torch"), "Tensor", None)
-        capsule = getattr(tensor, "__dlpack_c_exchange_api__", None)
-        return 0 if capsule is None else exchange_function(capsule, STREAM)
 
 
 def _offsets(program: Program, dims: Mapping[str, int]) -> tuple[dict[str, int], int]:

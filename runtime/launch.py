@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
 
 from tilec.ir.errors import TileError
+from tilec.ir.ranges import Range, Ranges
 from tilec.ir.source import Param
 from tilec.runtime.arguments import (
     MAX_ARGUMENTS,
@@ -25,7 +26,7 @@ from tilec.runtime.arguments import (
     refusal,
     told,
 )
-from tilec.runtime.slots import Slot, aligned, filled, slots_of
+from tilec.runtime.slots import Room, Slot, aligned, filled, slots_of
 
 RESULTS = "out"  # the keyword for tensors that results are written to
 
@@ -38,7 +39,9 @@ class Compiled:
     code is `i64 entry(ptr args)`, its first slot is `data`, and it returns a status: where that is
     not 0, `recover(status)` raises, or returns for the call to be made again. Each of `results`
     makes a tensor that a call returns; Params count these behind the arguments. `bind` makes the
-    same with memory of its own, so that calls in any stream allocate nothing.
+    same with memory of its own, so that calls in any stream allocate nothing. `ranges` are the
+    dimensions that stay open, and `sizes` what they are: the slots behind those of the params.
+    Without a `room` each kind of arguments has a workspace of its own.
     """
 
     address: int
@@ -50,6 +53,18 @@ class Compiled:
     recover: Callable[[int], None] | None = None
     results: tuple[Callable[[], Any], ...] = ()
     bind: Callable[[], Compiled] | None = None
+    ranges: Ranges = field(default_factory=dict[str, Range])
+    sizes: tuple[int, ...] = ()
+    room: Room | None = None
+
+    def sized(self, name: str, dims: Mapping[str, int]) -> Compiled:
+        """For a call with such dimensions. Raises TileError, in the name of a kernel, for a size
+        that the code is not for."""
+        for n, found in self.ranges.items():
+            if dims[n] not in found:
+                raise TileError(f"{name}: {n} is {dims[n]}, this code is for {found.least} to "
+                                f"{found.most}")  # fmt: skip
+        return replace(self, sizes=tuple(dims[n] for n in self.ranges))
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +235,7 @@ class Calls:
             raise TileError(f"{self.name} has {len(values)} arguments and results: "
                             f"expected at most {MAX_ARGUMENTS}")  # fmt: skip
         readings = tuple(map(_readable, values))
-        return readings, slots_of(compiled.params, readings,
+        return readings, slots_of(compiled.params, readings, compiled.sizes,
                                   None if compiled.recover is None else compiled.data)  # fmt: skip
 
     def _call(self, arguments: tuple[Any, ...], names: tuple[str, ...]) -> Call:

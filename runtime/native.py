@@ -17,7 +17,7 @@ from tilec.runtime.exchange import READ, exchange_function
 from tilec.runtime.jit import LoadedModule, Machine, compile_object, load_object
 from tilec.runtime.launch import ANY, RESULTS, Binding, Calls, Compiled, Dispatcher, Form, SlowPath
 from tilec.runtime.packed import HANDLE_ATTRIBUTE
-from tilec.runtime.slots import Slot, aligned, filled
+from tilec.runtime.slots import Room, Slot, filled
 
 _FREE, _ANSWERS, _WATCHED = 1, 2, 4  # how an entry is called
 _BUCKETS = 256  # table.ll
@@ -92,21 +92,21 @@ class _Record:
     """An entry of table.ll: code, its key, how its slots are filled, a workspace."""
 
     def __init__(self, key: bytes, compiled: Compiled, slots: Sequence[Slot],
-                 watched: bool = False) -> None:  # fmt: skip
+                 watched: bool = False, room: Room | None = None) -> None:  # fmt: skip
         words = ctypes.create_string_buffer(key, max(len(key), 1))
         fields = [f for s in slots for f in (s.operation, s.argument, s.component, s.low, s.high)]
         descriptions = (ctypes.c_int64 * max(len(fields), 1))(*fields)
-        buffer, workspace = aligned(compiled.workspace)
+        room = room or compiled.room or Room(compiled.workspace)
         makers = (ctypes.c_void_p * max(len(compiled.results), 1))(*map(id, compiled.results))
         how = _FREE * compiled.release_gil + _ANSWERS * (compiled.recover is not None)
         how += _WATCHED * watched
         self._fields = (ctypes.c_int64 * 13)(
             *(0, 0, len(key) // 8, ctypes.addressof(words)),
             *(compiled.address, len(slots), ctypes.addressof(descriptions)),
-            *(compiled.workspace, workspace, 0, how),
+            *(compiled.workspace, room.address, room.busy, how),
             *(ctypes.addressof(makers), len(compiled.results)),
         )
-        self._held = words, descriptions, buffer, makers, compiled
+        self._held = words, descriptions, room, makers, compiled
         self.address = ctypes.addressof(self._fields)
 
 
@@ -117,7 +117,8 @@ class _Bound:
         self._calls, self._binding = calls, binding
         given = len(binding.call.arguments)
         own, results = binding.readings[:given], binding.readings[given:]
-        record = _Record(launch_key(own), binding.compiled, binding.slots)
+        room = Room(binding.compiled.workspace)
+        record = _Record(launch_key(own), binding.compiled, binding.slots, room=room)
         values = [0] * given + [reading.addresses[0] for reading in results]
         words = filled(binding.slots, binding.readings)
         template = (ctypes.c_uint64 * max(len(values), 1))(*values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tilec.ir.bits import stored
 from tilec.ir.format import Component, Format
@@ -17,14 +17,17 @@ class DeviceTensor:
 
     Which order a component lies in is only known when a kernel is made that reads it: each order
     that a kernel wants is a copy of the component on the GPU. `parts` gives the components in their
-    carriers, from memory of the host.
+    carriers, from memory of the host. `rows` has the addresses of components that lie there row by
+    row already, in memory that is somebody else's.
     """
 
     def __init__(self, format: Format, shape: tuple[int, ...], parts: Callable[[], Parts],
-                 driver: Driver, number: int) -> None:  # fmt: skip
+                 driver: Driver, number: int, rows: Mapping[str, int] | None = None
+                 ) -> None:  # fmt: skip
         self.format, self.shape, self.number = format, shape, number
-        self._parts, self._driver = parts, driver
-        self._copies: dict[tuple[str, Order | None], Memory] = {}
+        self._parts, self._driver, self._rows = parts, driver, rows or {}
+        self._places: dict[tuple[str, Order | None], int] = {}
+        self._copies: list[Memory] = []
         driver.device(number)  # there must be one
         self._set_handle()
 
@@ -35,8 +38,8 @@ class DeviceTensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes on the GPU: nothing before the first kernel."""
-        return sum(memory.size for memory in self._copies.values())
+        """Bytes of its own on the GPU: nothing before the first kernel."""
+        return sum(memory.size for memory in self._copies)
 
     def __repr__(self) -> str:
         return f"DeviceTensor({self.format}{list(self.shape)} on {self.device})"
@@ -45,23 +48,24 @@ class DeviceTensor:
         """Which address of the handle is that of a component in an order; it is copied there if it
         is not yet."""
         key = component, order
-        if key not in self._copies:
-            self._copies[key] = self._copy(component, order)
+        if key not in self._places:
+            there = self._rows.get(component) if order is None else None
+            self._places[key] = self._copy(component, order) if there is None else there
             self._set_handle()
-        return list(self._copies).index(key)
+        return list(self._places).index(key)
 
-    def _copy(self, name: str, order: Order | None) -> Memory:
+    def _copy(self, name: str, order: Order | None) -> int:
         parts = self._parts()
         data = order.pack(parts[name]) if order else stored(self._component(name), parts[name])
         memory = self._driver.memory(self.number, data.nbytes)
         memory.write(data)
-        return memory
+        self._copies.append(memory)
+        return memory.address
 
     def _component(self, name: str) -> Component:
         return next(c for c in self.format.components(self.shape) if c.name == name)
 
     def _set_handle(self) -> None:
-        layout = identity(tuple(self._copies))
-        addresses = [memory.address for memory in self._copies.values()]
+        layout, addresses = identity(tuple(self._places)), list(self._places.values())
         self._handle = PackedHandle(identity((self.format, self.shape)), layout, addresses)
         self.tilec_handle = self._handle.address

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from tilec.ir.errors import TileError
 from tilec.ir.extent import number
 from tilec.ir.source import TensorBoxes
-from tilec.runtime.driver import Driver, Memory
+from tilec.runtime.driver import KINDS, Driver, Memory
+from tilec.runtime.exchange import current_stream
 
 MAX_PARAMETERS = 160
 MAX_MAPS = 16
-KINDS = {"cpu": 1, "cuda": 2}  # of devices, as DLPack numbers them
 _ARGUMENT, _CONSTANT, _OWN, _MAP, _OWN_MAP = range(5)
 _MAP_BYTES, _MAP_ALIGNMENT = 128, 64
 ELEMENTS = {1: 0, 2: 1, 4: 2, 8: 4}  # CUtensorMapDataType of unsigned integers, by bytes
@@ -132,6 +132,10 @@ class Plan:
         """
         doing, code = status >> 32, status & 0xFFFFFFFF
         if doing == _NO_WORKSPACE:
+            names = ", ".join(dict.fromkeys(call.name for call in self._calls))
+            self._driver.refuse_capture(
+                self._device, f"{names}: memory between launches is needed, for this stream,"
+            )
             self._add_workspace()
             return
         if doing >= _FIRST_LAUNCH:
@@ -143,12 +147,11 @@ class Plan:
         raise self._driver.failure(what, code)
 
     def _add_workspace(self) -> None:
-        stream = ctypes.c_void_p(_ALL_STREAMS if self._one else None)
-        if self._plan.stream and not self._one:
-            ask = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
-            ask(self._plan.stream)(self._plan.kind, self._device, ctypes.byref(stream))
+        kind = KINDS[self._driver.kind]
+        stream = _ALL_STREAMS if self._one else current_stream(self._plan.stream or 0, kind,
+                                                               self._device)  # fmt: skip
         memory = self._driver.memory(self._device, self._bytes)
-        node = (ctypes.c_void_p * 3)(self._plan.workspace, stream.value, memory.address)
+        node = (ctypes.c_void_p * 3)(self._plan.workspace, stream, memory.address)
         self._workspaces.append((node, memory))
         self._plan.workspace = ctypes.addressof(node)  # last: launches may be looking
 

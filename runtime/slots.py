@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,14 +30,14 @@ class Slot:
 
 
 def slots_of(
-    params: Sequence[Param], readings: Sequence[Reading], data: int | None
+    params: Sequence[Param], readings: Sequence[Reading], sizes: Sequence[int], data: int | None
 ) -> tuple[Slot, ...]:
-    """How to fill each slot; the first is `data` if that is not None.
+    """How to fill each slot; the first is `data` if that is not None, the last are `sizes`.
 
     Raises TileError when the arguments are of other kinds.
     """
     first = () if data is None else (Slot(_CONSTANT, 0, low=data),)
-    if (count := len(first) + len(params)) > MAX_SLOTS:
+    if (count := len(first) + len(params) + len(sizes)) > MAX_SLOTS:
         raise TileError(f"a kernel with {count} slots: expected at most {MAX_SLOTS}")
     for param in params:
         if param.argument >= len(readings):
@@ -48,7 +49,8 @@ def slots_of(
         if param.kind == "packed" and param.place >= len(reading.addresses):
             what = f"component {param.place} ({param.component}) of {param.name}"
             raise TileError(f"{what}: the packed tensor has {len(reading.addresses)}")
-    return (*first, *(_slot(param, readings[param.argument]) for param in params))
+    given = (_slot(param, readings[param.argument]) for param in params)
+    return (*first, *given, *(Slot(_CONSTANT, 0, low=size) for size in sizes))
 
 
 def _slot(param: Param, reading: Reading) -> Slot:
@@ -101,3 +103,13 @@ def aligned(size: int) -> tuple[object, int]:
         return None, 0
     buffer = np.empty(size + 63, np.uint8)
     return buffer, (buffer.ctypes.data + 63) & ~63
+
+
+class Room:
+    """A workspace of so many bytes, and whether a call is using it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._buffer, self.address = aligned(size)
+        self._busy = ctypes.c_int64(0)
+        self.busy = ctypes.addressof(self._busy)

@@ -7,7 +7,8 @@
 %entry = type {
   ptr, i64, i64, ptr,                               ; 0 next, 1 hash, 2 words, 3 key
   ptr, i64, ptr,                                    ; 4 function, 5 slots, 6 slot descriptions
-  i64, ptr, i64, i64,                               ; 7 workspace bytes, 8 address, 9 busy, 10 how:
+  i64, ptr, ptr, i64,                               ; 7 workspace bytes, 8 address, 9 of a word:
+                                                    ; whether a call uses it, 10 how:
                                                     ; 1 without the GIL, 2 returns a status,
                                                     ; 4 tensors may require gradients
   ptr, i64                                          ; 11 makers of results: Python callables, 12

@@ -11,8 +11,8 @@ from finished_studies import Past
 from sqlalchemy import insert, update
 from tuning_spaces import MAKERS
 
+from tilec.runtime.cache.key import canonical
 from tilec.serve.app import application
-from tilec.serve.keys import canonical
 from tilec.serve.service import Service
 from tilec.serve.setup import Setup
 from tilec.serve.tables import trials, workers

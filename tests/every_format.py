@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import tilec as tc
-from tilec.bench.formats import names
+from tilec.bench.problems.stored import names
 from tilec.ir.codes import CODES
 from tilec.runtime.tensor import PackedTensor
 

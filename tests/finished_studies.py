@@ -16,11 +16,12 @@ import numpy as np
 from sqlalchemy import insert, select, update
 from tuning_spaces import MAKERS, Synthetic
 
+from tilec.runtime.cache.key import canonical, digest
 from tilec.serve import models
 from tilec.serve.clock import Clock
 from tilec.serve.database import Database
 from tilec.serve.events import happened
-from tilec.serve.keys import canonical, device_digest, digest
+from tilec.serve.keys import device_digest
 from tilec.serve.progress import advance
 from tilec.serve.setup import Limits
 from tilec.serve.studies import made

@@ -12,6 +12,7 @@ from tilec.gpu import Choice
 from tilec.ir.dtype import DType
 from tilec.ir.format import Format
 from tilec.ir.packing import Layout
+from tilec.ir.ranges import Sizes
 from tilec.ir.remark import Remark
 from tilec.passes import Step
 from tilec.passes.pipeline import Option
@@ -25,8 +26,7 @@ class Optioned(Schedule):
 
     options: Options = field(default_factory=dict[str, dict[str, Option]])
 
-    def steps(self, dims: Mapping[str, int], threads: int, plain: Iterable[str] = ()
-              ) -> tuple[Step, ...]:  # fmt: skip
+    def steps(self, dims: Sizes, threads: int, plain: Iterable[str] = ()) -> tuple[Step, ...]:
         return tuple(Step(s.name, s.options | self.options.get(s.name, {}))
                      for s in super().steps(dims, threads, plain))  # fmt: skip
 

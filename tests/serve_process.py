@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 CODE = "from tilec.cli import main; main()"
-START_S = 60
+START_S = 180
 
 
 def free_port() -> int:

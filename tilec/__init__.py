@@ -14,7 +14,7 @@ def attention(q: tc.Tensor["M", "D"], k: tc.Tensor["N", "D"], v: tc.Tensor["N", 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from tilec.ir.codes import CODES
@@ -24,7 +24,7 @@ from tilec.ir.named import QUANTISED, named, scaled
 from tilec.ir.sparse import bitmap, block, channels, coo, csr, nm, vnm
 from tilec.lang.builtins import BUILTINS
 from tilec.lang.expressions import Builtin, Inline
-from tilec.lang.python import Tensor, inline_of
+from tilec.lang.python import Tensor, inline_of, library
 from tilec.observe import Counters, counters, start_as_asked
 from tilec.profile import Profile, profile
 from tilec.runtime.sparse import grouped, hashed, paged, ragged, semi_structured, sparse
@@ -100,13 +100,6 @@ class _Function:
         )
 
 
-def _library() -> Mapping[str, Inline]:
-    """The functions that are written in the language; reading them loads its parser."""
-    from tilec.lang.text import library
-
-    return library()
-
-
 def __getattr__(name: str) -> Any:
     """`tc.dot`, `tc.exp`, ...: every function of the language; `tc.e2m1`, `tc.nf4`: every code."""
     if name == "tiles":
@@ -117,11 +110,11 @@ def __getattr__(name: str) -> Any:
         return _Function(name, BUILTINS[name].__doc__)
     if name in CODES:
         return CODES[name]
-    if not name.startswith("_") and name in _library():
-        return _Function(name, None, _library()[name])
+    if not name.startswith("_") and name in library():
+        return _Function(name, library()[name].doc, library()[name])
     raise AttributeError(f"module 'tilec' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """The names of this module, for editors: the functions of the language too."""
-    return sorted({*globals(), *BUILTINS, *CODES, *_library(), "tiles"})
+    return sorted({*globals(), *BUILTINS, *CODES, *library(), "tiles"})

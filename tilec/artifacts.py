@@ -21,6 +21,7 @@ from tilec.ir.errors import TileError
 from tilec.ir.extent import Sym, names, number
 from tilec.ir.format import Dense, Format
 from tilec.ir.interpret import interpret
+from tilec.ir.ranges import Sizes
 from tilec.ir.source import KernelSource
 from tilec.ir.text import show
 from tilec.ir.types import Memory, Tile
@@ -92,7 +93,7 @@ def retyped(definition: Definition, types: Mapping[str, Format]) -> Definition:
     return found.called({}) if isinstance(found, ProgramDefinition) else found
 
 
-def check_dims(definition: Definition, dims: Mapping[str, int], some: bool = False) -> None:
+def check_dims(definition: Definition, dims: Sizes, some: bool = False) -> None:
     """Raise TileError where a dimension has no number, unless only `some` need one, or a number no
     dimension."""
     names = dimensions(definition)
@@ -108,7 +109,7 @@ def check_dims(definition: Definition, dims: Mapping[str, int], some: bool = Fal
 
 
 def cpu_artifacts(
-    definition: Definition, dims: Mapping[str, int], emits: Sequence[str], cpu: str = "",
+    definition: Definition, dims: Sizes, emits: Sequence[str], cpu: str = "",
     schedule: CpuSchedule | None = None,
 ) -> dict[str, Artifact]:  # fmt: skip
     """The texts asked for, of a kernel for this processor or one that LLVM knows by name."""

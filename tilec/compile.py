@@ -8,18 +8,22 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, overload
 
+from tilec.classes import Seen, class_of
 from tilec.cpu import cpu_source
 from tilec.ir.core import Func
 from tilec.ir.dtype import BY_NAME, DType
+from tilec.ir.dynamic import Dynamic
 from tilec.ir.errors import TileError
+from tilec.ir.extent import names
 from tilec.ir.format import Dense, Format
 from tilec.ir.ops.memory import Write
 from tilec.ir.packing import Layout
+from tilec.ir.ranges import Sizes, numbers, opened
 from tilec.ir.source import KernelSource
 from tilec.ir.text import show
 from tilec.lang.kernel import Definition, TensorSpec
 from tilec.lang.python import definition_of
-from tilec.observe import Compile, compiling, enrolled
+from tilec.observe import Compile, compiling, enrolled, fell_back
 from tilec.passes import parse_pipeline, run
 from tilec.passes.pipeline import Dump
 from tilec.runtime.arguments import TensorArgument, describe
@@ -85,6 +89,11 @@ class Kind:
     layouts: dict[str, Layout]
     device: int | None
 
+    def without(self, sizes: Sizes) -> object:
+        """What code depends on, by such sizes."""
+        layouts = tuple((name, repr(layout)) for name, layout in self.layouts.items())
+        return tuple(self.types.items()), layouts, tuple(sizes.items())
+
 
 class Kernel:
     """A kernel that can be called: `kernel(x, w, y)` on numpy arrays or torch tensors, in place.
@@ -104,6 +113,8 @@ class Kernel:
         self.choice = choice
         self._gpu = gpu
         self._programs: dict[object, Any] = {}
+        self._open: dict[object, Any] = {}  # code for classes of sizes
+        self._seen = Seen()
         self._dispatcher: Any = None
         self._compiles: deque[Compile] = deque(maxlen=COMPILES)
         self.__call__ = self._first
@@ -149,15 +160,17 @@ class Kernel:
         """The kernel as IR, given the formats of its tensors by name."""
         return self.definition.ir(types)
 
-    def source(self, types: Mapping[str, Format | DType], dims: Mapping[str, int]) -> str:
-        """The LLVM IR that would run for these formats and dimensions."""
+    def source(self, types: Mapping[str, Format | DType], dims: Sizes) -> str:
+        """The LLVM IR that would run for these formats and dimensions, known or open."""
         return self._for_cpu(types, dims).text
 
     def _for_cpu(
-        self, types: Mapping[str, Format | DType], dims: Mapping[str, int],
+        self, types: Mapping[str, Format | DType], dims: Sizes,
         layouts: Mapping[str, Layout] | None = None,
     ) -> KernelSource:  # fmt: skip
-        choice = self.chosen(types, dims, "cpu", self.choice)
+        known, choice = numbers(dims), self.choice
+        if len(known) == len(dims):
+            choice = self.chosen(types, known, "cpu", choice)
         schedule = choice.cpu if choice else None
         return cpu_source(self.definition, types, dims, engine(), layouts, schedule)
 
@@ -179,8 +192,44 @@ class Kernel:
         about |= {"dims": kind.dims, "types": {n: str(t) for n, t in kind.types.items()}}
         if kind.device is not None:
             about["target"] = f"{self.gpu.driver.kind if self.gpu else 'cuda'}:{kind.device}"
+            driver = (self._gpu or gpu()).driver
+            driver.refuse_capture(kind.device, f"{self.name} is made ready for such arguments")
             return self._on_gpu(kind.types, kind.dims, kind.device, args)
-        return self._on_cpu(kind)
+        sizes = self.sizes(kind)
+        return (opened(sizes) and self._of_class(kind, sizes, about)) or self._on_cpu(kind)
+
+    def sizes(self, kind: Kind) -> Sizes:
+        """What code for a processor is made for: numbers, or classes of sizes for dimensions that
+        stay open, as it was told to or because they vary. Raises TileError for unknown ones."""
+        choice = self.choice
+        if choice is not None and (choice.open or choice.cpu):
+            known, _ = choice.known(kind.dims, self.name)
+            free = kind.dims.keys() - known - self._stored(kind)
+        else:
+            free = self._seen.varying(kind.without({}), kind.dims, self._stored(kind))
+        found = {n: class_of(size) for n, size in kind.dims.items() if n in free}
+        return kind.dims | {n: sizes for n, sizes in found.items() if sizes.least < sizes.most}
+
+    def _stored(self, kind: Kind) -> frozenset[str]:
+        """The dimensions by which packed tensors lie in memory."""
+        packed = {n for n in kind.layouts if not isinstance(kind.types[n], Dynamic)}
+        shapes = [p.spec.dims for p in self.definition.signature.params
+                  if isinstance(p.spec, TensorSpec) and p.name in packed]  # fmt: skip
+        return frozenset[str]().union(*(names(d) for shape in shapes for d in shape))
+
+    def _of_class(self, kind: Kind, sizes: Sizes, about: dict[str, Any]) -> Any:
+        """Code for a class of sizes, made once; None where it can only be made for numbers."""
+        key = kind.without(sizes)
+        about["known"] = self._open.get(key) is not None
+        if key not in self._open:
+            try:
+                made = engine().load(self._for_cpu(kind.types, sizes, kind.layouts))
+            except TileError as e:
+                fell_back("open dimensions", e.message, "compile", kernel=self.name)
+                made = None
+            self._open[key] = made
+        found = self._open[key]
+        return None if found is None else found.sized(self.name, kind.dims)
 
     def _on_cpu(self, kind: Kind) -> Any:
         """Code for this machine's processor."""
@@ -283,7 +332,9 @@ def kernel(fn: None = None, **choices: Any) -> Callable[[Callable[..., Any]], Ke
 def kernel(fn: Callable[..., Any] | None = None, **choices: Any) -> Any:
     """Decorate a function whose body is a kernel. Raises TileError where its signature is wrong.
 
-    `@kernel(backend="triton", schedule=..., open=("M",))` says how it is made for GPUs (`Choice`).
+    `@kernel(backend="triton", schedule=...)` says how it is made for GPUs (`Choice`), and
+    `@kernel(open=("M",))` that one code is for many sizes of M: on GPUs for all, on processors for
+    a class of them (`tilec.classes`).
     """
     if fn is not None:
         return Kernel(definition_of(fn))

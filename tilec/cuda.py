@@ -88,7 +88,8 @@ class Schedule:
     def pipeline(self) -> str:
         """The passes, once dimensions are numbers."""
         swapped = self.swap != "never"
-        sizes = {"rows": 64, "columns": 64, "depth": 64, "budget": 4096, "planes": 0}
+        sizes = {"rows": 64, "columns": 64, "depth": 64, "budget": 4096, "planes": 0,
+                 "exact": True}  # fmt: skip
         steps = (
             Step("fuse"),
             Step("compose"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from tilec import cpu, cuda, triton
-from tilec.codegen.cuda.lines import pinned, unpinned
+from tilec.codegen.cuda.lines import pinned, relative, unpinned
 from tilec.ir.bits import is_packed
 from tilec.ir.core import Func, Value
 from tilec.ir.dtype import BY_NAME, DType
@@ -34,8 +35,9 @@ Kept = Callable[[Key, Callable[[], Entry]], Entry]
 class Choice:
     """How kernels are made. For GPUs: the back end, its schedule (None: the default one), the
     dimensions that stay open in the code, what the driver is given, and whether machine code knows
-    the lines of the user's files, as profilers show them (cuda). `cpu` is the schedule for
-    processors."""
+    the lines of the user's files, as profilers show them (cuda): files are named from the folder of
+    `sys.path` that they are in. `cpu` is the schedule for processors. Code for GPUs is for any size
+    of `open` dimensions, code for processors for a class of sizes (tilec.classes)."""
 
     backend: str = "cuda"
     schedule: cuda.Schedule | triton.Schedule | None = None
@@ -155,7 +157,9 @@ def _printed(
     chosen = choice.schedule if isinstance(choice.schedule, cuda.Schedule) else None
     func = cuda.cuda_func(definition, known, types, chosen)
     source = cuda.cuda_program(func, chosen).source
-    return func, source if choice.lines else replace(source, text=unpinned(source.text))
+    # Keys of the cache, and what is in it, must not depend on where files are.
+    text = relative(source.text, sys.path) if choice.lines else unpinned(source.text)
+    return func, replace(source, text=text)
 
 
 @dataclass(frozen=True)

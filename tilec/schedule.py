@@ -20,7 +20,8 @@ class Facts:
     """What the values of a choice may depend on: the target, how many threads or multiprocessors
     share the work, the operations of a call, how many products there are and how many of them are
     of sparse operands, the rows of the smallest product, and the tiles of the largest grid by
-    default."""
+    default; how many operands of products are read as streams, bytes of the results, and how many
+    vector registers there are."""
 
     target: str
     workers: int
@@ -29,6 +30,9 @@ class Facts:
     sparse: int = 0
     rows: int = 0
     tasks: int = 1
+    streams: int = 0
+    written: int = 0
+    registers: int = 0
 
     @property
     def number(self) -> int:
@@ -75,6 +79,13 @@ def parsed(kind: type[S], text: str) -> S:
         else:
             tiles[name] = int(value)
     return kind(**found | {"tiles": tiles})
+
+
+def within(name: str, said: int, least: int, most: int, of: int = 1) -> None:
+    """Raise TileError where a choice is not in a range, or no multiple of a number."""
+    if not least <= said <= most or said % of:
+        multiple = f"a multiple of {of} from " * (of > 1)
+        raise TileError(f"a schedule: {name} is {said}, expected {multiple}{least} to {most}")
 
 
 def checked(name: str, said: str, known: tuple[str, ...]) -> None:

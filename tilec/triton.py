@@ -96,7 +96,8 @@ class Schedule:
         and a step of it `depth` k's, unless pinned. If a product is too `narrow` for `tl.dot`, all
         tiles are padded."""
         swapped = self.swap != "never"
-        sizes = {"rows": side, "columns": side, "depth": depth, "budget": 1024, "planes": 0}
+        sizes = {"rows": side, "columns": side, "depth": depth, "budget": 1024, "planes": 0,
+                 "exact": True}  # fmt: skip
         return (
             Step("tile", {**sizes, **self.tiles}),
             Step("lower-formats", {"planes": 0, "zeros": "products", "terms": 3}),

@@ -31,13 +31,7 @@ def emit(w: Writer, rows: Rows, right: Lazy, shape: tuple[Number, int, int],
     assert fetch is not None
 
     def some(first: V) -> None:
-        whole = m - m % HEIGHT if isinstance(m, int) else 0
-        if isinstance(m, int):
-            f.loop(0, whole, HEIGHT, lambda i: block(first, i, HEIGHT))
-            if m % HEIGHT:
-                block(first, whole, m % HEIGHT)
-        else:
-            f.loop(0, m, 1, lambda i: block(first, i, 1))
+        f.blocks(m, HEIGHT, lambda i, height: block(first, i, height), exact=True)
 
     def block(first: V, at: Number, height: int) -> None:
         left = [rows.row(w, f.plus(at, r)) for r in range(height)]

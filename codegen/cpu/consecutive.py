@@ -15,6 +15,7 @@ from tilec.ir.ops.shape import Full
 
 def known(w: Writer, op: Op, operands: list[Lazy], made: Mapping[Value, Op], x: Lazy) -> Lazy:
     """The tile of an element-wise op, with what is known of it as consecutive numbers."""
+    x = replace(x, joined=any(o.joined for o in operands))
     if len(operands) != 2:
         return x
     (a, b), number = operands, made.get(op.operands[1])
@@ -41,8 +42,10 @@ def where(w: Writer, sides: tuple[Lazy, Lazy, Lazy], x: Lazy) -> Lazy:
     first, end = condition.until
 
     def at(index: Index, lanes: int) -> V:
-        f = w.f
-        here = f.number(f.plus(first, index[-1]))
+        f, start = w.f, w.f.plus(first, index[-1])
+        if isinstance(start, int) and not start < end < start + lanes:
+            return (yes if start < end else no).at(index, lanes)
+        here = f.number(start)
         behind = f.compare("icmp sge", here, constant("i64", end))
         last = f.number(f.plus(here, lanes))
         labels = f.labels("first", "second", "either", "both", "chosen")
@@ -59,11 +62,11 @@ def where(w: Writer, sides: tuple[Lazy, Lazy, Lazy], x: Lazy) -> Lazy:
         ways = ", ".join(f"[{v.text}, %{label}]" for v, label in found)
         return f.op(kind.type, kind.lanes, f"phi {kind.spelled} {ways}")
 
-    return replace(x, at=at)
+    return replace(x, at=at, joined=isinstance(first, int))
 
 
-def inside(w: Writer, first: Number, lanes: int, extent: int) -> V:
+def inside(w: Writer, first: Number, lanes: int, extent: Number) -> V:
     """Which of the consecutive numbers are places of a dimension."""
     start = w.f.convert("trunc", w.f.number(first), "i32")
     numbers = w.f.binary("add", w.f.splat(start, lanes), vector("i32", range(lanes)))
-    return w.f.compare("icmp ult", numbers, constant("i32", extent, lanes))
+    return w.f.compare("icmp ult", numbers, w.f.narrow(extent, lanes))

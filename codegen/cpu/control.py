@@ -180,7 +180,7 @@ class Walker(Regions):
                 number = scalar(w.f, w.f.convert("trunc", w.f.number(n), "i32"), _tile(op).dtype)
                 within = isinstance(op, shape.Start) and isinstance(op.span.type, Span)
                 extent = w.extent(op.span.type.dim) if within else 0  # type: ignore[union-attr]
-                return replace(number, below=extent if isinstance(extent, int) else 0)
+                return replace(number, below=extent)
             case _:
                 raise TileError(f"cpu: no code for {op.name}", op.loc)
 

@@ -6,7 +6,6 @@ stays row by row and is broadcast. The accumulator is a buffer; its padding colu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tilec.codegen.cpu import along
@@ -17,6 +16,7 @@ from tilec.codegen.cpu.lanes import Expanding, Laid, Stored
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.packing import OFFSET, pack_columns, padded
 from tilec.codegen.cpu.quads import Quads
+from tilec.codegen.cpu.registers import RegisterTile, narrow_tile, register_tile, registers
 from tilec.codegen.cpu.sparse_codes import SparseCodes
 from tilec.codegen.cpu.stream import Decoder, Panel, Round
 from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
@@ -25,14 +25,13 @@ from tilec.ir.stream import COLUMNS
 
 _Decoder = Decoder | Quads | Bits | Expanding | Laid
 
-ROWS, VECTORS = 6, 4  # the register tile: 24 accumulators of 32 registers
 _PAIRS = {  # sums of two products of i16, modulo 2**32
     16: "llvm.x86.avx512.pmaddw.d.512",
     8: "llvm.x86.avx2.pmadd.wd",
     4: "llvm.x86.sse2.pmadd.wd",
 }
 EXPANDED = 8  # rows of a tile of expanded vectors
-CHAINS = 16  # accumulators that hide the latency of a multiply-add
+CHAINS = 16  # accumulators that hide the latency of a multiply-add, at most half the registers
 SHORT = 8  # pairs of k to an accumulator; steps of fewer overlap anyway
 
 
@@ -76,7 +75,7 @@ def emit(
     if isinstance(right, Panel | Stored):
         decoder = _decoder(w, atom, right)
         left = _Left(rows, decoder.offset)
-        side = _side(decoder, to.buffer.shape[0])
+        side = _side(w, atom, decoder, to.buffer, m)
         if side is not None:
             _direct(w, atom, left, decoder, m, to, side)
             return
@@ -137,13 +136,20 @@ def count(w: Writer, rows: Rows, shape: tuple[Number, Number], to: Target) -> No
     f.loop(0, m, 1, one)
 
 
-def _side(decoder: _Decoder, rows: int) -> tuple[int, int] | None:
-    """Rows and vectors of a register tile whose vectors are decoded where they are used, if that
-    pays: for few rows, and for some more where an instruction expands."""
-    if rows <= ROWS:
-        return ROWS, VECTORS
-    expands = isinstance(decoder, Expanding) and decoder.direct and rows <= decoder.again
-    return (EXPANDED, 2) if expands else None
+def _side(w: Writer, atom: Atom, decoder: _Decoder, to: Buffer, m: Number
+          ) -> RegisterTile | None:  # fmt: skip
+    """A register tile whose vectors are decoded where they are used, if that pays: where all rows
+    are in one, which is narrower for that where it needs to be, and for some more where an
+    instruction expands."""
+    tile, rows = register_tile(w.choices, w.features), to.shape[0]
+    if rows <= tile.rows:
+        return tile
+    if isinstance(decoder, Expanding):
+        expands = decoder.direct and rows <= decoder.again
+        return RegisterTile(EXPANDED, 2) if expands else None
+    if not isinstance(m, int) or _as_it_lies(decoder, to.pitch):
+        return None
+    return narrow_tile(w.choices, w.features, atom, rows, decoder.deep, decoder.panel.k)
 
 
 def _as_it_lies(decoder: _Decoder, pitch: int) -> bool:
@@ -173,30 +179,15 @@ def _room(w: Writer, atom: Atom, deep: int, pitch: int) -> V:
 
 def _tiles(w: Writer, atom: Atom, left: _Left, pb: V, rows: Number, k: Number, to: Target) -> None:
     """Every register tile of the accumulator."""
-    columns = to.buffer.pitch // w.lanes
-    for first in range(0, columns, VECTORS):
-        vectors = min(VECTORS, columns - first)
+    columns, tile = to.buffer.pitch // w.lanes, register_tile(w.choices, w.features)
+    for first in range(0, columns, tile.vectors):
+        vectors = min(tile.vectors, columns - first)
 
         def block(m: Number, height: int, first: int = first, vectors: int = vectors) -> None:
             corner = _Corner(m, height, first, vectors)
             _register_tile(w, atom, left, pb, k, corner, to)
 
-        _each_row(w, rows, block, ROWS * VECTORS // vectors)
-
-
-def _each_row(w: Writer, rows: Number, block: Callable[[Number, int], None],
-              most: int = ROWS) -> None:  # fmt: skip
-    """block(m, height) over all rows, `most` (or ROWS) at a time and then what is left."""
-    if isinstance(rows, int):
-        whole = rows - rows % most
-        if whole:
-            w.f.loop(0, whole, most, lambda m: block(m, most))
-        if rows % most:
-            block(whole, rows % most)
-        return
-    count = w.f.binary("sub", rows, w.f.binary("urem", rows, constant("i64", ROWS)))
-    w.f.loop(0, count, ROWS, lambda m: block(m, ROWS))
-    w.f.loop(count, rows, 1, lambda m: block(m, 1))
+        w.f.blocks(rows, tile.rows * tile.vectors // vectors, block, exact=tile.vectors == vectors)
 
 
 @dataclass(frozen=True)
@@ -298,24 +289,26 @@ def _scaled(w: Writer, atom: Atom, kind: str, before: V, v: V, scale: V | None,
 
 
 def _direct(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, rows: Number,
-            to: Target, side: tuple[int, int]) -> None:  # fmt: skip
+            to: Target, side: RegisterTile) -> None:  # fmt: skip
     """Few rows: each vector is decoded into a register and used at once."""
-    (height, wide), columns = side, to.buffer.pitch // w.lanes
-    for first in range(0, columns, wide):
-        vectors = min(wide, columns - first)
+    columns = to.buffer.pitch // w.lanes
+    most = side.rows if isinstance(rows, int) else min(side.rows, to.buffer.shape[0])
+    for first in range(0, columns, side.vectors):
+        vectors = min(side.vectors, columns - first)
 
         def block(m: Number, tall: int, first: int = first, vectors: int = vectors) -> None:
             _direct_tile(w, atom, left, decoder, _Corner(m, tall, first, vectors), to)
 
-        _each_row(w, rows, block, height)
+        w.f.blocks(rows, most, block, exact=most <= EXPANDED)
 
 
 def _direct_tile(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, at: _Corner,
                  to: Target) -> None:  # fmt: skip
     f, n, k = w.f, at.height * at.vectors, decoder.panel.k
     deep = max(2, atom.pack)
-    steps = k // deep if isinstance(k, int) else CHAINS * SHORT
-    chains = max(1, min(CHAINS // n, steps // SHORT))
+    most = min(CHAINS, registers(w.features) // 2)
+    steps = k // deep if isinstance(k, int) else most * SHORT
+    chains = max(1, min(most // n, steps // SHORT))
     rows = left.at(w, at.m, at.height)
     columns = [(at.first + v) * w.lanes for v in range(at.vectors)]
 

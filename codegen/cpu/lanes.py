@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Number, V, constant
-from tilec.codegen.cpu.stream import AHEAD, LINE, Round
-from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
+from tilec.codegen.cpu.stream import Round
+from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer, fixed
+from tilec.ir.choices import LINE
 from tilec.ir.dtype import bf16
 from tilec.ir.errors import TileError
 from tilec.ir.lanes import Slabs
@@ -83,7 +84,7 @@ def known_step(w: Writer, values: Tensor, places: Tensor, at: Index, k: Number) 
     assert isinstance(order, Masked)
     place = f.load("i32", 1, w.address(places.at, at, (4 * order.steps, 4)))
     start = f.pointer(values.at, f.times(f.convert("zext", place, "i64"), 2))
-    share = values.shape[1] / order.k
+    share = fixed(values.shape[1], "values of a sparse operand") / order.k
     size = 4 * WORDS + round(share * UNIT * COLUMNS * order.dtype.bits / 8)
     return Stored(order, start, k, -(-size // LINE))
 
@@ -123,7 +124,7 @@ class Vectors:
         """Ask for some of the lines further on: one part of several."""
         lines = self.panel.lines
         for line in range(part * lines // parts, (part + 1) * lines // parts):
-            self.w.f.prefetch(self.w.f.pointer(of.units[0], AHEAD + LINE * line))
+            self.w.ask_ahead(of.units[0], LINE * line)
 
     def _of_kind(self, found: tuple[V, ...]) -> tuple[V, ...]:
         """A pair of k: (bf16 pairs as i32,) or (floats of even k, floats of odd k)."""
@@ -231,7 +232,7 @@ class Expanding(Vectors):
             before = f.plus(before, twos[i // 2]) if i % 2 else before
         self.next = f.pointer(start, f.times(before, self.size))
         for line in range(-(-self.panel.lines // (UNIT // 2))):
-            f.prefetch(f.pointer(self.next, AHEAD + LINE * line))
+            self.w.ask_ahead(self.next, LINE * line)
         return out
 
     def fetch(self, of: Round, part: int, parts: int) -> None:

@@ -206,6 +206,22 @@ class Function:
         """Consecutive elements to memory."""
         self.emit(f"store {a.spelled} {a.text}, ptr {at.text}, align {align}")
 
+    def store_past(self, a: V, at: V, size: int) -> None:
+        """A vector of that many bytes to memory past the caches where it is aligned to them."""
+        self.declared.add("!0 = !{i32 1}")
+        address = self.op("i64", 1, f"ptrtoint ptr {at.text} to i64")
+        low = self.binary("and", address, constant("i64", size - 1))
+        yes, no, done = self.labels("aligned", "odd", "stored")
+        self.branch(self.compare("icmp eq", low, constant("i64", 0)), yes, no)
+        self.place(yes)
+        to = f"store {a.spelled} {a.text}, ptr {at.text}"
+        self.emit(f"{to}, align {size}, !nontemporal !0")
+        self.emit(f"br label %{done}")
+        self.place(no)
+        self.emit(f"{to}, align 1")
+        self.emit(f"br label %{done}")
+        self.place(done)
+
     def prefetch(self, at: V) -> None:
         """Ask for a cache line that will be read, into the nearest cache."""
         self.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
@@ -216,6 +232,12 @@ class Function:
     def number(self, n: Number) -> V:
         """An i64 as a value."""
         return constant("i64", n) if isinstance(n, int) else n
+
+    def narrow(self, n: Number, lanes: int) -> V:
+        """An i64 below 2**31 as an i32 in every lane."""
+        if isinstance(n, int):
+            return constant("i32", n, lanes)
+        return self.splat(self.convert("trunc", n, "i32"), lanes)
 
     def plus(self, a: Number, b: Number) -> Number:
         """a + b."""
@@ -275,6 +297,45 @@ class Function:
             return []
 
         self.carry(start, stop, step, [], once)
+
+    def blocks(self, n: Number, most: int, body: Callable[[Number, int], None],
+               exact: bool = False) -> None:  # fmt: skip
+        """body(start, size) over range(n), `most` at a time at most: as even as they may be, for
+        what is done with few at a time waits for itself. If n is not known that takes code for all
+        sizes; if not `exact`, it is `most` at a time and then what is left in powers of two."""
+        if isinstance(n, int):
+            size, more = divmod(n, max(1, -(-n // most)))
+            whole = more * (size + 1)
+            if more:
+                self.loop(0, whole, size + 1, lambda i: body(i, size + 1))
+            if size:
+                self.loop(whole, n, size, lambda i: body(i, size))
+            return
+        if exact:
+            self._even_blocks(n, most, body)
+            return
+        rest = self.number(self.divided(n, most)[1])
+        start = self.binary("sub", n, rest)
+        self.loop(0, start, most, lambda i: body(i, most))
+        size = 1 << (most - 1).bit_length() >> 1
+        while size:
+            some = self.binary("and", rest, constant("i64", size))
+            stop = self.binary("add", start, some)
+            self.loop(start, stop, size, lambda i, s=size: body(i, s))
+            start, size = stop, size // 2
+
+    def _even_blocks(self, n: V, most: int, body: Callable[[Number, int], None]) -> None:
+        zero, one = constant("i64", 0), constant("i64", 1)
+        count = self.number(self.divided(self.plus(n, most - 1), most)[0])
+        count = self.intrinsic("umax", count, one)
+        least, more = self.binary("udiv", n, count), self.binary("urem", n, count)
+        whole = self.binary("mul", more, self.binary("add", least, one))
+        for size in range(most, 0, -1):
+            last = self.compare("icmp eq", least, constant("i64", size))
+            first = self.compare("icmp eq", least, constant("i64", size - 1))
+            start = self.select(last, whole, zero)
+            stop = self.select(last, n, self.select(first, whole, zero))
+            self.loop(start, stop, size, lambda i, s=size: body(i, s))
 
     def carry(self, start: Number, stop: Number, step: int, init: Sequence[V],
               body: Callable[[V, list[V]], list[V]]) -> list[V]:  # fmt: skip

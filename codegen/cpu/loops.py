@@ -36,12 +36,13 @@ class Regions:
     def _enter(self, op: Op) -> None:
         raise NotImplementedError
 
-    def span(self, dim: Extent, size: Extent, tile: int | None, at: V, end: Number) -> Coordinates:
+    def span(self, dim: Extent, size: Extent, tile: int | None, at: Number,
+             end: Number) -> Coordinates:  # fmt: skip
         """The span of an iteration that starts at `at`; its size symbol is set."""
         full = isinstance(end, int) and tile is not None and end % tile == 0
         if tile is None or full:
             return self._spanned(dim, size, tile, at, tile or 0, end)
-        left = self.w.f.binary("sub", self.w.f.number(end), at)
+        left = self.w.f.binary("sub", self.w.f.number(end), self.w.f.number(at))
         return self._spanned(dim, size, tile, at, self.w.f.least(tile, left), end)
 
     def _spanned(self, dim: Extent, size: Extent, tile: int | None, at: Number, n: Number,

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import prod
 
 from tilec.codegen.cpu import atomics, numbers, stream
 from tilec.codegen.cpu import lanes as order
 from tilec.codegen.cpu.atoms import Rows
 from tilec.codegen.cpu.consecutive import inside
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
-from tilec.codegen.cpu.stream import AHEAD, LINE
-from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer
+from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer, fixed
 from tilec.codegen.cpu.views import gathered
+from tilec.ir.choices import LINE
 from tilec.ir.dtype import bf16, f16, f32, f64, i32
 from tilec.ir.lanes import Slabs
 from tilec.ir.stream import Records
@@ -78,7 +77,7 @@ def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> L
     """A tile of bf16 as it is stored. Of rows that lie one after the other, which a loop goes
     through, those further on are asked for."""
     rows = len(places) > 1 and isinstance(places[-2], Coordinates)
-    ahead = AHEAD if rows and shape[-1] == mem.shape[-1] else 0
+    ahead = rows and shape[-1] == mem.shape[-1]
 
     def fetch(index: Index) -> None:
         w.f.prefetch(_address(w, mem, positions(w, mem, places, index)[0]))
@@ -86,7 +85,7 @@ def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> L
     def at(index: Index, lanes: int) -> V:
         place = _address(w, mem, positions(w, mem, places, index)[0])
         if ahead and 2 * lanes >= LINE:
-            w.f.prefetch(w.f.pointer(place, ahead))
+            w.ask_ahead(place)
         return w.f.load("i16", lanes, place, 2)
 
     return Lazy(shape, mem.dtype, at, fetch=fetch)
@@ -115,11 +114,12 @@ def picked(w: Writer, mem: Tensor, indices: tuple[Place, ...]) -> tuple[Found, .
     )
 
 
-def _looked_at(w: Writer, p: Lazy, extent: int) -> Picked:
+def _looked_at(w: Writer, p: Lazy, extent: Number) -> Picked:
     wide = w.f.convert("sext" if p.dtype.kind == "int" else "zext", p.at((), 1), "i64")
-    if 0 < p.below <= extent:
+    known = isinstance(p.below, int) and isinstance(extent, int) and 0 < p.below <= extent
+    if known or (p.below == extent and not isinstance(extent, int)):
         return Picked(wide, None)
-    within = w.f.compare("icmp ult", wide, constant("i64", extent))
+    within = w.f.compare("icmp ult", wide, w.f.number(extent))
     return Picked(w.f.select(within, wide, constant("i64", 0)), within)
 
 
@@ -149,7 +149,7 @@ def _in_gathers(w: Writer, mem: Tensor, places: tuple[Found, ...], lanes: int) -
     alone = all(isinstance(p, Coordinates) or not p.shape for p in rows)
     words = mem.records is None and (mem.dtype in (f32, i32, f16, bf16))
     wide = "avx2" in w.features and lanes == w.lanes
-    return picked and alone and words and wide and mem.shape[-1] > 1
+    return picked and alone and words and wide and mem.shape[-1] not in (0, 1)
 
 
 def _side_by_side(w: Writer, mem: Tensor, places: tuple[Found, ...], lanes: int) -> bool:
@@ -169,8 +169,13 @@ def _masked(w: Writer, mem: Tensor, places: tuple[Found, ...], index: Index, lan
     assert isinstance(last, Lazy)
     assert last.first is not None
     rows, within = positions(w, replace(mem, shape=mem.shape[:-1]), places[:-1], index[:-1])
-    first = f.plus(last.first, index[-1])
-    mask = inside(w, first, lanes, mem.shape[-1])
+    first, extent = f.plus(last.first, index[-1]), mem.shape[-1]
+    if isinstance(first, int) and isinstance(extent, int) and 0 <= first <= extent - lanes:
+        found = element(w, mem, (*rows, first), lanes)
+        if within is None:
+            return found
+        return f.select(f.splat(within, lanes), found, constant(found.type, 0, lanes))
+    mask = inside(w, first, lanes, extent)
     if within is not None:
         mask = f.binary("and", mask, f.splat(within, lanes))
     found = f.masked(f"i{bits}", lanes, _address(w, mem, (*rows, first)), mask)
@@ -196,7 +201,7 @@ def _gathered(w: Writer, mem: Tensor, places: tuple[Found, ...], index: Index, l
         start.append(p.at)
         inside = _both(w, inside, p.inside)
     wanted = last.at(index[axis:], lanes)
-    within = f.compare("icmp ult", wanted, constant("i32", mem.shape[-1], lanes))
+    within = f.compare("icmp ult", wanted, f.narrow(mem.shape[-1], lanes))
     inside = within if inside is None else f.binary("and", within, f.splat(inside, lanes))
     at = f.binary("mul", wanted, constant("i32", size, lanes))
     first = f.compare("icmp eq", wanted, constant("i32", 0, lanes))
@@ -217,7 +222,11 @@ def store(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy) -> Non
     along = bool(places) and isinstance(places[-1], Coordinates)
     tiles = any(isinstance(p, Lazy) and p.shape for p in places)
     vectors = along and mem.records is None and not tiles
-    _written(w, mem, places, value, vectors, lambda v, at: numbers.store(w.f, mem.dtype, v, at))
+
+    def act(v: V, at: V) -> None:
+        numbers.store(w.f, mem.dtype, v, at, past=w.choices.nontemporal > 0 and v.lanes > 1)
+
+    _written(w, mem, places, value, vectors, act)
 
 
 def accumulate(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy) -> None:
@@ -249,7 +258,7 @@ def _written(w: Writer, mem: Tensor, indices: tuple[Place, ...], value: Lazy, ve
         w.f.emit(f"br label %{no}")
         w.f.place(no)
 
-    w.each(value.shape, write)
+    w.each(value.shape, write, apart=value.joined)
 
 
 def _both(w: Writer, a: V | None, b: V | None) -> V | None:
@@ -278,7 +287,7 @@ def positions(
             joint, axis = axis, axis + rank
         v = place.at(index[joint : joint + rank], 1)
         wide = w.f.convert("sext" if place.dtype.kind == "int" else "zext", v, "i64")
-        within = w.f.compare("icmp ult", wide, constant("i64", extent))
+        within = w.f.compare("icmp ult", wide, w.f.number(extent))
         inside = _both(w, inside, within)
         out.append(w.f.select(within, wide, constant("i64", 0)))
     return tuple(out), inside
@@ -287,9 +296,15 @@ def positions(
 def _address(w: Writer, mem: Tensor, at: Index) -> V:
     if isinstance(mem.records, Slabs):
         return order.address(w, mem, mem.records, at)
-    size = numbers.item(mem.dtype)
-    strides = tuple(size * prod(mem.shape[i + 1 :]) for i in range(len(mem.shape)))
-    return w.address(mem.at, at, strides)
+    return w.address(mem.at, at, _strides(w, numbers.item(mem.dtype), mem.shape))
+
+
+def _strides(w: Writer, size: int, extents: Index) -> Index:
+    """Bytes from one index of each axis to the next, `size` of them along the last."""
+    strides: list[Number] = [size]
+    for extent in reversed(extents[1:]):
+        strides.insert(0, w.f.times(strides[0], extent))
+    return tuple(strides[: len(extents)])
 
 
 def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
@@ -309,8 +324,8 @@ def _unpacked(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     f, bits = w.f, mem.dtype.bits
     if not mem.shape:  # a scalar is a row of one element
         return _unpacked(w, replace(mem, shape=(1,)), (0,), lanes)
-    pitch = -(-mem.shape[-1] * bits // 8)
-    rows = tuple(pitch * prod(mem.shape[i + 1 : -1]) for i in range(len(mem.shape) - 1))
+    pitch = -(-fixed(mem.shape[-1], f"elements of {bits} bits") * bits // 8)
+    rows = _strides(w, pitch, mem.shape[:-1])
     row = w.address(mem.at, at[:-1], rows)
     bit = f.number(f.times(at[-1], bits))
     first = f.pointer(row, f.binary("lshr", bit, constant("i64", 3)))

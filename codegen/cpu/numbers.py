@@ -12,6 +12,8 @@ from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.rounding import Spacing
 from tilec.ir.dtype import DType, Rounding, bf16, f32, f64, tf32
 
+WORD = 16  # bytes of the least vector that is stored past the caches
+
 
 def register(t: DType) -> str:
     """The LLVM type in which a value of this dtype is computed."""
@@ -45,18 +47,22 @@ def load(f: Function, t: DType, at: V, lanes: int) -> V:
     return widen(f, t, wide)
 
 
-def store(f: Function, t: DType, v: V, at: V) -> None:
-    """Values that are of the dtype already, to memory."""
+def store(f: Function, t: DType, v: V, at: V, past: bool = False) -> None:
+    """Values that are of the dtype already, to memory; with `past`, past the caches."""
     if t.kind == "bool":
-        f.store(f.convert("zext", v, "i8"), at)
+        stored = f.convert("zext", v, "i8")
     elif t.kind == "code":
-        f.store(f.convert("trunc", codes.encode(f, t, v), "i8"), at)
+        stored = f.convert("trunc", codes.encode(f, t, v), "i8")
     elif not t.is_float:
-        f.store(f.convert("trunc", v, f"i{8 * item(t)}"), at)
+        stored = f.convert("trunc", v, f"i{8 * item(t)}")
     elif t.bits >= 32:
-        f.store(v, at)
+        stored = v
     else:
-        f.store(f.convert("trunc", narrow(f, t, v), f"i{t.bits}"), at)
+        stored = f.convert("trunc", narrow(f, t, v), f"i{t.bits}")
+    if past and v.lanes * item(t) >= WORD:
+        f.store_past(stored, at, v.lanes * item(t))
+    else:
+        f.store(stored, at)
 
 
 def from_bits(f: Function, t: DType, bits: V) -> V:

@@ -30,24 +30,27 @@ from tilec.ir.ops.memory import Load
 from tilec.ir.ops.reduce import Dot
 from tilec.ir.ops.sparse import Expand
 from tilec.ir.stream import Records
-from tilec.ir.types import Shape, Tile
+from tilec.ir.types import Memory, Shape, Tile
 
 Env = Mapping[Value, Lazy | Coordinates | Tensor]
 _NATIVE = {PAIRS: bf16, Atom("float", 1): f32, BYTES: i8}  # what is read as it lies
 DENSE = 512  # elements of rows that lie side by side, and are read in place
 SMALL = 1 << 15  # elements that one thread copies faster than others wake up
 MOST = 1 << 28  # bytes of copies; beyond, each task copies what it needs
+UNUSED = 4  # times the least of a class of sizes is its most
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A whole matrix [M, K] as rows for an instruction, one panel a step of k."""
+    """A whole matrix as rows for an instruction, one panel a step of k."""
 
     tensor: Tensor
     links: tuple[Link, ...]  # what is done to its elements first
     atom: Atom
-    step: int
     multiple: int
+    step: int
+    rows: int  # of the matrix, or the most that they may be
+    depth: int
     offset: int  # bytes into the shared memory
 
     @property
@@ -64,17 +67,17 @@ class Copy:
     @property
     def panels(self) -> int:
         """Steps of k."""
-        return -(-self.tensor.shape[1] // self.step)
+        return -(-self.depth // self.step)
 
     @property
     def size(self) -> int:
         """Bytes of all panels."""
-        return self.panels * self.tensor.shape[0] * self.stride
+        return self.panels * self.rows * self.stride
 
     @property
     def chunks(self) -> int:
         """Tasks that make it."""
-        return 1 if self.tensor.shape[0] * self.tensor.shape[1] <= SMALL else self.panels
+        return 1 if self.rows * self.depth <= SMALL else self.panels
 
 
 C = TypeVar("C", Copy, Turned)
@@ -110,7 +113,9 @@ class Copies:
             if isinstance(c, type(new)) and c.key == new.key and param not in self.stale:
                 return c
         barred = param in self.written or param in self.stale
-        if not self.repeated or barred or self.used + new.size > MOST:
+        # What a class of sizes does not use of its memory is never touched.
+        most = MOST if isinstance(new.tensor.shape[0], int) else UNUSED * MOST
+        if not self.repeated or barred or self.used + new.size > most:
             return None
         self.made.append(new)
         return new
@@ -135,9 +140,7 @@ def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: 
             and not k.stopped
         ):
             rows = None if links else _in_place(w, atom, tensor, m, k, multiple)
-            step = min(k.multiple, tensor.shape[1])
-            copy = Copy(tensor, links, atom, step, multiple, copies.used)
-            rows = rows or _copied(w, copies, copy, m, k)
+            rows = rows or _copied(w, copies, (tensor, links, atom, multiple), m, k)
             if rows is not None:
                 return rows
     height, depth = (w.largest(d) for d in op.a.type.shape)  # type: ignore[union-attr]
@@ -155,30 +158,42 @@ def _block(w: Writer, atom: Atom, source: Load, env: Env, copies: Copies, multip
     *rows, k = (env[v] for v in source.indices)
     if tensor.dtype != _NATIVE.get(atom) or tensor.records is not None or len(tensor.shape) < 2:
         return None
-    if tensor.param in copies.written or tensor.shape[-1] % multiple:
+    depth = tensor.shape[-1]
+    if tensor.param in copies.written or not isinstance(depth, int) or depth % multiple:
         return None
-    whole = isinstance(k, Coordinates) and k.size == tensor.shape[-1] <= DENSE
-    return memory.rows(w, tensor, tuple(rows), atom.bytes(tensor.shape[-1])) if whole else None
+    whole = isinstance(k, Coordinates) and k.size == depth <= DENSE
+    return memory.rows(w, tensor, tuple(rows), atom.bytes(depth)) if whole else None
 
 
 def _in_place(w: Writer, atom: Atom, t: Tensor, m: Coordinates, k: Coordinates,
               multiple: int) -> Rows | None:  # fmt: skip
     """A few rows of memory that are already what the instruction reads."""
-    native = t.dtype == _NATIVE.get(atom)
-    even = t.shape[1] % multiple == 0 and (k.multiple % multiple == 0 or k.multiple >= t.shape[1])
-    if not native or not even or t.shape[0] > 6 or t.records is not None:
+    native, depth = t.dtype == _NATIVE.get(atom), t.shape[1]
+    if not native or not isinstance(depth, int) or _rows(w, t) > 6 or t.records is not None:
         return None
-    stride = atom.bytes(t.shape[1])
+    if depth % multiple or (k.multiple % multiple and k.multiple < depth):
+        return None
+    stride = atom.bytes(depth)
     return Rows(w.address(t.at, (m.start, k.start), (stride, atom.bytes(1))), stride)
 
 
-def _copied(w: Writer, copies: Copies, new: Copy, m: Coordinates, k: Coordinates) -> Rows | None:
-    made = copies.of(new)
+def _rows(w: Writer, t: Tensor) -> int:
+    """The most rows that a matrix may have."""
+    assert isinstance(t.param.type, Memory)
+    return w.largest(t.param.type.shape[0])
+
+
+def _copied(w: Writer, copies: Copies, what: tuple[Tensor, tuple[Link, ...], Atom, int],
+            m: Coordinates, k: Coordinates) -> Rows | None:  # fmt: skip
+    tensor, depth = what[0], what[0].shape[1]
+    if not isinstance(depth, int):
+        return None
+    made = copies.of(Copy(*what, min(k.multiple, depth), _rows(w, tensor), depth, copies.used))
     if made is None:
         return None
     step, _ = w.f.divided(k.start, made.step)
     place = (step, m.start, 1)
-    sizes = (made.tensor.shape[0] * made.stride, made.stride, made.offset)
+    sizes = (made.rows * made.stride, made.stride, made.offset)
     return Rows(w.address(w.shared, place, sizes), made.stride)
 
 
@@ -188,7 +203,7 @@ def write_copy(w: Writer, c: Copy | Turned, tensor: Tensor, chunk: V) -> None:
         write_turned(w, c, tensor, chunk)
         return
     f: Function = w.f
-    rows, depth = c.tensor.shape
+    rows, depth = tensor.shape[0], c.depth
 
     def one(step: V) -> None:
         start = f.number(f.times(step, c.step))
@@ -196,7 +211,7 @@ def write_copy(w: Writer, c: Copy | Turned, tensor: Tensor, chunk: V) -> None:
         size = c.step if depth % c.step == 0 else f.least(c.step, rest)
         places = (Coordinates(0, rows, 1 << 30), Coordinates(start, size, c.step))
         tile = memory.load(w, tensor, places, (rows, size))
-        to = w.address(w.shared, (step, 1), (rows * c.stride, c.offset))
+        to = w.address(w.shared, (step, 1), (c.rows * c.stride, c.offset))
         made = chain.run(w, c.links, tile)
         pack_rows(w, c.atom, made, Rows(to, c.stride), c.multiple)
 
@@ -297,7 +312,7 @@ def thin_source(w: Writer, op: Dot, b: Lazy, env: Env, made: Made, copies: Copie
     deep = _shape(op.a)[1]
     if not thin.suits(w, op, b) or not isinstance(deep, int):
         return None
-    return thin.source(op, env, made, copies.used)
+    return thin.source(w, op, env, made, copies.used)
 
 
 def thin_product(w: Writer, op: Dot, sides: tuple[Lazy, Lazy], found: Thin, copies: Copies,

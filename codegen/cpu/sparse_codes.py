@@ -11,9 +11,10 @@ import numpy as np
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.lanes import Expanding, Stored
 from tilec.codegen.cpu.llvm import Number, V, constant
-from tilec.codegen.cpu.stream import AHEAD, LINE, Round, bf16_bits, exact_in_bf16, permuted
+from tilec.codegen.cpu.stream import Round, bf16_bits, exact_in_bf16, permuted
 from tilec.codegen.cpu.tiles import Writer
 from tilec.ir.bits import from_raw
+from tilec.ir.choices import LINE
 from tilec.ir.masked import UNIT, Masked
 from tilec.ir.stream import COLUMNS, LANES
 
@@ -63,7 +64,7 @@ class SparseCodes(Expanding):
             before = f.plus(before, ones)
         self.next = f.pointer(start, before)
         for line in range(-(-self.panel.lines // (UNIT // 2))):
-            f.prefetch(f.pointer(self.next, AHEAD + LINE * line))
+            self.w.ask_ahead(self.next, LINE * line)
         return out
 
     def _together(self, word: V, at: V, number: int) -> V:

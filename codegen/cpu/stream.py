@@ -15,11 +15,9 @@ from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Function, Number, V, constant, vector
 from tilec.codegen.cpu.tiles import Coordinates, Index, Tensor, Writer
 from tilec.ir.bits import from_raw
+from tilec.ir.choices import LINE
 from tilec.ir.dtype import Array, DType, bf16
 from tilec.ir.stream import COLUMNS, LANES, Plane, Records
-
-AHEAD = 8192  # bytes between what is read and what is fetched; nearer stalls, measured on Zen 5
-LINE = 64
 
 
 def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
@@ -196,7 +194,7 @@ class Rounds:
         """
         lines = self.per * self.panel.records.unit_bytes // LINE
         for line in range(part * lines // parts, (part + 1) * lines // parts):
-            self.w.f.prefetch(self.w.f.pointer(of.units[0], AHEAD + LINE * line))
+            self.w.ask_ahead(of.units[0], LINE * line)
 
 
 class Decoder(Rounds):

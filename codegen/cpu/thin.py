@@ -18,7 +18,7 @@ from tilec.codegen.cpu.tiles import Buffer, Coordinates, Lazy, Tensor, Writer
 from tilec.ir.core import Value
 from tilec.ir.dtype import f32
 from tilec.ir.ops.reduce import Dot
-from tilec.ir.types import Tile
+from tilec.ir.types import Memory, Tile
 
 Env = Mapping[Value, Lazy | Coordinates | Tensor]
 FEW = 3  # rows that are gathered element by element
@@ -34,6 +34,8 @@ class Turned:
 
     tensor: Tensor
     links: tuple[Link, ...]  # what is done to its elements first
+    rows: int  # of the matrix, or the most that they may be
+    depth: int
     offset: int  # bytes into the shared memory
 
     @property
@@ -44,29 +46,30 @@ class Turned:
     @property
     def pitch(self) -> int:
         """Floats from one k to the next."""
-        return -(-self.tensor.shape[0] // 16) * 16
+        known = isinstance(self.tensor.shape[0], int)  # if not: of no power of two, of few sets
+        return -(-self.rows // 16) * 16 + (0 if known else 16)
 
     @property
     def size(self) -> int:
         """Bytes of the copy."""
-        return (self.tensor.shape[1] + 1) * self.pitch * 4
+        return (self.depth + 1) * self.pitch * 4
 
     @property
     def chunks(self) -> int:
         """Tasks that make it."""
-        return -(-self.tensor.shape[1] // PANEL)
+        return -(-self.depth // PANEL)
 
 
 def write_turned(w: Writer, c: Turned, tensor: Tensor, chunk: V) -> None:
     """The body of a task that makes a part of a copy."""
-    f, (rows, depth) = w.f, c.tensor.shape
+    f, rows, depth = w.f, tensor.shape[0], c.depth
     start = f.number(f.times(chunk, PANEL))
     size = PANEL if depth % PANEL == 0 else f.least(PANEL, f.plus(depth, f.times(start, -1)))
     places = (Coordinates(0, rows, 1 << 30), Coordinates(start, size, PANEL))
     tile = chain.run(w, c.links, memory.load(w, tensor, places, (rows, size)))
     at = w.address(w.shared, (start, 1), (c.pitch * 4, c.offset))
-    for lane in range(0, c.pitch, w.lanes):  # the zeros; every task writes the same
-        f.store(constant("float", 0, w.lanes), f.pointer(w.shared, c.offset + 4 * lane))
+    zero = constant("float", 0, w.lanes)  # every task writes the same
+    f.loop(0, c.pitch, w.lanes, lambda i: f.store(zero, w.address(w.shared, (i, 1), (4, c.offset))))
     pack_columns(w, SINGLE, views.turned(w, tile), f.pointer(at, c.pitch * 4), c.pitch)
 
 
@@ -80,7 +83,8 @@ def suits(w: Writer, op: Dot, b: Lazy) -> bool:
         and op.row_scale is None  # fmt: skip
 
 
-def source(op: Dot, env: Env, made: Made, offset: int) -> tuple[Turned, Lazy, Coordinates] | None:
+def source(w: Writer, op: Dot, env: Env, made: Made, offset: int
+           ) -> tuple[Turned, Lazy, Coordinates] | None:  # fmt: skip
     """The copy that a gathered first operand is read from, the k's and its rows."""
     found = chain.chain(op.a, made)
     if found is None or len(found[0].indices) != 2:
@@ -91,7 +95,10 @@ def source(op: Dot, env: Env, made: Made, offset: int) -> tuple[Turned, Lazy, Co
         return None
     if not isinstance(rows, Coordinates) or len(k.shape) != 1 or len(tensor.shape) != 2:
         return None
-    return Turned(tensor, links, offset), k, rows
+    depth = tensor.shape[1]
+    if not isinstance(depth, int) or not isinstance(tensor.param.type, Memory):
+        return None
+    return Turned(tensor, links, w.largest(tensor.param.type.shape[0]), depth, offset), k, rows
 
 
 def gathered(w: Writer, a: Lazy, b: Lazy, deep: int, to: Buffer) -> None:

@@ -9,6 +9,7 @@ from math import prod
 
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Function, Number, V, constant
+from tilec.ir.choices import Choices
 from tilec.ir.core import Op, Value
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
@@ -21,6 +22,7 @@ from tilec.ir.types import Tile
 
 Index = tuple[Number, ...]
 At = Callable[[Index, int], V]
+ROW = 16  # vectors of a row that may have code of their own
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class Lazy:
     is the tile as i16, for products: what is too small for a normal number may be 0 there. `below`,
     of a whole number, says that it is at least 0 and less than that; 0 says nothing. `plain` says
     that reading it is no more work than reading a buffer. Consecutive whole numbers begin with
-    `first`; `until` are those of a last axis and where they stop to make a condition true. `fetch`
-    asks for an element in memory that will be read.
+    `first`; `until` are those of a last axis and where they stop to make a condition true. `joined`
+    says that vectors of a row are computed in other ways than others: each has code of its own
+    then. `fetch` asks for an element in memory that will be read.
     """
 
     shape: Index
@@ -64,10 +67,11 @@ class Lazy:
     across: At | None = None
     singly: bool = False
     words: Lazy | None = None
-    below: int = 0
+    below: Number = 0
     plain: bool = False
     first: Number | None = None
     until: tuple[Number, int] | None = None
+    joined: bool = False
     fetch: Callable[[Index], None] | None = None
 
 
@@ -86,14 +90,14 @@ class Coordinates:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor argument: the address of its first element.
+    """A tensor argument: the address of its first element, and its extents as the call has them.
 
     `records` says how a component that does not lie row by row does.
     """
 
     param: Value
     at: V
-    shape: tuple[int, ...]
+    shape: Index
     dtype: DType
     records: Records | Masked | Slabs | None = None
     component: str = ""
@@ -125,10 +129,16 @@ class Writer:
     sizes: dict[str, Number] = field(default_factory=dict[str, Number])
     most: dict[str, int] = field(default_factory=dict[str, int])
     remarks: list[Remark] = field(default_factory=list[Remark])
+    choices: Choices = field(default_factory=Choices)
 
     def remark(self, op: Op, message: str, missing: str) -> None:
         """Say what this code could not do, and what it would have needed."""
         self.remarks.append(Remark("cpu", message, op.loc, missing))
+
+    def ask_ahead(self, at: V, offset: int = 0) -> None:
+        """Ask for a line behind what is read at an address, as far ahead as was chosen."""
+        if self.choices.ahead:
+            self.f.prefetch(self.f.pointer(at, self.choices.ahead + offset))
 
     def extent(self, e: Extent) -> Number:
         """An extent as it is in this iteration."""
@@ -165,8 +175,9 @@ class Writer:
         """The extents of a tile in this iteration."""
         return tuple(self.extent(d) for d in t.shape)
 
-    def each(self, shape: Index, body: Callable[[Index, int], None]) -> None:
-        """body(index, lanes) over every element, vectors of consecutive ones first."""
+    def each(self, shape: Index, body: Callable[[Index, int], None], apart: bool = False) -> None:
+        """body(index, lanes) over every element, vectors of consecutive ones first; those of a row
+        `apart` in code of their own if they are few."""
         if not shape:
             body((), 1)
             return
@@ -177,7 +188,10 @@ class Writer:
                 self.f.loop(0, outer[len(done)], 1, lambda i: axis((*done, i)))
                 return
             whole = self.whole(last)
-            if whole != 0:
+            if apart and isinstance(whole, int) and whole <= ROW * self.lanes:
+                for i in range(0, whole, self.lanes):
+                    body((*done, i), self.lanes)
+            elif whole != 0:
                 self.f.loop(0, whole, self.lanes, lambda i: body((*done, i), self.lanes))
             if not isinstance(last, int) or whole != last:
                 self.f.loop(whole, last, 1, lambda i: body((*done, i), 1))
@@ -201,7 +215,7 @@ class Writer:
         """The address of an element of a buffer."""
         return self.address(b.at, index, tuple(s * numbers.scratch(t) for s in b.strides()))
 
-    def address(self, base: V, index: Index, strides: tuple[int, ...]) -> V:
+    def address(self, base: V, index: Index, strides: Index) -> V:
         """base + sum of index * stride, strides in bytes."""
         offset: Number = 0
         for i, s in zip(index, strides, strict=True):
@@ -245,3 +259,10 @@ class Writer:
 def scalar(f: Function, v: V, t: DType) -> Lazy:
     """A value that is known, as a tile of rank 0."""
     return Lazy((), t, lambda _, lanes: f.splat(v, lanes))
+
+
+def fixed(n: Number, what: str) -> int:
+    """An extent that is a number in the code. Raises TileError where its dimension stays open."""
+    if isinstance(n, int):
+        return n
+    raise TileError(f"cpu: {what} along a dimension that stays open", hint="give a number for it")

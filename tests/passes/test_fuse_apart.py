@@ -115,3 +115,11 @@ def test_what_does_not_pay_is_apart(name: str):
     assert said.loc is not None
     assert said.loc.user.file == "<text>"
     assert text.splitlines()[said.loc.user.line - 1] in str(said)  # through library functions, too
+
+
+def test_a_value_that_is_used_twice_is_visited_once():
+    """Each step doubles the ways that lead to the first value: a trillion of them."""
+    steps = "".join(f"  x{i + 1} = x{i} * x{i}\n" for i in range(40))
+    text = (f"program f(x0: f32[M, K], w: f32[N, K]) {{\n{steps}"
+            "  return x40 @ (w / sum(w, axis=1, keepdims=true)).T }")  # fmt: skip
+    assert grids(fuse(program(text))) == 1

@@ -1,4 +1,4 @@
-"""The suite of `python -m tilec.bench faults` on a small scale, and that it notices faults."""
+"""The suite of `tilec bench faults` on a small scale, and that it notices faults."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tilec.bench.__main__ import app
 from tilec.bench.faults import FAULTS, Fault, tried
 from tilec.bench.faults_damage import damaged_bytes, strange_files
 from tilec.bench.faults_processes import cold_key
 from tilec.bench.faults_triton import Peer
+from tilec.cli import app
 from tilec.ir.errors import TileError
 from tilec.runtime.cache import Entry, Refusal, entry, flight, store
 from tilec.runtime.jit import compile_object, host_machine
@@ -59,8 +59,18 @@ def test_work_that_is_done_twice_is_noticed(
 
 def test_the_command_makes_the_table(tmp_path: Path) -> None:
     out = tmp_path / "faults.json"
-    words = ["faults", "--no-peer", "--scale", "0.01", "--only", "clock,read-only", "-o", str(out)]
-    done = CliRunner().invoke(app, words)
+    words = [
+        "bench",
+        "faults",
+        "--no-peer",
+        "--scale",
+        "0.01",
+        "--only",
+        "clock,read-only",
+        "-o",
+        str(out),
+    ]
+    done = CliRunner().invoke(app, [*words, "-o", str(out)])
     assert done.exit_code == 0, done.output
     assert "need a human" in " ".join(done.output.split())
     rows = json.loads(out.read_text())["faults"]

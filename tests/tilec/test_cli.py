@@ -95,6 +95,14 @@ def test_compile_leaves_dimensions_open():
     assert "linear has no dimension `Q`" in done.stderr
 
 
+@pytest.mark.parametrize(("backend", "holds"), [("cpu", "dims = [M, 64]"), ("cuda", "[M, 64]")])
+def test_compile_for_a_range_of_sizes(backend, holds):
+    done = tilec("compile", LINEAR, "--dims", "M=17-64,N=64,K=64", "--emit", "ir", "--backend",
+                 backend)  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert holds in done.stdout
+
+
 def test_compile_by_a_schedule():
     given = ("--backend", "cuda", "--types", "x=f16,w=f16", "--emit", "ir,remarks")
     chosen = ("--schedule", "swap=small,split=2,m=16,n=32")
@@ -327,6 +335,8 @@ def test_doctor_says_what_to_do(monkeypatch, tmp_path):
         (("compile", LINEAR, "--dims", "M=3,N=4,K=5,Q=6"), "has no dimension `Q`"),
         (("compile", LINEAR, "--dims", "M=x"), "'M=x' is not NAME=NUMBER"),
         (("compile", LINEAR, "--dims", "M=0"), "a number of at least 1"),
+        (("compile", LINEAR, "--dims", "M=9-x"), "'M=9-x' is not NAME=NUMBER"),
+        (("compile", LINEAR, "--dims", "M=9-2,N=8,K=8"), "M has no size: 9 is more than 2"),
         (("compile", LINEAR, *DIMS, "--emit", "ptx"), "emits ir, source, asm, remarks, not 'ptx'"),
         (("compile", LINEAR, *DIMS, "--backend", "metal"), "no back end is called 'metal'"),
         (("compile", LINEAR, *DIMS, "--schedule", "swap=small"), "is not CHOICE=VALUE or TILE"),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,14 @@ def test_what_is_not_packed(tmp_path):
         made(LINEAR, tmp_path, DIMS, "sm_80")
     with pytest.raises(TileError, match="'linear' is not NAME-VERSION"):
         wheel("linear", {})
+
+
+def test_other_processors_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("tilec.export.cpu.platform", SimpleNamespace(machine=lambda: "aarch64"))
+    with pytest.raises(TileError, match=r"made on x86-64 for x86-64 \(native, x86-64-v4, x86-64-v3"
+                       r"\), not on aarch64") as e:  # fmt: skip
+        made(LINEAR, tmp_path, DIMS)
+    assert "made anywhere" in e.value.hint
 
 
 def test_as_a_module_of_tvm_ffi(tmp_path):

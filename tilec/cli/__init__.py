@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from tilec.cli.bench import app as bench
 from tilec.cli.build import compile_, run
 from tilec.cli.cache import app as cache
 from tilec.cli.check import check
@@ -14,6 +15,7 @@ from tilec.cli.machine import doctor
 from tilec.cli.pack import pack
 from tilec.cli.profile import profile
 from tilec.cli.ptx import app as ptx
+from tilec.cli.roofline import roofline
 from tilec.cli.serve import app as serve
 from tilec.cli.tune import app as tune
 from tilec.cli.worker import app as worker
@@ -29,6 +31,7 @@ app = typer.Typer(
 app.command("compile")(compile_)
 app.command("run")(run)
 app.command("profile")(profile)
+app.command("roofline")(roofline)
 app.command("check")(check)
 app.command("pack")(pack)
 app.command("opt")(opt)
@@ -37,6 +40,7 @@ app.command("op")(op)
 app.command("formats")(formats)
 app.command("layout")(layout)
 app.command("doctor")(doctor)
+app.add_typer(bench)
 app.add_typer(cache)
 app.add_typer(ptx)
 app.add_typer(serve)

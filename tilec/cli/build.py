@@ -38,6 +38,7 @@ from tilec.cli.report import (
     progress,
     reported,
     show_rows,
+    sizes_of,
     types_of,
 )
 from tilec.compile import engine
@@ -45,6 +46,7 @@ from tilec.cpu import schedule_of as cpu_schedule
 from tilec.cuda import schedule_of as cuda_schedule
 from tilec.gpu import Choice
 from tilec.ir.errors import TileError
+from tilec.ir.ranges import Sizes, numbers
 from tilec.lang.kernel import Definition
 from tilec.observe import Compile, compiling
 from tilec.profile.table import stages
@@ -53,6 +55,10 @@ from tilec.triton import schedule_of as triton_schedule
 
 SUFFIX = {"ir": "tileir", "asm": "s", "remarks": "txt", "stats": "stats.txt"}
 SOURCE = {"cpu": "ll", "triton": "py", "cuda": "cu"}
+DimsOrSizes = Annotated[str, typer.Option(
+    help="A number for each dimension, or the sizes of one that stays open: M=17-64,N=4096,K=4096; "
+    "on GPUs those without a number stay open, too."
+)]  # fmt: skip
 LARGEST = 1 << 31  # multiply-adds that the interpreter is asked to check
 
 
@@ -63,7 +69,7 @@ def compile_(
     backend: Annotated[str, typer.Option(help="cpu, triton or cuda.")] = "cpu",
     target: Annotated[str, typer.Option(help=f"cpu: host, {', '.join(TARGETS)}; triton: sm_80, "
                                              "sm_90.")] = "",
-    dims: Dims = "",
+    dims: DimsOrSizes = "",
     types: Types = "",
     emit: Annotated[str, typer.Option(help="cpu: ir,source,asm,remarks; triton: source,ttir,ttgir,"
                                            "llir,ptx,cubin,sass,stats,remarks; "
@@ -79,18 +85,17 @@ def compile_(
     Example: tilec compile examples/linear.tile --dims M=1,N=4096,K=4096 --emit ir,remarks
     """
     definition = retyped(kernel_of(file, kernel), types_of(types))
-    emits = [e.strip() for e in emit.split(",") if e.strip()]
+    emits, sizes = [e.strip() for e in emit.split(",") if e.strip()], sizes_of(dims)
     name, took = definition.signature.name, list[Compile]()
     if backend == "cpu":
         engine()  # what it takes to begin is no part of a compile
     with progress(f"compiling {name}"), compiling(name, took.append) as about:
-        numbers = dims_of(dims)
-        about |= {"target": target or backend, "dims": numbers}
-        made = _made(definition, backend, target, numbers, emits, schedule)
+        about |= {"target": target or backend, "dims": numbers(sizes)}
+        made = _made(definition, backend, target, sizes, emits, schedule)
     paths = _write(made, name, backend, out) if out is not None else {}
     if json_:
-        found: dict[str, object] = {e: _as_json(a) for e, a in made.items()}
-        found = {"files": paths} if paths else found
+        every = {e: _as_json(a) for e, a in made.items()}
+        found: dict[str, object] = {"files": paths} if paths else {**every}
         answer(found | ({"times": took[0].as_json()} if times else {}))
         return
     _show_all(made, paths)
@@ -131,7 +136,7 @@ def _as_bytes(artifact: Artifact) -> bytes:
 
 
 def _made(
-    definition: Definition, backend: str, target: str, dims: dict[str, int], emits: list[str],
+    definition: Definition, backend: str, target: str, dims: Sizes, emits: list[str],
     schedule: str,
 ) -> Mapping[str, Artifact]:  # fmt: skip
     match backend:
@@ -141,10 +146,10 @@ def _made(
             return cpu_artifacts(definition, dims, emits, host, chosen)
         case "triton":
             chosen = triton_schedule(schedule)
-            return triton_artifacts(definition, dims, emits, target or "sm_90", chosen)
+            return triton_artifacts(definition, numbers(dims), emits, target or "sm_90", chosen)
         case "cuda":
             chosen = cuda_schedule(schedule)
-            return cuda_artifacts(definition, dims, emits, target or "sm_80", chosen)
+            return cuda_artifacts(definition, numbers(dims), emits, target or "sm_80", chosen)
         case _:
             raise TileError(f"no back end is called {backend!r}; there are cpu, triton and cuda")
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from tilec.ir.errors import TileError
 from tilec.ir.format import Format
 from tilec.ir.named import named, split
+from tilec.ir.ranges import Range
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Dims = Annotated[str, typer.Option(help="A number for each dimension: M=16,N=4096,K=4096.")]
@@ -93,12 +94,33 @@ def types_of(text: str) -> dict[str, Format]:
 
 def dims_of(text: str) -> dict[str, int]:
     """`M=16,N=4096` as numbers. Raises TileError for anything else."""
-    found: dict[str, int] = {}
+    return {name: _size(word, value) for word, name, value in _words(text)}
+
+
+def sizes_of(text: str) -> dict[str, int | Range]:
+    """As `dims_of`, and `M=17-64` as a range, for which code leaves it open. Raises TileError."""
+    found: dict[str, int | Range] = {}
+    for word, name, value in _words(text):
+        least, dash, most = value.partition("-")
+        size = _size(word, least)
+        found[name] = Range(size, _size(word, most)) if dash else size
+    return found
+
+
+def _words(text: str) -> Generator[tuple[str, str, str]]:
+    """The words of a text, and in each what stands before and behind `=`."""
+    found: set[str] = set()
     for word in filter(None, text.split(",")):
         name, _, value = (part.strip() for part in word.partition("="))
-        if not name.isidentifier() or not value.isdecimal() or int(value) < 1:
-            raise TileError(f"--dims: {word!r} is not NAME=NUMBER with a number of at least 1")
+        if not name.isidentifier():
+            _size(word, "")
         if name in found:
             raise TileError(f"--dims: {name} is given twice")
-        found[name] = int(value)
-    return found
+        found.add(name)
+        yield word, name, value
+
+
+def _size(word: str, value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise TileError(f"--dims: {word!r} is not NAME=NUMBER with a number of at least 1")
+    return int(value)

@@ -26,10 +26,22 @@ from tilec.cli.report import (
 )
 from tilec.fleet.recorded import TOOLCHAIN, load
 from tilec.ir.errors import TileError
+from tilec.lang.kernel import Definition
+from tilec.profile.bounds import after
+from tilec.profile.roofline import ceilings
 from tilec.settings import settings
 from tilec.tune.client.studies import Studies
 from tilec.tune.client.wire import Address
-from tilec.tune.job import HOST, KINDS, Policy, policy_of, subject, toolchain
+from tilec.tune.job import (
+    HOST,
+    KINDS,
+    Policy,
+    device,
+    device_digest,
+    policy_of,
+    subject,
+    toolchain,
+)
 from tilec.tune.spaces import derived
 
 Url = Annotated[
@@ -37,7 +49,7 @@ Url = Annotated[
                       "TILEC_TOKEN or the file TILEC_TOKEN_FILE.")
 ]  # fmt: skip
 StudyId = Annotated[str, typer.Argument(metavar="STUDY", help="The id that submit printed.")]
-SAMPLERS = ("auto", "gp", "hybrid", "lfbo", "evolve", "random", "optuna")
+SAMPLERS = ("auto", "gp", "lfbo", "evolve", "random", "optuna")
 
 
 @reported
@@ -167,7 +179,28 @@ def _kernel(
         "kernel": found.job.kernel, "family": found.family, "shape": dict(found.shape),
         "space": derived(found.job, policy.threads).space.to_json(), "policy": policy.to_json(),
         "device": {"kind": KINDS[backend], "name": on}, "toolchain": toolchain(backend),
+        "work": _work(definition, numbers, backend, policy),
     }  # fmt: skip
+
+
+def _work(definition: Definition, dims: Mapping[str, int], backend: str, policy: Policy
+          ) -> dict[str, Any] | None:  # fmt: skip
+    """What a call needs at least. On a processor also what this one can do in a second, as it may
+    be the one that measures."""
+    try:
+        work = after(definition, dims).work
+    except TileError:
+        return None  # it can be tuned all the same
+    if not work.operations or not work.compulsory:
+        return None
+    said: dict[str, Any] = {"operations": work.operations, "bytes": work.compulsory}
+    if backend == "cpu" and policy.threads == policy_of(backend).threads:
+        most = ceilings()
+        size = work.compulsory if policy.cache == "warm" else most.reads[-1][0]
+        said |= {"bytes_per_s": most.bandwidth(size), "device": device_digest(device())}
+        if not work.sparse:  # else it is not known how many operations are needed
+            said["operations_per_s"] = most.rate(work)
+    return said
 
 
 def _recorded(file: Path, on: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from tilec.ir.errors import TileError
 from tilec.runtime.cache import open_cache
 from tilec.settings import settings
 from tilec.tune import strict
-from tilec.tune.job import HOST, subject
+from tilec.tune.job import HOST, device, subject
 from tilec.tune.package import Signer, kept, package, records_of
 from tilec.tune.search.loop import SAMPLERS
 from tilec.tune.store import Store
@@ -60,8 +60,10 @@ def run(
     numbers = dims_of(dims)
     check_dims(definition, numbers)
     of = subject(definition, {}, numbers, backend, HOST if backend == "cpu" else target)
-    found = _with_bar(of, Options(budget, seed, sampler))
-    Store(open_cache(settings().environment)).keep(found.record())
+    store = Store(open_cache(settings().environment))
+    first = store.relatives(of, device(backend))
+    found = _with_bar(of, Options(budget, seed, sampler, first=first))
+    store.keep(found.record())
     answer(_told(found)) if json_ else Console().print(found)
 
 
@@ -80,7 +82,7 @@ def _told(found: Tuned) -> dict[str, Any]:
     return {**found.record(), "default_ms": 1e3 * found.default_seconds,
             "default": found.default.to_json(), "speedup": found.speedup,
             "trials": [t.to_json() for t in found.study.trials], "failures": found.failures,
-            "cost_s": found.cost}  # fmt: skip
+            "cost_s": found.cost, "compile_s": found.compiled}  # fmt: skip
 
 
 @reported

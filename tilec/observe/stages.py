@@ -141,7 +141,8 @@ def reported(kind: str, seconds: Mapping[str, float]) -> None:
 @contextmanager
 def compiling(kernel: str, keep: Callable[[Compile], None]) -> Generator[dict[str, Any]]:
     """What happens inside is a compile, which `keep` gets at its end; one that is begun in another
-    is part of that. The value takes its `target`, `dims` and `types`."""
+    is part of that. The value takes its `target`, `dims` and `types`, and that it is `known`: then
+    nothing was compiled."""
     outer = _RECORDER.get()
     if outer is not None:
         yield outer.about
@@ -160,7 +161,8 @@ def compiling(kernel: str, keep: Callable[[Compile], None]) -> Generator[dict[st
         made = Compile(kernel, about.get("target", "cpu"), about.get("dims", {}),
                        about.get("types", {}), start, time.perf_counter() - start,
                        threading.get_ident(), tuple(recorder.stages), error)  # fmt: skip
-        _tell(made, keep)
+        if error or not about.get("known"):
+            _tell(made, keep)
 
 
 def _tell(made: Compile, keep: Callable[[Compile], None]) -> None:

@@ -46,10 +46,22 @@ def test_places_beyond_a_row_read_zero(n: int, dtype: type):
     np.testing.assert_array_equal(y.astype(np.float64), wide[:, :n] + wide[:, 8:])
 
 
-@pytest.mark.skipif("avx512bw" not in engine().machine.features, reason="vectors with masks")
-def test_a_vector_computes_one_part_and_gathers_nothing():
+def rotary_code(half: int) -> str:
     types = {"x": tc.bf16, "cos": tc.f32, "sin": tc.f32}
     kernel = rotary.rotary.kernel(**types)
-    text = cpu_source(kernel.definition, types, {"B": 2, "T": 8, "H": 64}, engine()).text
+    return cpu_source(kernel.definition, types, {"B": 2, "T": 8, "H": half}, engine()).text
+
+
+@pytest.mark.skipif("avx512bw" not in engine().machine.features, reason="vectors with masks")
+def test_vectors_of_a_short_row_have_code_of_their_own():
+    text = rotary_code(64)
+    assert "masked" not in text
+    assert "first" not in text  # nothing is decided when it runs
+    assert text.count("load <16 x i16>") == 2 * 128 // 16  # each half of x is read for both halves
+
+
+@pytest.mark.skipif("avx512bw" not in engine().machine.features, reason="vectors with masks")
+def test_a_vector_of_a_long_row_computes_one_part_and_gathers_nothing():
+    text = rotary_code(256)
     assert "masked.gather" not in text
     assert re.search(r"phi <16 x float> \[.*%first\d+\], \[.*%second\d+\]", text)
