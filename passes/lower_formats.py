@@ -134,8 +134,8 @@ class _Lowering(Elements):
             to[op.result] = sparse_product(self, op, load, b)
             self._remark(op, f"{_what(load)}: codes as they are, the scale on the accumulator")
             return True
-        if isinstance(op, packed.Groups):
-            self.grouped(op)
+        if isinstance(op, packed.Groups | memory.Whole):
+            self.parted(op)
         self.made.update(dict.fromkeys(op.results, op))
         return False
 

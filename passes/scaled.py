@@ -168,8 +168,12 @@ class Elements:
             return True
         return tile is not None and divides(tile, block)
 
-    def grouped(self, op: Groups) -> None:
-        """Note how far apart the groups of a span begin."""
+    def parted(self, op: Groups | memory.Whole) -> None:
+        """Note how far apart the groups of a span begin, or parts of a dimension as long as one."""
+        if isinstance(op, memory.Whole):
+            size = op.size if isinstance(op.size, int) else 0
+            self.tiles[op.result] = size if size and not (op.start or 0) % size else None
+            return
         step = self.tiles.get(op.span)
         self.tiles[op.result] = None if step is None or step % op.by else step // op.by
 

@@ -117,6 +117,7 @@ class Schedule:
                 "tile",
                 {**kept, "halve": True, "exact": True, **sizes, **self.tiles},
             ),
+            Step("split-groups"),
             Step("lower-formats"),
             Step("canonicalize"),  # last: drops the decoding that a product did not need
         )

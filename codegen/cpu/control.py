@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from math import lcm
+from math import gcd, lcm
 
 from tilec.codegen.cpu import (
     consecutive,
@@ -99,11 +99,17 @@ class Walker(Regions):
             case mem.Write():
                 self._store(op)
             case mem.Whole():
-                self.env[op.result] = Coordinates(0, self.w.extent(op.dim), 1 << 30)
+                self.env[op.result] = self._whole(op)
             case mem.Nth():
                 self.env[op.result] = self._nth(op)
             case _:
                 self._value(op)
+
+    def _whole(self, op: mem.Whole) -> Coordinates:
+        if op.size is None:
+            return Coordinates(0, self.w.extent(op.dim), 1 << 30)
+        start, size = op.start or 0, self.w.extent(op.size)
+        return Coordinates(start, size, gcd(start, size) if isinstance(size, int) else 1)
 
     def _value(self, op: Op) -> None:
         v = op.result

@@ -48,7 +48,7 @@ def test_run_tells_what_was_found(folder):
     found = json.loads(tuned(folder, "--json"))
     assert found["config"]["m"] < found["default"]["m"]
     assert found["speedup"] > 1
-    assert len(found["trials"]) == 8
+    assert 6 <= len(found["trials"]) <= 8  # it ends where all is tried that is next to the best
 
 
 def test_packages_go_out_and_in(folder, monkeypatch):

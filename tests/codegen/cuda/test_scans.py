@@ -33,6 +33,7 @@ SUMS = {
     "columns": lambda x: x.cumsum(0),
     "blocks": lambda x: x.cumsum(1),
 }
+LOOPS = {"rows": "m", "columns": "n", "blocks": "m"}
 SHAPES = {"rows": [(3, 700), (40, 9)], "columns": [(300, 5), (7, 130)], "blocks": [(3, 17, 5)]}
 
 
@@ -60,7 +61,7 @@ def test_sums_of_whole_numbers(name, shape, threads):
     x = whole(shape, 0).astype(np.float32)
     y = poisoned(shape, BY_NAME["f32"])
     dims = dict(zip("MNK", shape, strict=False))
-    got = ran(name, {"x": x, "y": y}, dims, Schedule(threads), m=4, n=4)
+    got = ran(name, {"x": x, "y": y}, dims, Schedule(threads), **{LOOPS[name]: 4})
     assert np.array_equal(got, SUMS[name](x))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+import atexit
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from secrets import token_hex
 from typing import Any
 
 from tilec.bench.case import OURS, Made, Make
@@ -42,8 +44,10 @@ class Compiled:
 
 
 def _ours(of: Compiled) -> Made:
-    tell(TILEC_CACHE_DIR=tempfile.mkdtemp(prefix="tilec-bench-"))  # before the engine is made
-    made, count = of.layered.made(), itertools.count()
+    folder = tempfile.mkdtemp(prefix="tilec-bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    tell(TILEC_CACHE_DIR=folder)  # before the engine is made
+    made = of.layered.made()
     definition = made.program.definition
     plain = definition.signature
 
@@ -52,7 +56,7 @@ def _ours(of: Compiled) -> Made:
     about = {"stages": {t.name: t.seconds for t in first.compiles()[-1].totals}}
 
     def compiled() -> Any:
-        name = plain.name if of.cached else f"{plain.name}_{next(count)}"
+        name = plain.name if of.cached else f"{plain.name}_{token_hex(8)}"
         return Program(replace(definition, signature=replace(plain, name=name)))(*made.ours)
 
     return Made([compiled], made.want, worst=of.worst, about=about)
