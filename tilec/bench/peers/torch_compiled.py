@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -62,6 +63,7 @@ def _flex(of: Attention) -> Made:
 
 def _compile(of: Compiled) -> Made:
     folder = tempfile.mkdtemp(prefix="tilec-bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     tell(TORCHINDUCTOR_CACHE_DIR=folder)
     torch = torch_()
     from torch._inductor.utils import fresh_cache
