@@ -88,3 +88,10 @@ def test_a_process_is_stopped_whatever_it_does():
     p = Process("slow", partial(sleeper, 30.0), 1)
     p.stop()
     assert not p._process.is_alive()
+
+
+def test_results_are_told_after_each_case():
+    seen = list[int]()
+    asked = Asked(1, threads=(1,), quick=False)
+    list(measure(SUITE, [], asked, Console(quiet=True), lambda r: seen.append(len(r["cases"]))))
+    assert seen == [1, 2]

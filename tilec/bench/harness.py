@@ -7,7 +7,7 @@ asked for, and more until ours and the ceiling have enough that nothing disturbe
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -75,10 +75,14 @@ class Field:
 
 
 def measure(
-    suite: Suite, peers: Sequence[Peer], asked: Asked, console: Console
-) -> Iterator[Result]:
+    suite: Suite, peers: Sequence[Peer], asked: Asked, console: Console,
+    told: Callable[[Result], None] | None = None,
+) -> Iterator[Result]:  # fmt: skip
     """The results of a suite, for one number of threads after the other. Cases in which ours is
-    wrong or fails are under `failed`; peers that are or do are skipped; each with the reason."""
+    wrong or fails are under `failed`; peers that are or do are skipped; each with the reason.
+
+    `told` is given the results so far after each case.
+    """
     absent = {p.name: p.absent() for p in peers}
     present = [p for p in peers if not absent[p.name]]
     cases = asked.cases(suite)
@@ -88,14 +92,19 @@ def measure(
         rounds = min(asked.rounds, suite.rounds, FEW if asked.quick else suite.rounds)
         pace = Pace(rounds, QUICK, 1) if asked.quick else Pace(rounds, suite.seconds, PATIENCE)
         found, failed = list[Result](), dict[str, str]()
+        result: Result = {
+            "suite": suite.name, "threads": threads, "rounds": rounds,
+            "skipped": {n: why for n, why in absent.items() if why}, "failed": failed,
+            "cases": found,
+        }  # fmt: skip
         for case in track(cases, what, console=console):
             try:
                 found.append(_case(case, present, threads, pace))
             except TileError as e:
                 failed[case.name] = e.message
-        yield {"suite": suite.name, "threads": threads, "rounds": rounds,
-               "skipped": {n: why for n, why in absent.items() if why}, "failed": failed,
-               "cases": found}  # fmt: skip
+            if told is not None:
+                told(result)
+        yield result
 
 
 def _case(case: Case, peers: Sequence[Peer], threads: int, pace: Pace) -> Result:

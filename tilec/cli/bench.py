@@ -79,22 +79,25 @@ def run(
 
 def _measured(suites: Sequence[Any], peers: Sequence[Any], asked: Any, out: Path | None,
               json_: bool) -> None:  # fmt: skip
-    """Measure, print, and keep after each suite, so that the end of a long run loses nothing."""
+    """Measure, print, and keep after each case, so that the end of a long run loses nothing."""
     from tilec.bench.harness import measure
     from tilec.bench.results import document, write
     from tilec.bench.table import skipped, table
 
     console, found, why = Console(stderr=True), list[dict[str, Any]](), dict[str, str]()
     failed: dict[str, str] = {}
+
+    def keep(result: dict[str, Any]) -> None:
+        if out is not None:
+            write(out, document([*found, result]))
+
     for suite in suites:
-        for result in measure(suite, peers, asked, console):
+        for result in measure(suite, peers, asked, console, keep):
             found.append(result)
             why |= skipped(result)
             failed |= result["failed"]
             if not json_:
                 Console(width=160, markup=False).print(table(result))
-            if out is not None:
-                write(out, document(found))
     if json_:
         answer(document(found))
     for name, reason in why.items():

@@ -94,6 +94,6 @@ def copied(x: Stored) -> Stored:
         return x.copy()
     arrays: list[Array] = []
     for a in x.arrays:
-        arrays.append(aligned(a.nbytes))
-        arrays[-1][:] = a
+        arrays.append(aligned(a.nbytes).view(a.dtype).reshape(a.shape))
+        arrays[-1][...] = a
     return PackedTensor(x.format, x.shape, x.layout, arrays)
