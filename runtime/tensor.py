@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tilec.ir import calibrated, fit
+from tilec.ir.bits import aligned
 from tilec.ir.dtype import BY_NAME, Array
 from tilec.ir.dynamic import Dynamic
 from tilec.ir.errors import TileError
@@ -70,6 +71,13 @@ class PackedTensor:
     def dequantize(self) -> Array:
         """The values [..., K] that the components stand for, as float32."""
         return self.format.values(self.parts(), self.shape).astype(np.float32)
+
+    def copy(self) -> PackedTensor:
+        """The same tensor in memory of its own, each component from a cache line on."""
+        arrays = [aligned(a.nbytes).view(a.dtype).reshape(a.shape) for a in self._arrays]
+        for to, a in zip(arrays, self._arrays, strict=True):
+            to[...] = a
+        return PackedTensor(self.format, self.shape, self.layout, arrays)
 
     def to(self, device: str) -> DeviceTensor:
         """The tensor on a GPU: `cuda`, or `cuda:1`; this one must not change after.

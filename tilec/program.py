@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ import numpy as np
 from tilec.compile import COMPILES, Kernel, engine
 from tilec.explain import Explanation, explain
 from tilec.ir.core import Func
-from tilec.ir.dtype import BY_NAME, Array, DType
+from tilec.ir.dtype import BY_NAME, DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import number
 from tilec.ir.format import Dense, Format
@@ -27,9 +26,6 @@ from tilec.runtime.arguments import TensorArgument, describe, is_torch_tensor, t
 from tilec.runtime.launch import Compiled, Form, Out
 from tilec.runtime.placed import DeviceTensor
 from tilec.runtime.tensor import PackedTensor
-
-LARGE = 1 << 16  # bytes of a result that is worth a place of its own
-LINE = 64  # bytes of a cache line, and of the widest vector
 
 
 class Program:
@@ -202,19 +198,10 @@ def maker(shape: tuple[int, ...], dtype: DType, args: tuple[Any, ...]) -> Callab
     """What makes a result: of torch, on the device of the first tensor of torch, or of numpy."""
     like = next((x for x in args if is_torch_tensor(x)), None)
     if like is None:
-        large = math.prod(shape) * dtype.numpy.itemsize >= LARGE
-        return partial(by_lines if large else np.empty, shape, dtype.numpy)
+        return partial(np.empty, shape, dtype.numpy)
     torch: Any = sys.modules["torch"]
     kind = getattr(torch, torch_name(dtype))
     return partial(torch.empty, shape, dtype=kind, device=like.device)
-
-
-def by_lines(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An array that begins with a cache line: stores of whole vectors do not cross lines."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + LINE, np.uint8)
-    start = -memory.__array_interface__["data"][0] % LINE
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 @overload

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tilec.ir.bits import aligned
 from tilec.ir.errors import TileError
 from tilec.ir.format import Dense, Format
 from tilec.runtime.tensor import PackedTensor
@@ -79,11 +78,7 @@ class QuantizedTensor(Tensor):
     def packed(self) -> PackedTensor:
         """A copy for tilec's kernels and files, of the matrix that is not transposed."""
         here = self.stored.cpu()
-        seen = packed_in(here, self.form)
-        arrays = [aligned(a.nbytes) for a in seen.arrays]
-        for to, a in zip(arrays, seen.arrays, strict=True):
-            to[:] = a
-        return PackedTensor(seen.format, seen.shape, seen.layout, arrays)
+        return packed_in(here, self.form).copy()
 
     def dequantize(self) -> Tensor:
         """The values that the weight stands for, of its dtype."""

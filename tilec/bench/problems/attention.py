@@ -11,7 +11,7 @@ import numpy as np
 
 from tilec.bench.case import OURS, Made, Make, copies
 from tilec.bench.problems.linear import STORED, WORST
-from tilec.bench.problems.pruned import Stored, copied
+from tilec.bench.problems.pruned import Stored
 from tilec.compile import Kernel
 from tilec.ir.dtype import Array
 from tilec.lang.text import parse
@@ -117,7 +117,7 @@ def _ours(of: Attention, solve: Solve) -> Made:
     q, *dense = of.operands()
     (k, keys), (v, values) = (_stored(of, x) for x in dense)
     nbytes = k.nbytes + v.nbytes
-    pairs = [(k, v), *((copied(k), copied(v)) for _ in range(of.copies(nbytes) - 1))]
+    pairs = [(k, v), *((k.copy(), v.copy()) for _ in range(of.copies(nbytes) - 1))]
     call = solve(of, q)
 
     def got(result: Any) -> Array:

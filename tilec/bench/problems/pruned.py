@@ -12,7 +12,6 @@ import numpy as np
 from tilec.bench.case import COLD, OURS, Made, Make
 from tilec.bench.problems.linear import LINEAR
 from tilec.compile import Kernel
-from tilec.ir.bits import aligned
 from tilec.ir.dtype import Array
 from tilec.lang.text import parse
 from tilec.runtime.tensor import PackedTensor, quantize, sparsify
@@ -83,17 +82,6 @@ def _ours(of: Pruned) -> Made:
         linear(given, w, y)
         return y
 
-    weights = [first, *(copied(first) for _ in range(of.copies(first.nbytes) - 1))]
+    weights = [first, *(first.copy() for _ in range(of.copies(first.nbytes) - 1))]
     return Made([partial(call, w) for w in weights], lambda: of.want(weight, x),
                 nbytes=first.nbytes, operations=of.operations, worst=WORST)  # fmt: skip
-
-
-def copied(x: Stored) -> Stored:
-    """The same tensor in other memory."""
-    if not isinstance(x, PackedTensor):
-        return x.copy()
-    arrays: list[Array] = []
-    for a in x.arrays:
-        arrays.append(aligned(a.nbytes).view(a.dtype).reshape(a.shape))
-        arrays[-1][...] = a
-    return PackedTensor(x.format, x.shape, x.layout, arrays)
