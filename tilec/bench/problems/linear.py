@@ -116,5 +116,5 @@ def _weights(of: Linear) -> tuple[list[Array] | list[PackedTensor], Array, int]:
     if isinstance(format, Coded):  # its components say where others are
         parts = encode(format, rng.standard_normal(shape), Fit())
     first = packed(format, parts, shape)
-    more = (packed(format, parts, shape) for _ in range(of.copies(first.nbytes) - 1))
-    return [first, *more], first.dequantize(), first.nbytes
+    weights = [first.copy() for _ in range(of.copies(first.nbytes))]
+    return weights, first.dequantize(), first.nbytes
