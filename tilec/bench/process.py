@@ -16,6 +16,7 @@ from tilec.settings import tell
 from tilec.tune.measure.timing import DISTURBED, GROUP, waited
 
 PATIENCE = 600.0  # seconds until a process that says nothing is given up
+LOADED = ["tilec.bench.peers"]  # once, in the process that others are forked from; torch is not
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ class Process:
     known: Known  # when it is ready
 
     def __init__(self, name: str, make: Make, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(LOADED)
         self.name, self.bursts = name, list[Burst]()
         self._waits = False  # for a word of ours
         self._pipe, other = context.Pipe()
