@@ -2,50 +2,81 @@
 
 from __future__ import annotations
 
-import typer
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
 
-from tilec.cli.bench import app as bench
-from tilec.cli.build import compile_, run
-from tilec.cli.cache import app as cache
-from tilec.cli.check import check
-from tilec.cli.explain import explain
-from tilec.cli.inspect import formats, op, opt
-from tilec.cli.layout import layout
-from tilec.cli.machine import doctor
-from tilec.cli.pack import pack
-from tilec.cli.profile import profile
-from tilec.cli.ptx import app as ptx
-from tilec.cli.roofline import roofline
-from tilec.cli.serve import app as serve
-from tilec.cli.tune import app as tune
-from tilec.cli.worker import app as worker
+import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+COMMANDS = {
+    "compile": "build:compile_",
+    "run": "build:run",
+    "profile": "profile:profile",
+    "roofline": "roofline:roofline",
+    "check": "check:check",
+    "pack": "pack:pack",
+    "opt": "inspect:opt",
+    "explain": "explain:explain",
+    "op": "inspect:op",
+    "formats": "inspect:formats",
+    "layout": "layout:layout",
+    "doctor": "machine:doctor",
+    "bench": "bench:app",
+    "cache": "cache:app",
+    "ptx": "ptx:app",
+    "serve": "serve:app",
+    "tune": "tune:app",
+    "worker": "worker:app",
+}  # the module and name in it of each: a function, or an app of commands
+
+
+def _nothing() -> None:
+    """What is done before a command: typer makes a group of an app that has a callback."""
+
+
+class _Commands(Mapping[str, Any]):
+    """Commands by name, each loaded when it is asked for: most runs need one of them."""
+
+    def __getitem__(self, name: str) -> Any:
+        module, _, attribute = COMMANDS[name].partition(":")
+        found = getattr(import_module(f"{__name__}.{module}"), attribute)
+        around = typer.Typer(add_completion=False)
+        around.callback()(_nothing)
+        if isinstance(found, typer.Typer):
+            around.add_typer(found, name=name)
+        else:
+            around.command(name)(found)
+        return get_group(around).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Group(TyperGroup):
+    """The group of all commands."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = _Commands()
+
 
 app = typer.Typer(
     name="tilec",
+    cls=_Group,
     help="A compiler for low-precision and sparse tile kernels.",
     epilog="Begin with:  tilec run examples/linear.tile --dims M=64,N=256,K=512",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("compile")(compile_)
-app.command("run")(run)
-app.command("profile")(profile)
-app.command("roofline")(roofline)
-app.command("check")(check)
-app.command("pack")(pack)
-app.command("opt")(opt)
-app.command("explain")(explain)
-app.command("op")(op)
-app.command("formats")(formats)
-app.command("layout")(layout)
-app.command("doctor")(doctor)
-app.add_typer(bench)
-app.add_typer(cache)
-app.add_typer(ptx)
-app.add_typer(serve)
-app.add_typer(tune)
-app.add_typer(worker)
+
+
+app.callback()(_nothing)
 
 
 def main() -> None:
