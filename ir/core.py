@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -77,7 +78,8 @@ class Op:
 
     def __init_subclass__(cls, *, name: str = "", traits: Trait = Trait.NONE) -> None:
         cls.traits = traits
-        dataclass(frozen=True, eq=False)(cls)
+        if Op in cls.__bases__ or inspect.get_annotations(cls):  # else those of the base will do
+            dataclass(frozen=True, eq=False)(cls)
         if not name:  # a family's shared base, not an op
             return
         cls.name = name
