@@ -14,7 +14,8 @@ OURS = "tilec"  # the contender that ratios are of
 SECONDS = 0.15  # of a burst of calls
 COLD = 160 << 20  # bytes of copies that calls rotate over, so that operands come from memory
 Axis = str | int | float
-Ceiling = Literal["read", "copy", "arithmetic"]
+Ceiling = Literal["read", "copy", "arithmetic", "call"]
+BYTES: tuple[Ceiling, ...] = "read", "copy"  # of which shares count bytes, not operations
 
 
 def as_array(result: Any) -> Array:
@@ -63,7 +64,7 @@ class Case:
     """A problem under a name, with the axes that tables and plots group by: sizes, formats, dtypes.
 
     Shares are of a `ceiling` that is measured in the same rounds: bytes read from memory, `moved`
-    bytes copied, or multiply-adds of `unit` (f32, bf16 or int8).
+    bytes copied, multiply-adds of `unit` (f32, bf16 or int8), or calls of an empty function.
     """
 
     name: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from tilec.bench.case import COLD, Case, Made, Make
+from tilec.bench.problems.launched import looped
 from tilec.ir.errors import TileError
 from tilec.profile import ceilings
 
@@ -14,7 +15,8 @@ def ceiling(case: Case) -> Make | None:
     if case.ceiling is None:
         return None
     known: dict[str, Make] = {"read": _read, "copy": partial(_copy, case.moved),
-                              "arithmetic": partial(_arithmetic, case.unit)}  # fmt: skip
+                              "arithmetic": partial(_arithmetic, case.unit),
+                              "call": _call}  # fmt: skip
     if case.ceiling not in known:
         raise TileError(f"no ceiling is called {case.ceiling!r}", hint=", ".join(known))
     return known[case.ceiling]
@@ -28,6 +30,10 @@ def _read() -> Made:
 def _copy(moved: int) -> Made:
     run, nbytes = ceilings.copied(moved // 2)
     return Made([run], None, nbytes=2 * nbytes)
+
+
+def _call() -> Made:
+    return looped(lambda: None)
 
 
 def _arithmetic(unit: str) -> Made:

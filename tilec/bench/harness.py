@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import get_args
 
 from rich.console import Console
 from rich.progress import track
 
-from tilec.bench.case import OURS, Case, Make, Peer, Suite
+from tilec.bench.case import BYTES, OURS, Case, Ceiling, Make, Peer, Suite
 from tilec.bench.ceiling import ceiling
 from tilec.bench.machine import processors
 from tilec.bench.process import Process
@@ -69,7 +70,7 @@ class Field:
                 self.processes[name].burst(seconds)
         except TileError as e:
             self.processes.pop(name).stop()
-            if name.split()[0] in (OURS, "read", "copy", "arithmetic"):
+            if name.split()[0] in (OURS, *get_args(Ceiling)):
                 raise TileError(f"{name}: {e.message}", hint=e.hint) from None
             self.skipped[name] = e.message
 
@@ -114,7 +115,7 @@ def _case(case: Case, peers: Sequence[Peer], threads: int, pace: Pace) -> Result
     top = ceiling(case)
     if top is not None and case.ceiling:
         makers = {case.ceiling: top, **makers}
-    counted = "operations" if case.ceiling == "arithmetic" else "nbytes"
+    counted = "nbytes" if case.ceiling in BYTES else "operations"
     with _running(makers, threads) as found:
         _rounds(found, case, pace)
         done = found.processes

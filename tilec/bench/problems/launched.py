@@ -55,16 +55,12 @@ class Launched:
                 return lambda: bound(*given)
 
     def ours(self) -> Mapping[str, Make]:
-        """A launch of tilec's, and a call of an empty function of Python."""
-        return {OURS: partial(_ours, self), "python, empty": _empty}
+        """A launch of tilec's."""
+        return {OURS: partial(_ours, self)}
 
 
 def _ours(of: Launched) -> Made:
     return looped(of.call())
-
-
-def _empty() -> Made:
-    return looped(lambda: None)
 
 
 def looped(call: Callable[[], object]) -> Made:
@@ -74,4 +70,4 @@ def looped(call: Callable[[], object]) -> Made:
         for _ in range(CALLS):
             call()
 
-    return Made([many], None, repeats=CALLS)
+    return Made([many], None, operations=1.0, repeats=CALLS)

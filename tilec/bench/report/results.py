@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tilec.bench.case import OURS
+from tilec.bench.case import BYTES, OURS
 from tilec.bench.results import read as document
 from tilec.ir.errors import TileError
 
@@ -104,10 +104,10 @@ class Case:
         ours, roof = self.ours, self.roof
         if ours is None or roof is None:
             return ()
-        if self.ceiling == "arithmetic":
-            part = ours.operations / roof.operations
-        else:
+        if self.ceiling in BYTES:
             part = ours.bytes / roof.bytes
+        else:
+            part = ours.operations / roof.operations
         pairs = zip(ours.rounds, roof.rounds, strict=False)
         return tuple(part * b / a if a and b else None for a, b in pairs)
 

@@ -11,7 +11,7 @@ SHAPES = ((3, 0), (9, 4))  # tensors and integers
 def _case(problem: Launched) -> Case:
     p = problem
     axes = {"where": p.where, "how": p.how, "tensors": p.tensors, "integers": p.integers}
-    return Case(f"{p.where}: {p.how} {p.tensors};{p.integers}", axes, p)
+    return Case(f"{p.where}: {p.how} {p.tensors};{p.integers}", axes, p, "call")
 
 
 def _cases(quick: bool) -> list[Case]:
