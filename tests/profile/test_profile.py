@@ -23,7 +23,8 @@ from tilec.profile.roofline import Ceilings
 TEXT = """kernel {name}(x: f32[M, N], y: f32[M, N]) {{
   for m, n in tiles(M, N) {{ y[m, n] = x[m, n] * 2.0 + 1.0 }}
 }}"""
-HERE = Ceilings("2026-01-01T00:00:00Z", 2, ((1 << 30, 1e9),), 1e9, 2e9)
+RATES = {"f32": 1e9, "half": 2e9, "fp8": 2e9, "int8": 4e9}
+HERE = Ceilings("2026-01-01T00:00:00Z", 2, ((1 << 30, 1e9),), RATES)
 
 
 @pytest.fixture(autouse=True)

@@ -58,7 +58,6 @@ def test_work_by_hand(name):
     assert found.operations == operations
     assert found.compulsory == compulsory
     assert found.operands == operands
-    assert found.narrow is (operands == "half")
 
 
 def test_attention_is_mostly_its_products():
@@ -75,11 +74,13 @@ def test_attention_is_mostly_its_products():
 
 
 def test_the_least_time_is_of_what_bounds_it():
-    here = Ceilings("", 1, ((100, 50.0), (1000, 10.0)), 4.0, 8.0)
+    rates = {"f32": 4.0, "half": 8.0, "int8": 20.0}
+    here = Ceilings("", 1, ((100, 50.0), (1000, 10.0)), rates)
     assert (here.bandwidth(100), here.bandwidth(101), here.bandwidth(5000)) == (50, 10, 10)
     assert here.least(Work({}, {}, 0, 100, 4, "f32")) == (2.0, "memory")
     assert here.least(Work({}, {}, 0, 100, 40, "f32")) == (10.0, "arithmetic")
     assert here.least(Work({}, {}, 0, 100, 40, "half")) == (5.0, "arithmetic")
+    assert here.least(Work({}, {}, 0, 10, 40, "int8")) == (2.0, "arithmetic")
     assert here.least(Work({}, {}, 0, 100, 40, "half", sparse=True)) == (2.0, "memory")
 
 

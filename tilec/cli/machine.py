@@ -184,7 +184,8 @@ def _ceilings() -> str:
     if found is None:
         return "not measured yet: tilec profile does it"
     reading = found.bandwidth(SIZES[-1])
-    return (f"{reading / 1e9:.3g} GB/s of memory, {found.f32 / 1e9:.4g} G operations/s of f32 "
+    rate = found.rates["f32"]
+    return (f"{reading / 1e9:.3g} GB/s of memory, {rate / 1e9:.4g} G operations/s of f32 "
             f"(measured {found.measured})")  # fmt: skip
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tilec.compile import engine
 from tilec.observe import INFO, say
-from tilec.profile.ceilings import Run, arithmetic, read
+from tilec.profile.ceilings import Run, arithmetic, of_bytes, read
 from tilec.profile.devices import least
-from tilec.profile.work import Work
+from tilec.profile.work import KINDS, Work
 from tilec.runtime.cache import Cache, Entry, Key, open_cache
 from tilec.settings import settings
 
@@ -22,14 +23,13 @@ _SECONDS = 0.1  # for which each ceiling is tried
 @dataclass(frozen=True)
 class Ceilings:
     """The most that all threads did in a second when it was `measured` (ISO date, UTC): bytes read
-    of data of some size, and operations of multiply-adds in registers: of f32, and narrower (bf16
-    pairs where the processor has them)."""
+    of data of some size, and operations of multiply-adds in registers, by the kind of their
+    operands as in `Device`: `fp8` is what `half` is, pairs of bf16 where the processor has them."""
 
     measured: str
     threads: int
     reads: tuple[tuple[int, float], ...]
-    f32: float
-    narrow: float
+    rates: Mapping[str, float]
 
     def bandwidth(self, size: int) -> float:
         """Bytes a second for data of a size: those of the least measured one that is as large."""
@@ -37,7 +37,7 @@ class Ceilings:
 
     def rate(self, work: Work) -> float:
         """Operations a second for operands as this work has."""
-        return self.narrow if work.narrow else self.f32
+        return self.rates[work.operands]
 
     def least(self, work: Work) -> tuple[float, str]:
         """The seconds that a call needs at least, and what decides them: memory or arithmetic."""
@@ -67,12 +67,12 @@ def known(cache: Cache) -> Ceilings | None:
         return None
     said = entry.header
     reads = tuple((n, rate) for n, rate in said["reads"])
-    return Ceilings(said["measured"], said["threads"], reads, said["f32"], said["narrow"])
+    return Ceilings(said["measured"], said["threads"], reads, said["rates"])
 
 
 def _key() -> Key:
     host = engine()
-    parts = {"host": platform.node(), "threads": host.pool.threads, "sizes": SIZES}
+    parts = {"host": platform.node(), "threads": host.pool.threads, "sizes": SIZES, "kinds": KINDS}
     return Key({"kind": "ceilings", **host.machine.made_by}, parts)
 
 
@@ -81,12 +81,11 @@ def _measured() -> Ceilings:
     for size in SIZES:
         run, nbytes = read(size)
         reads.append((size, nbytes / _fastest(run)))
-    rates: list[float] = []
-    for narrow in (False, True):
-        run, operations = arithmetic(narrow)
-        rates.append(operations / _fastest(run))
+    loops = {"f32": arithmetic(narrow=False), "half": arithmetic(), "int8": of_bytes()}
+    rates = {kind: operations / _fastest(run) for kind, (run, operations) in loops.items()}
+    rates["fp8"] = rates["half"]
     date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Ceilings(date, engine().pool.threads, tuple(reads), *rates)
+    return Ceilings(date, engine().pool.threads, tuple(reads), rates)
 
 
 def _fastest(run: Run) -> float:

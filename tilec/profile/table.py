@@ -103,7 +103,8 @@ def seconds(value: float | None) -> str:
 
 def _ceilings(c: Ceilings) -> str:
     reads = ", ".join(f"{shown(n)}: {rate / 1e9:.3g}" for n, rate in c.reads)
+    rates = ", ".join(f"{c.rates[k] / 1e9:.4g} ({k})" for k in ("f32", "half", "int8"))
     return (
         f"ceilings of {c.threads} threads, measured {c.measured}: GB/s of reading by size "
-        f"({reads}); G operations/s {c.f32 / 1e9:.4g} (f32), {c.narrow / 1e9:.4g} (narrower)"
+        f"({reads}); G operations/s {rates}"
     )

@@ -42,11 +42,6 @@ class Work:
     operands: str
     sparse: bool = False
 
-    @property
-    def narrow(self) -> bool:
-        """Whether the operands of all products are of 16 bits or less."""
-        return self.operands != "f32"
-
 
 def work(definition: Definition, tensors: Kinds) -> Work:
     """The work of a call. Raises TileError where the arguments are not the kernel's."""
