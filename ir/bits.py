@@ -47,8 +47,8 @@ def pack_rows(t: DType, x: Array) -> Array:
 def unpack_rows(t: DType, packed: Array, k: int) -> Array:
     """The carriers of elements that `pack_rows` packed, K of them a row."""
     bits = np.unpackbits(packed, axis=-1, count=k * t.bits, bitorder="little")
-    fields = bits.reshape(*packed.shape[:-1], k, t.bits).astype(np.int64)
-    return from_raw(t, (fields << np.arange(t.bits)).sum(-1))
+    codes = np.packbits(bits.reshape(*packed.shape[:-1], k, t.bits), axis=-1, bitorder="little")
+    return from_raw(t, codes[..., 0])
 
 
 def is_packed(t: DType) -> bool:

@@ -164,6 +164,8 @@ def _round_float(t: DType, x: Array, mode: Rounding, saturate: bool, random: Arr
     if t.bits == 64:
         return x
     with np.errstate(all="ignore"):
+        if t.name == "f32" and mode == "nearest" and not saturate:  # as a cast of numpy does
+            return x.astype(np.float32).astype(np.float64)
         _, e = np.frexp(x)
         least = 2 - (1 << t.exponent - 1)  # exponent of the smallest normal number
         ulp = np.maximum(e - 1, least) - t.mantissa

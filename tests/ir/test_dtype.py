@@ -85,6 +85,21 @@ def test_ties_go_to_even_and_neighbours_do_not(t):
     assert not np.any(index & 1)
 
 
+def test_f32_is_rounded_to_even_by_whole_numbers():
+    """Of the 52 bits of a fraction 29 go: half a unit is added, less where the last is even."""
+    rng = np.random.default_rng(6)
+    raw = rng.integers(897 << 52, 1151 << 52, 100_000)  # normal f32s
+    raw[::2] &= -1 << 28  # ties among them
+    kept = (raw + ((1 << 28) - 1) + (raw >> 29 & 1)) & -1 << 29
+    for sign in (1.0, -1.0):
+        same(f32.round(sign * raw.view(np.float64)), sign * kept.view(np.float64))
+    units = rng.integers(0, 1 << 25, 100_000) / 4  # of the least f32: subnormal ones
+    same(f32.round(np.ldexp(units, -149)), np.ldexp(np.rint(units), -149))
+    beyond = np.array([f32.high + 2.0**102, f32.high + 2.0**103, np.inf, -np.inf, np.nan, -0.0])
+    same(f32.round(beyond), np.array([f32.high, np.inf, np.inf, -np.inf, np.nan, -0.0]))
+    same(f32.round(beyond[1:2], saturate=True), np.array([f32.high]))
+
+
 def test_tf32_is_an_f32_of_19_bits():
     """By whole numbers: half a unit is added to the bits that go, less where the last is even."""
     raw = np.random.default_rng(5).integers(0, 1 << 32, 100_000)
