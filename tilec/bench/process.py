@@ -12,7 +12,7 @@ from typing import Any
 from tilec.bench.case import Made, Make, difference
 from tilec.bench.memory import peak
 from tilec.ir.errors import TileError
-from tilec.settings import tell
+from tilec.settings import settings, tell
 from tilec.tune.measure.timing import DISTURBED, GROUP, waited
 
 PATIENCE = 600.0  # seconds until a process that says nothing is given up
@@ -83,8 +83,8 @@ def checked(made: Made) -> Known:
     return Known(made.nbytes, made.operations, error, most, dict(made.about))
 
 
-def _serve(make: Make, threads: int, pipe: Connection) -> None:
-    tell(TILEC_THREADS=str(threads), OMP_NUM_THREADS=str(threads))  # before either is asked
+def _serve(make: Make, environment: Mapping[str, str], pipe: Connection) -> None:
+    tell(**environment)  # before anything asks
     try:
         made = make()
         pipe.send(checked(made))
@@ -106,10 +106,12 @@ class Process:
     def __init__(self, name: str, make: Make, threads: int) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(LOADED)
+        told = {n: str(threads) for n in ("TILEC_THREADS", "OMP_NUM_THREADS")}
+        environment = settings().environment | told
         self.name, self.bursts = name, list[Burst]()
         self._waits = False  # for a word of ours
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(make, threads, other), daemon=True)
+        self._process = context.Process(target=_serve, args=(make, environment, other), daemon=True)
         self._process.start()
         other.close()  # so that the end of the process ends a wait for it
 
