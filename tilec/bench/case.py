@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from tilec.ir.dtype import Array
+from tilec.tune.measure.timing import last_cache
 
 OURS = "tilec"  # the contender that ratios are of
 SECONDS = 0.15  # of a burst of calls
-COLD = 160 << 20  # bytes of copies that calls rotate over, so that operands come from memory
+COLD = 160 << 20, 2  # bytes, and times the last cache: copies of as much come from memory
 Axis = str | int | float
 Ceiling = Literal["read", "copy", "arithmetic", "call"]
 BYTES: tuple[Ceiling, ...] = "read", "copy"  # of which shares count bytes, not operations
@@ -101,9 +103,15 @@ class Peer:
     contenders: Callable[[Problem], Mapping[str, Make]]
 
 
+@cache
+def rotated() -> int:
+    """How many bytes of copies calls rotate over, so that their operands come from memory."""
+    return max(COLD[0], COLD[1] * last_cache())
+
+
 def copies(nbytes: int, cold: bool) -> int:
     """How many copies of an operand calls rotate over: enough that it comes from memory, or one."""
-    return max(1, -(-COLD // nbytes)) if cold else 1
+    return max(1, -(-rotated() // nbytes)) if cold else 1
 
 
 def difference(got: Array, want: Array) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tilec.bench.case import COLD, Case, Made, Make
+from tilec.bench.case import Case, Made, Make, rotated
 from tilec.bench.problems.launched import looped
 from tilec.ir.errors import TileError
 from tilec.profile import ceilings
@@ -23,7 +23,7 @@ def ceiling(case: Case) -> Make | None:
 
 
 def _read() -> Made:
-    run, nbytes = ceilings.read(COLD)
+    run, nbytes = ceilings.read(rotated())
     return Made([run], None, nbytes=nbytes)
 
 

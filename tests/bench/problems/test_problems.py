@@ -42,8 +42,7 @@ KNOWN = {  # problems, with the bytes and operations of a call
 
 @pytest.fixture(autouse=True)
 def few_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tilec.bench.case.COLD", 1 << 18)
-    monkeypatch.setattr("tilec.bench.problems.pruned.COLD", 1 << 18)
+    monkeypatch.setattr("tilec.bench.case.rotated", lambda: 1 << 18)
 
 
 @pytest.mark.parametrize("problem", KNOWN, ids=str)

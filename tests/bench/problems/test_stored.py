@@ -48,7 +48,7 @@ def test_peers_are_those_that_state_it() -> None:
 
 
 def test_a_case_says_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tilec.bench.case.COLD", 1 << 18)
+    monkeypatch.setattr("tilec.bench.case.rotated", lambda: 1 << 18)
     made = Stored("mxfp4", 256).ours()[OURS]()
     assert (made.about["right"], made.about["codes"]) == (16, 16)
     assert made.nbytes == 256 * 256 * 17 // 32

@@ -9,7 +9,7 @@ from functools import partial
 import ml_dtypes
 import numpy as np
 
-from tilec.bench.case import COLD, OURS, Made, Make
+from tilec.bench.case import OURS, Made, Make, copies
 from tilec.bench.problems.linear import LINEAR
 from tilec.compile import Kernel
 from tilec.ir.dtype import Array
@@ -59,7 +59,7 @@ class Pruned:
 
     def copies(self, nbytes: int) -> int:
         """How many copies of a weight calls rotate over, so that few rows read it from memory."""
-        return max(1, -(-COLD // nbytes)) if self.m <= 16 else 1
+        return copies(nbytes, self.m <= 16)
 
     def want(self, weight: Array, x: Array) -> Array:
         """The result in f64."""
