@@ -50,7 +50,7 @@ def obstacle(load: memory.Load) -> str:
         return "extents that are numbers, but for the first"
     if known[-1] * t.dtype.bits % (8 * LINE):
         return f"rows of a multiple of {LINE} bytes"
-    if len(sizes) > RANK or max(sizes[:-1]) > BOX:
+    if len(t.shape) > RANK or max(sizes[:-1]) > BOX:
         return f"at most {RANK} axes of at most {BOX} elements in a tile"
     if row != LINE and not swizzle(load):
         return f"tiles of 8 rows of {LINE} bytes, or of a multiple of {SWIZZLES[-1]}"

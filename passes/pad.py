@@ -23,6 +23,7 @@ from tilec.ir.ops.packed import Groups
 from tilec.ir.ops.scaled import ScaledDot
 from tilec.ir.ops.sparse import Expand, SparseDot
 from tilec.ir.types import Memory, Span, Tile, Type
+from tilec.passes.multiples import multiple
 from tilec.passes.parts import index_of, tile
 from tilec.passes.pipeline import register
 from tilec.passes.sides import padded, sides
@@ -44,13 +45,14 @@ def pad(func: Func, *, least: int = 16, columns: int = 16) -> Func:
 @dataclass(frozen=True)
 class _Axis:
     """What a size symbol was the size of: a span of at most `tile` coordinates below `dim`, and
-    below `stop` if that is given."""
+    below `stop` if that is given, of which `aligned` says that no tile ends behind it."""
 
     span: Value
     dim: Extent
     tile: int
     size: int
     stop: Value | None = None
+    aligned: bool = True
 
     @property
     def in_memory(self) -> bool:
@@ -62,7 +64,7 @@ class _Axis:
     def exact(self) -> bool:
         """Whether nothing has to be left out."""
         whole = isinstance(self.dim, int) and self.dim % self.tile == 0
-        return whole and self.size == self.tile and self.stop is None
+        return whole and self.size == self.tile and self.aligned
 
     def count(self, b: Builder) -> Value:
         """How many coordinates there are in this step: i32[]."""
@@ -82,6 +84,7 @@ class _Padding:
         self.axes: dict[str, _Axis] = {}
         self.to: dict[Value, Value] = {}
         self.made: dict[Value, Op] = {}
+        self.steps: dict[Value, int] = {}  # from one tile of a span to the next
 
     # -- sizes --
 
@@ -214,6 +217,7 @@ class _Padding:
                 self._add(op, b, {"size": self.size(known)})
             case shape.Size() if names(op.dim) & self.axes.keys():
                 self.to[op.result] = self.count(op.dim, b)
+                self.made[op.result] = b.ops[-1]
             case shape.Slice():
                 a, size = self.to[op.a], self.size(tile(op.result).shape[op.axis])
                 self.to[op.result] = self._shifted(a, op.start, op.axis, size, b)
@@ -243,7 +247,7 @@ class _Padding:
         grid = isinstance(op, control.Grid)
         dims, sizes = (op.dims, op.sizes) if grid else ((op.dim,), (op.size,))
         tiles = op.tiles if grid else (op.tile,)
-        stop = None if grid or op.stop is None else self.to.get(op.stop, op.stop)
+        end = None if grid else op.stop
         axes: dict[str, _Axis] = {}
         for p, dim, size, t in zip(op.body.params, dims, sizes, tiles, strict=False):
             if t is None or not isinstance(size, Sym):
@@ -251,7 +255,9 @@ class _Padding:
                                 hint="run the pass `tile` first")  # fmt: skip
             whole = _power(max(t, self.least.get(size.text, 1)))
             self.to[p] = Value(Span(dim, whole), p.hint)
-            axes[size.text] = _Axis(self.to[p], dim, t, whole, stop)
+            self.steps[p] = t
+            aligned = end is None or multiple(end, self.made, self.steps) % t == 0
+            axes[size.text] = _Axis(self.to[p], dim, t, whole, end and self.to.get(end, end), aligned)
         body = self.block(op.body, axes)
         spans = [p.type for p in body.params[: len(dims)]]
         numbers = tuple(s.size for s in spans if isinstance(s, Span))

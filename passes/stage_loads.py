@@ -154,12 +154,17 @@ class _Staging:
         found: list[memory.Load] = []
         problem = bulk.uncounted(op, self.around or (), self.everywhere, self.warps)
         for load in loads:
-            missing = problem or bulk.obstacle(load)
+            missing = problem or bulk.obstacle(load) or self._hidden(load, op)
             if missing:
                 self._remark(load, "is copied in pieces", missing)
             else:
                 found.append(load)
         return found
+
+    def _hidden(self, load: memory.Load, op: control.For) -> str:
+        """What of a load the warps that copy would not know, or nothing."""
+        known = self.everywhere.issuperset(set(load.indices) - set(_own(load, op)))
+        return "" if known or not self.warps else "indices that the warps that copy know, too"
 
     def _loop(self, op: control.For, loads: list[memory.Load], b: Builder) -> None:
         loop = self._rings(op, loads, b)
@@ -315,8 +320,12 @@ def _obstacle(load: memory.Load, loop: control.For) -> str:
     """Why a load can't be copied in pieces, or nothing."""
     assert isinstance(load.mem.type, Memory)
     t, sizes = load.mem.type, tile(load.result).shape
-    if not all(isinstance(i.type, Span) for i in load.indices) or len(sizes) != len(t.shape):
-        return "spans as indices"
+    inside = {v for o in loop.body.walk() for v in o.results}
+    numbers = [i for i in load.indices if not isinstance(i.type, Span)]
+    if any(tile(i).shape for i in numbers) or not isinstance(load.indices[-1].type, Span):
+        return "spans and numbers as indices, a span as the last one"
+    if not inside.isdisjoint(numbers):
+        return "numbers that are the same in every step"
     if len(_moving(load, loop)) != 1:
         return "one axis along which the loop goes"
     if not isinstance(t.format, Dense) or len(sizes) < 2:
@@ -335,6 +344,11 @@ def _moving(load: memory.Load, loop: control.For) -> dict[int, int]:
     return found | {i: o.by for i, o in groups.items() if o.span is k and o.rows == 1}
 
 
+def _own(load: memory.Load, loop: control.For) -> list[Value]:
+    """The indices of a load that move with a loop."""
+    return [load.indices[i] for i in _moving(load, loop)]
+
+
 def _unknown(load: memory.Load, loop: control.For) -> str:
     """Which length would have to be a number, or nothing."""
     assert isinstance(load.mem.type, Memory)
@@ -349,7 +363,7 @@ def _uneven(load: memory.Load, loop: control.For) -> str:
     """Why pieces can't begin where rows and tiles do, or nothing."""
     assert isinstance(load.mem.type, Memory)
     t, sizes = load.mem.type, tile(load.result).shape
-    by = _moving(load, loop).get(len(sizes) - 1)
+    by = _moving(load, loop).get(len(t.shape) - 1)
     for extent in (t.shape[-1], sizes[-1], *([(loop.tile or 0) // by] if by else [])):
         if int(str(extent)) * t.dtype.bits % (8 * WIDTHS[-1]):
             return f"rows and steps of a multiple of {WIDTHS[-1]} bytes"

@@ -18,6 +18,7 @@ from tilec.ir.errors import TileError
 from tilec.ir.extent import ceil_div
 from tilec.ir.ops.machine import Arrive, Await, Barriers, Copy, Expect
 from tilec.ir.source import TensorBoxes
+from tilec.ir.types import Span
 
 BARRIER = 8  # bytes
 WARP = 32  # threads
@@ -67,7 +68,8 @@ def copy(values: Values, op: Copy) -> None:
     p, ring, slot = values.p, values.rings[op.to], f"u32({values.scalar(op.slot)})"
     full = values.rings[op.full].at(values.scalar(op.slot))
     to = f"{ring.name} + {slot} * {ring.slot}"
-    starts = [values.spans[v].start for v in op.indices]
+    starts = [values.spans[v].start if isinstance(v.type, Span) else f"u32({values.scalar(v)})"
+              for v in op.indices]  # fmt: skip
     starts[op.axis] = plus(starts[op.axis], str(op.ahead)) if op.ahead else starts[op.axis]
     if isinstance(ring, FragmentRing):
         rows, columns = ring.order.layout.shape
@@ -76,7 +78,7 @@ def copy(values: Values, op: Copy) -> None:
         source = f"{values.names[op.mem]} + ({number}) * {ring.slot}"
         p.line(f"bulk_load({to}, {source}, {ring.slot}, {full}{policy(values, op)});")
         return
-    boxes = _boxes(values, op.mem, ring)
+    boxes = _boxes(values, op, ring)
     *outer, column = starts
     if ring.bits < 8:
         column = f"({column}) * {ring.bits} / 8"
@@ -91,16 +93,17 @@ def copy(values: Values, op: Copy) -> None:
         p.close()
 
 
-def _boxes(values: Values, mem: Value, ring: Ring) -> TensorBoxes:
-    """The tensor map of a parameter for the panels of a ring; elements of less than a byte are
-    bytes to it."""
-    p, (first, *inner) = values.p, dims(mem)
+def _boxes(values: Values, op: Copy, ring: Ring) -> TensorBoxes:
+    """The tensor map of a parameter for the panels of a ring, 1 wide where an index is a number;
+    elements of less than a byte are bytes to it."""
+    p, mem, (first, *inner) = values.p, op.mem, dims(op.mem)
     known = [d for d in inner if isinstance(d, int)]
     element, row = max(1, ring.bits // 8), known[-1] * storage(memory_type(mem).dtype) // 8
     if ring.pitch != (ring.swizzle or ring.row):
         raise TileError(f"cuda: no copy of a box fills rows of {ring.row} bytes {ring.pitch} apart")
     pitches = tuple(row * prod(known[i:-1]) for i in range(len(known)))
-    box = (*ring.sizes[:-1], ring.pitch // element)
+    sizes = iter((*ring.sizes[:-1], ring.pitch // element))
+    box = tuple(next(sizes) if isinstance(v.type, Span) else 1 for v in op.indices)
     shape, name = (first, *known[:-1], row // element), said(mem)
     found = TensorBoxes("", name, shape, pitches, box, ring.swizzle, element)
     for known in p.maps:

@@ -214,23 +214,30 @@ def _width(ring: Ring, row: int, step: int) -> int:
 def _places(values: Values, op: Copy, sizes: Shape) -> tuple[list[str], list[str]]:
     """The coordinates of a piece, and what says that they are inside."""
     ring = values.rings[op.to]
-    texts, bounds, below = list[str](), list[str](), prod(ring.sizes[:-1])
-    for axis, (index, dim) in enumerate(zip(op.indices, sizes, strict=True)):
-        place, last = values.spans[index], axis == len(sizes) - 1
-        assert isinstance(index.type, Span)
-        own = "column"
-        if not last:
-            below //= ring.sizes[axis]
-            own = "row" if below == 1 else f"row / {below}"
-            own = own if axis == 0 else f"{own} % {ring.sizes[axis]}"
-        moved, start = op.ahead if axis == op.axis else 0, place.start
-        bits = storage(memory_type(op.mem).dtype)
-        if last and _across(bits):
-            moved, start = moved * bits // 8, "0" if start == "0" else f"({start}) * {bits} / 8"
-        texts.append(plus(plus(start, str(moved)), own))
-        if moved or not place.exact:
+    texts, bounds, axis = list[str](), list[str](), 0
+    for number, (index, dim) in enumerate(zip(op.indices, sizes, strict=True)):
+        moved, exact = op.ahead if number == op.axis else 0, False
+        if isinstance(index.type, Span):
+            place, own = values.spans[index], _own(ring, axis)
+            start, exact, axis = place.start, place.exact, axis + 1
+            bits = storage(memory_type(op.mem).dtype)
+            if own == "column" and _across(bits):
+                moved, start = moved * bits // 8, "0" if start == "0" else f"({start}) * {bits} / 8"
+            texts.append(plus(plus(start, str(moved)), own))
+        else:
+            texts.append(f"u32({values.scalar(index)})")
+        if moved or not exact:
             bounds.append(f"{texts[-1]} < {values.p.extent(dim)}")
     return texts, bounds
+
+
+def _own(ring: Ring, axis: int) -> str:
+    """The coordinate of a piece along an axis of its tile."""
+    if axis == len(ring.sizes) - 1:
+        return "column"
+    below = prod(ring.sizes[axis + 1 : -1])
+    own = "row" if below == 1 else f"row / {below}"
+    return own if axis == 0 else f"{own} % {ring.sizes[axis]}"
 
 
 def load(values: Values, op: Load, name: str, layout: RegisterLayout, late: bool) -> None:

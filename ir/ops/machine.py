@@ -15,7 +15,7 @@ from tilec.ir.errors import TileError
 from tilec.ir.format import Dense
 from tilec.ir.layout.register import RegisterLayout
 from tilec.ir.ops.arith import tile
-from tilec.ir.ops.memory import Index, hinted, positions
+from tilec.ir.ops.memory import Index, accessed, hinted, positions
 from tilec.ir.types import Memory, Span, Tile, Type
 
 
@@ -106,9 +106,8 @@ class Copy(Op, name="copy", traits=Trait.READS | Trait.WRITES):
     def infer(self) -> tuple[Type, ...]:
         if not isinstance(self.to.type, Memory) or not isinstance(self.mem.type, Memory):
             raise TileError(f"copy: expected memory, not {self.mem.type} to {self.to.type}")
-        spans = [i.type for i in self.indices]
-        sizes = tuple(s.size for s in spans if isinstance(s, Span))
-        if len(sizes) != len(self.mem.type.shape) or self.to.type.shape[1:] != sizes:
+        sizes = accessed("copy", self.mem, self.indices)
+        if not isinstance(self.indices[self.axis].type, Span) or self.to.type.shape[1:] != sizes:
             raise TileError(f"copy: {list(map(str, sizes))} of {self.mem.type} is no slot "
                             f"of {self.to.type}")  # fmt: skip
         if self.to.type.dtype != self.mem.type.dtype:
