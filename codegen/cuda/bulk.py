@@ -68,7 +68,7 @@ def copy(values: Values, op: Copy) -> None:
     p, ring, slot = values.p, values.rings[op.to], f"u32({values.scalar(op.slot)})"
     full = values.rings[op.full].at(values.scalar(op.slot))
     to = f"{ring.name} + {slot} * {ring.slot}"
-    starts = [values.spans[v].start if isinstance(v.type, Span) else f"u32({values.scalar(v)})"
+    starts = [values.spans[v].start if isinstance(v.type, Span) else values.coordinate(v)
               for v in op.indices]  # fmt: skip
     starts[op.axis] = plus(starts[op.axis], str(op.ahead)) if op.ahead else starts[op.axis]
     if isinstance(ring, FragmentRing):

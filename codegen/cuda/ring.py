@@ -225,7 +225,7 @@ def _places(values: Values, op: Copy, sizes: Shape) -> tuple[list[str], list[str
                 moved, start = moved * bits // 8, "0" if start == "0" else f"({start}) * {bits} / 8"
             texts.append(plus(plus(start, str(moved)), own))
         else:
-            texts.append(f"u32({values.scalar(index)})")
+            texts.append(values.coordinate(index))
         if moved or not exact:
             bounds.append(f"{texts[-1]} < {values.p.extent(dim)}")
     return texts, bounds

@@ -67,6 +67,12 @@ class Values:
         """A tile of rank 0."""
         return self.names.get(v) or self._expression(v, None, "0")
 
+    def coordinate(self, v: Value) -> str:
+        """A number as the index of one element, and no text that C++ may read as a type."""
+        op = self.made.get(v)
+        return self.spans[op.span].start if isinstance(op, shape.Start) else (
+            f"u32(({self.scalar(v)}))")  # fmt: skip
+
     def item(self, v: Value, layout: RegisterLayout, i: str) -> str:
         """Element `i` of this thread, in a layout in which the value can be read."""
         t = tile(v)
