@@ -15,7 +15,7 @@ from tilec.ir.core import Block, Builder, Func, Op, Value, rebuild
 from tilec.ir.dtype import Array, DType, bf16, e4m3, e5m2, f16, f32, i8, i32
 from tilec.ir.dynamic import Dynamic
 from tilec.ir.errors import TileError
-from tilec.ir.format import Dense, Format
+from tilec.ir.format import Format
 from tilec.ir.ops import arith, control, memory, packed, reduce, shape
 from tilec.ir.ops.cast import Cast
 from tilec.ir.ops.sparse import SparseDot
@@ -27,7 +27,15 @@ from tilec.passes.bit_planes import Factor, digits
 from tilec.passes.parts import as_f32, tile
 from tilec.passes.pipeline import register
 from tilec.passes.rounded import Rounded
-from tilec.passes.scaled import Components, Decoded, Elements, components, spread
+from tilec.passes.scaled import (
+    Components,
+    Decoded,
+    Elements,
+    components,
+    of_one_matrix,
+    of_rows,
+    spread,
+)
 from tilec.passes.sparse_product import sparse_product
 from tilec.passes.whole import byte, centred, exact, taken, values
 
@@ -284,9 +292,9 @@ class _Lowering(Elements):
 
     def _has_row_scale(self, load: Decoded) -> bool:
         """Whether an operand is codes times a scale that each row has for the whole step of k."""
-        spans = all(isinstance(i.type, Span) for i in load.indices)
-        plain = load.format.zero in ("none", "mid")
-        return plain and spans and self.steady(load.indices[-1], load.format.group)
+        if load.format.zero not in ("none", "mid") or not of_rows(load):
+            return False
+        return self.steady(load.indices[-1], load.format.group)
 
     def _operand(self, op: reduce.Dot) -> Decoded | None:
         """The scaled operand of a product, if its codes can take part as they are."""
@@ -310,7 +318,7 @@ class _Lowering(Elements):
             small = tile(op.a).dtype
             if not (tile(op.acc).dtype == f32 and small.is_integer and small.bits <= 8):
                 return f"an operand in which codes are exact, beside {small}"
-        if not _of_one_matrix(load):
+        if not of_one_matrix(load):
             return "spans as indices; gathered rows have scales of their own"
         if not self.steady(load.indices[-1], group):
             size = self.tiles.get(load.indices[-1])
@@ -351,21 +359,6 @@ class _Lowering(Elements):
 
     def _remark(self, op: Op, message: str, missing: str = "") -> None:
         self.remarks.append(Remark("lower-formats", message, op.loc, missing))
-
-
-def _of_one_matrix(load: Decoded) -> bool:
-    """Whether a tile is rows and columns of one matrix; if a number says of which, whether one
-    outside the memory reads 0 by its codes or by the scale alone."""
-    *numbers, rows, columns = load.indices
-    if not (isinstance(rows.type, Span) and isinstance(columns.type, Span)):
-        return False
-    format = load.format
-    by_code = format.zero == "none" and format.codes.round(np.zeros(())) == 0 == format.centre
-    inner = format.numbers().values()
-    by_scale = format.block.rows is not None and all(isinstance(f, Dense) for f in inner)
-    if all(isinstance(i.type, Span) for i in numbers):
-        return True
-    return (by_code or by_scale) and not any(tile(i).rank for i in numbers)
 
 
 def _what(load: Decoded) -> str:

@@ -16,7 +16,7 @@ WRAPS = 1 << 32  # sums and products of i32 keep what they are modulo this
 def multiple(v: Value, made: Mapping[Value, Op], steps: Mapping[Value, int]) -> int:
     """The greatest power of two up to 2^32 that an i32 is known to be a multiple of; 1 for others.
 
-    `steps` are the distances of the tiles of spans. Other factors are lost where a sum wraps around.
+    `steps` are the distances of the tiles of spans. Other factors are lost where sums wrap around.
     """
     if tile(v).dtype != i32:
         return 1

@@ -257,7 +257,9 @@ class _Padding:
             self.to[p] = Value(Span(dim, whole), p.hint)
             self.steps[p] = t
             aligned = end is None or multiple(end, self.made, self.steps) % t == 0
-            axes[size.text] = _Axis(self.to[p], dim, t, whole, end and self.to.get(end, end), aligned)
+            axes[size.text] = _Axis(
+                self.to[p], dim, t, whole, end and self.to.get(end, end), aligned
+            )
         body = self.block(op.body, axes)
         spans = [p.type for p in body.params[: len(dims)]]
         numbers = tuple(s.size for s in spans if isinstance(s, Span))

@@ -206,6 +206,34 @@ class Elements:
         return value
 
 
+def of_one_matrix(load: Decoded) -> bool:
+    """Whether a tile is rows and columns of one matrix; if a number says of which, whether one
+    outside the memory reads 0."""
+    *numbers, rows, columns = load.indices
+    if not (isinstance(rows.type, Span) and isinstance(columns.type, Span)):
+        return False
+    if all(isinstance(i.type, Span) for i in numbers):
+        return True
+    return _zero_outside(load.format) and not any(tile(i).rank for i in numbers)
+
+
+def of_rows(load: Decoded) -> bool:
+    """Whether a tile is rows of memory, which one index picks one by one or as a span; if some are
+    outside the memory, whether these read 0."""
+    spans = all(isinstance(i.type, Span) for i in load.indices)
+    *rows, columns = load.along()
+    own = [i.axes for i in rows if i.axes]
+    return spans or (own == [(0,)] and columns.axes == (1,) and _zero_outside(load.format))
+
+
+def _zero_outside(format: Scaled) -> bool:
+    """Whether what is read outside of memory is 0 by its codes or by the scale alone."""
+    by_code = format.zero == "none" and format.codes.round(np.zeros(())) == 0 == format.centre
+    inner = format.numbers().values()
+    by_scale = format.block.rows is not None and all(isinstance(f, Dense) for f in inner)
+    return by_code or by_scale
+
+
 def _scaled(v: Value) -> Format:
     """The format of what a parameter has codes of."""
     assert isinstance(v.type, Memory)

@@ -22,6 +22,7 @@ from tilec.ir.types import Memory, Span
 from tilec.passes import bulk
 from tilec.passes.parts import tile
 from tilec.passes.pipeline import register
+from tilec.passes.steady import steady
 
 WIDTHS = (16, 8, 4)  # bytes that one asynchronous copy moves
 COPIES = ("pieces", "bulk")
@@ -134,6 +135,8 @@ class _Staging:
             o = made.get(wanted.pop())
             if isinstance(o, memory.Load) and _moving(o, op) and o not in found:
                 problem = _obstacle(o, op)
+                if not problem and steady(_numbers(o), op.body, self.written) is None:
+                    problem = "numbers that are the same in every step"
                 if o.mem in self.written:
                     problem = "memory that nothing writes meanwhile"
                 if problem:
@@ -167,6 +170,8 @@ class _Staging:
         return "" if known or not self.warps else "indices that the warps that copy know, too"
 
     def _loop(self, op: control.For, loads: list[memory.Load], b: Builder) -> None:
+        for number in steady({n for x in loads for n in _numbers(x)}, op.body, self.written) or ():
+            b.copy(number, self.to, lambda inner: inner)
         loop = self._rings(op, loads, b)
         for step in range(self.ahead):
             if loop.turns is not None and not self.warps:
@@ -320,12 +325,8 @@ def _obstacle(load: memory.Load, loop: control.For) -> str:
     """Why a load can't be copied in pieces, or nothing."""
     assert isinstance(load.mem.type, Memory)
     t, sizes = load.mem.type, tile(load.result).shape
-    inside = {v for o in loop.body.walk() for v in o.results}
-    numbers = [i for i in load.indices if not isinstance(i.type, Span)]
-    if any(tile(i).shape for i in numbers) or not isinstance(load.indices[-1].type, Span):
+    if any(tile(i).shape for i in _numbers(load)) or not isinstance(load.indices[-1].type, Span):
         return "spans and numbers as indices, a span as the last one"
-    if not inside.isdisjoint(numbers):
-        return "numbers that are the same in every step"
     if len(_moving(load, loop)) != 1:
         return "one axis along which the loop goes"
     if not isinstance(t.format, Dense) or len(sizes) < 2:
@@ -342,6 +343,11 @@ def _moving(load: memory.Load, loop: control.For) -> dict[int, int]:
     made = {o.result: o for o in loop.body.ops if isinstance(o, packed.Groups)}
     groups = {i: made[v] for i, v in enumerate(load.indices) if v in made}
     return found | {i: o.by for i, o in groups.items() if o.span is k and o.rows == 1}
+
+
+def _numbers(load: memory.Load) -> list[Value]:
+    """The indices of a load that are no spans."""
+    return [i for i in load.indices if not isinstance(i.type, Span)]
 
 
 def _own(load: memory.Load, loop: control.For) -> list[Value]:

@@ -46,6 +46,17 @@ def ragged(x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], ends: tc.Tensor["B", 
 
 
 @tc.kernel
+def picked(x: tc.Tensor["M", "K"], w: tc.Tensor["E", "N", "K"], which: tc.Tensor["B", tc.i32],
+           y: tc.Tensor["M", "N"]):  # fmt: skip
+    """A number says which of several second operands takes part."""
+    for m, n in tc.tiles("M", "N"):
+        acc = tc.zeros((m, n), tc.f32)
+        for k in tc.tiles("K"):
+            acc += tc.dot(x[m, k], w[which[0], n, k].T)
+        y[m, n] = acc
+
+
+@tc.kernel
 def twice(x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], y: tc.Tensor["M", "N"]):
     """Two loops, one after the other."""
     for m, n in tc.tiles("M", "N"):
@@ -85,6 +96,7 @@ class Product:
     result: Callable[[Array, Array, int], Array]
     upright: bool = False  # the second operand is [K, N]
     ends: bool = False
+    picked: bool = False  # it is one of three [N, K]
 
     def arguments(self, m: int, n: int, k: int, t: DType, seed: int = 0
                   ) -> tuple[dict[str, Array], Array]:  # fmt: skip
@@ -95,11 +107,14 @@ class Product:
         given: dict[str, Array] = {"x": x, "w": np.ascontiguousarray(w.T) if self.upright else w}
         if self.ends:
             given["ends"] = np.array([end], np.int32)
+        if self.picked:
+            given |= {"w": np.stack([w + w, w, -w]), "which": np.array([1], np.int32)}
         return given, self.result(x.astype(np.float64), w.astype(np.float64), end)
 
     def dims(self, m: int, n: int, k: int) -> dict[str, int]:
         """The dimensions of the kernel's parameters."""
-        return {"M": m, "N": n, "K": k} | ({"B": 1} if self.ends else {})
+        beside = {"B": 1} if self.ends or self.picked else {}
+        return {"M": m, "N": n, "K": k} | beside | ({"E": 3} if self.picked else {})
 
     def types(self, t: DType) -> dict[str, DType]:
         """The types of its parameters."""
@@ -111,5 +126,6 @@ PRODUCTS = {
     "row_by_row": Product(row_by_row, lambda x, w, _: x @ w.T),
     "upright": Product(upright, lambda x, w, _: x @ w.T, upright=True),
     "ragged": Product(ragged, lambda x, w, end: x[:, :end] @ w[:, :end].T, ends=True),
+    "picked": Product(picked, lambda x, w, _: x @ w.T, picked=True),
     "twice": Product(twice, lambda x, w, _: 2 * (x @ w.T)),
 }

@@ -102,6 +102,7 @@ class Schedule:
             *([Step("swap-operands", {"when": self.swap}), Step("canonicalize")] * swapped),
             Step("pad", {"columns": 8} if swapped else {}),
             *self._of_blocks(),
+            Step("late-scales"),
             Step(
                 "stage-loads",
                 {

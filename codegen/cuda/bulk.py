@@ -13,7 +13,6 @@ from tilec.codegen.cuda.parameters import said
 from tilec.codegen.cuda.printer import plus
 from tilec.codegen.cuda.ring import FragmentRing, Ring, policy
 from tilec.codegen.cuda.tiles import Values, dims, memory_type, storage
-from tilec.ir.core import Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import ceil_div
 from tilec.ir.ops.machine import Arrive, Await, Barriers, Copy, Expect

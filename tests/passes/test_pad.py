@@ -13,7 +13,7 @@ from tilec.ir.errors import TileError
 from tilec.ir.extent import Sym
 from tilec.ir.format import Dense
 from tilec.ir.interpret import interpret
-from tilec.ir.ops import control, machine, memory, reduce, shape
+from tilec.ir.ops import arith, control, machine, memory, reduce, shape
 from tilec.ir.types import Memory, Span
 from tilec.passes import parse_pipeline, run
 
@@ -49,6 +49,26 @@ def counted(x: tc.Tensor["M", 6], y: tc.Tensor["M", 6]):
     """How many rows a tile has, of which the last one is shorter, and where it ends."""
     for m in tc.tiles("M", block=4):
         y[m, :] = x[m, :] * tc.size(m) + m.stop
+
+
+@tc.kernel
+def causal(x: tc.Tensor["M", "M"], y: tc.Tensor["M", "M"], z: tc.Tensor["M", "M"]):
+    """The columns of x up to that of the last row."""
+    for m in tc.tiles("M", block=16):
+        acc = tc.zeros((m, "M"), tc.f32)
+        for k in tc.tiles("M", to=1 + (m.start + tc.size(m) - 1), block=16):
+            acc += tc.dot(x[m, k], y[k, :])
+        z[m, :] = acc
+
+
+@tc.kernel
+def strictly(x: tc.Tensor["M", "M"], y: tc.Tensor["M", "M"], z: tc.Tensor["M", "M"]):
+    """The columns of x before that of the last row."""
+    for m in tc.tiles("M", block=16):
+        acc = tc.zeros((m, "M"), tc.f32)
+        for k in tc.tiles("M", to=m.start + tc.size(m) - 1, block=16):
+            acc += tc.dot(x[m, k], y[k, :])
+        z[m, :] = acc
 
 
 def padded(kernel: Kernel, rows: int) -> tuple[Func, Func]:
@@ -109,3 +129,22 @@ def test_what_is_refused():
     )
     with pytest.raises(TileError, match="pad: an axis of floor\\(m/2\\) elements ends within"):
         run(parse_pipeline("pad"), func)
+
+
+@pytest.mark.parametrize(("kernel", "rows", "whole"), [
+    (causal, 64, True), (causal, 24, False), (strictly, 64, False),
+], ids=["whole", "shorter", "strictly"])  # fmt: skip
+def test_ends_of_loops_that_are_multiples_of_tiles_need_no_masks(kernel, rows, whole):
+    """Nothing is left out behind the last row of a tile, if no tile is shorter."""
+    steps = f"specialise{{M={rows}}},canonicalize,tile,pad"
+    after = run(parse_pipeline(steps), kernel.ir(x=tc.f32, y=tc.f32, z=tc.f32))
+    (dot,) = [op for op in after.walk() if isinstance(op, reduce.Dot)]
+    made = {v: op for op in after.walk() for v in op.results}
+    assert any(isinstance(made[v], arith.Where) for v in (dot.a, dot.b)) != whole
+    rng = np.random.default_rng(rows)
+    x, y = rng.integers(-4, 5, (2, rows, rows)).astype(np.float64)
+    given = {"x": x, "y": y, "z": np.full((rows, rows), np.nan)}
+    interpret(after, given, {})
+    ends = np.minimum(np.arange(rows) // 16 * 16 + 16, rows) - (kernel is strictly)
+    seen = np.arange(rows) < ends[:, None]
+    assert np.array_equal(given["z"], np.where(seen, x, 0) @ y)

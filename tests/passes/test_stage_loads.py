@@ -43,7 +43,10 @@ def padded(kernel: Kernel, types: dict[str, DType], dims: dict[str, int], **tile
 
 def result(func: Func, arguments: dict[str, Array], dims: dict[str, int]) -> Array:
     """What the interpreter gives; memory of the function's own is full of what is no number."""
-    carried = {n: x.astype(np.int64 if n == "ends" else np.float64) for n, x in arguments.items()}
+    carried = {
+        n: x.astype(np.int64 if n in ("ends", "which") else np.float64)
+        for n, x in arguments.items()
+    }
     for p in func.params:
         if p.hint not in carried:
             assert isinstance(p.type, Memory)
@@ -151,6 +154,26 @@ def computed_end(x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], y: tc.Tensor["M
 
 
 @tc.kernel
+def step_by_step(x: tc.Tensor["M", "K"], w: tc.Tensor["E", "N", "K"],
+                 which: tc.Tensor["K", tc.i32], y: tc.Tensor["M", "N"]):  # fmt: skip
+    for m, n in tc.tiles("M", "N"):
+        acc = tc.zeros((m, n), tc.f32)
+        for k in tc.tiles("K"):
+            acc += tc.dot(x[m, k], w[which[k.start], n, k].T)
+        y[m, n] = acc
+
+
+@tc.kernel
+def computed_number(x: tc.Tensor["M", "K"], w: tc.Tensor["E", "N", "K"], y: tc.Tensor["M", "N"]):
+    for m, n in tc.tiles("M", "N"):
+        e = tc.cast(tc.max(tc.max(x[m, :], axis=1), axis=0), tc.i32)
+        acc = tc.zeros((m, n), tc.f32)
+        for k in tc.tiles("K"):
+            acc += tc.dot(x[m, k], w[e, n, k].T)
+        y[m, n] = acc
+
+
+@tc.kernel
 def repeated(x: tc.Tensor["M", "K"], w: tc.Tensor["N", "K"], y: tc.Tensor["M", "N"]):
     for m, n in tc.tiles("M", "N"):
         acc = tc.zeros((m, n), tc.f32)
@@ -196,6 +219,19 @@ def test_loops_whose_turns_are_not_counted_have_copies_in_pieces():
     assert missing(computed_end, HALVES, DIMS, specialise=1) == ends
     ragged = PRODUCTS["ragged"].kernel
     assert missing(ragged, HALVES, {**DIMS, "B": 1}, specialise=1) == set()
+
+
+def test_numbers_beside_spans():
+    """The same in every step, and known to the warps that copy."""
+    dims = {**DIMS, "E": 3, "B": 1}
+    assert missing(PRODUCTS["picked"].kernel, HALVES, dims, specialise=1) == set()
+    assert missing(step_by_step, HALVES, dims) == {
+        "`w` is loaded when it is needed: numbers that are the same in every step"
+    }
+    assert missing(computed_number, HALVES, dims) == set()
+    assert missing(computed_number, HALVES, dims, specialise=1) == {
+        "`w` is copied in pieces: indices that the warps that copy know, too"
+    }
 
 
 def test_what_a_grid_writes_is_not_copied_ahead():
