@@ -48,6 +48,11 @@ def coalesced(sizes: tuple[int, ...], bits: int, threads: int) -> RegisterLayout
     return RegisterLayout(sizes, (*copies, *spread), rest)
 
 
+def pieces(sizes: tuple[int, ...], threads: int) -> RegisterLayout:
+    """Which pieces of rows a thread copies: one after the other, as many as there are threads."""
+    return coalesced(sizes, WIDEST, threads)
+
+
 def _taken(digits: list[tuple[int, int, int]], count: int) -> list[tuple[int, int, int]]:
     """The fastest digits up to a count of elements, which are removed from the list."""
     out: list[tuple[int, int, int]] = []

@@ -46,6 +46,8 @@ def obstacle(load: memory.Load) -> str:
     t, sizes, row = load.mem.type, _sizes(load), _row_bytes(load)
     assert isinstance(t, Memory)
     known = [d for d in t.shape[1:] if isinstance(d, int)]
+    if any(isinstance(i.type, Tile) and i.type.shape for i in load.indices):
+        return "rows one after the other"
     if len(known) < len(t.shape) - 1:
         return "extents that are numbers, but for the first"
     if known[-1] * t.dtype.bits % (8 * LINE):

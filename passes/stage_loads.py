@@ -325,15 +325,30 @@ def _obstacle(load: memory.Load, loop: control.For) -> str:
     """Why a load can't be copied in pieces, or nothing."""
     assert isinstance(load.mem.type, Memory)
     t, sizes = load.mem.type, tile(load.result).shape
-    if any(tile(i).shape for i in _numbers(load)) or not isinstance(load.indices[-1].type, Span):
-        return "spans and numbers as indices, a span as the last one"
+    if not isinstance(load.indices[-1].type, Span):
+        return "a span as the last index"
     if len(_moving(load, loop)) != 1:
         return "one axis along which the loop goes"
     if not isinstance(t.format, Dense) or len(sizes) < 2:
         return "a matrix"
     if t.dtype.bits > 8 and t.dtype.bits & (t.dtype.bits - 1):
         return "elements of which whole ones fill 4 bytes"
-    return _unknown(load, loop) or _uneven(load, loop)
+    return _unknown(load, loop) or _uneven(load, loop) or _gathered(load, loop)
+
+
+def _gathered(load: memory.Load, loop: control.For) -> str:
+    """Why rows that a tile of indices picks can't be copied by threads that each know the rows of
+    their pieces, or nothing."""
+    assert isinstance(load.mem.type, Memory)
+    tiles = [tile(i) for i in _numbers(load) if tile(i).shape]
+    if not tiles:
+        return ""
+    if len(tiles) > 1 or tiles[0].rank > 1 or load.indices[-1] is not loop.body.params[0]:
+        return "one row of indices, and columns along which the loop goes"
+    extents = (load.mem.type.shape[-1], tile(load.result).shape[-1], loop.tile or 0)
+    if any(int(str(n)) * load.mem.type.dtype.bits % (8 * WIDTHS[0]) for n in extents):
+        return f"rows and steps of a multiple of {WIDTHS[0]} bytes"
+    return ""
 
 
 def _moving(load: memory.Load, loop: control.For) -> dict[int, int]:

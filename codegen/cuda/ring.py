@@ -10,6 +10,7 @@ from tilec.codegen.cuda.tiles import Values, dims, memory_type, storage, tile
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.ir.fragments import Fragments
+from tilec.ir.laid import pieces, restricted
 from tilec.ir.layout.digits import split
 from tilec.ir.layout.register import RegisterLayout, spatial
 from tilec.ir.ops.machine import Copy, Shared
@@ -224,6 +225,11 @@ def _places(values: Values, op: Copy, sizes: Shape) -> tuple[list[str], list[str
             if own == "column" and _across(bits):
                 moved, start = moved * bits // 8, "0" if start == "0" else f"({start}) * {bits} / 8"
             texts.append(plus(plus(start, str(moved)), own))
+        elif tile(index).shape:
+            held = pieces((*ring.sizes[:-1], ring.row // LINE), values.p.threads)
+            own = narrowed(held.local_digits, (axis,), "i")
+            texts.append(f"u32({values.item(index, restricted(held, (axis,)), own)})")
+            axis += 1
         else:
             texts.append(values.coordinate(index))
         if moved or not exact:

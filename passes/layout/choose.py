@@ -6,15 +6,16 @@ those that products and loops bring come first; what is loaded is coalesced.
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 from tilec.ir.core import Block, Builder, Func, Op, Value
 from tilec.ir.errors import TileError
-from tilec.ir.laid import VIEWS, by_element, coalesced, restricted, seen, sizes_of
+from tilec.ir.laid import VIEWS, by_element, coalesced, pieces, restricted, seen, sizes_of
 from tilec.ir.layout.register import RegisterLayout
 from tilec.ir.ops import control, machine, memory, reduce, scan, shape
 from tilec.ir.ops.sparse import SparseDot
-from tilec.ir.types import Span, Tile
+from tilec.ir.types import Memory, Span, Tile
 from tilec.passes.layout import cost
 from tilec.passes.layout.multiply import Multiplying
 from tilec.passes.layout.products import turned
@@ -26,6 +27,7 @@ from tilec.passes.parts import tile
 from tilec.passes.pipeline import register
 
 INSTRUCTIONS = ("mma", "wgmma")
+PIECE = 128  # bits of a row that a thread copies at a time, where indices pick rows
 
 
 @register("lay-out")
@@ -157,6 +159,8 @@ class _Chooser(Multiplying):
                 self._copied(op, b, a=self.held(self._new(op.a), b))
             case machine.Convert() if self.layout(self._new(op.a)) is None:
                 self.to[op.result] = self.wanted(self._new(op.a), op.layout, b, True)
+            case machine.Copy():
+                self._piecewise(op, b)
             case machine.Shared():
                 self._copied(op, b, swizzle=op.swizzle or widest(op, self.swizzle))
             case _ if by_element(op):
@@ -247,6 +251,19 @@ class _Chooser(Multiplying):
             if op.mask is not None and layout is not None:
                 changed["mask"] = self.wanted(self._new(op.mask), layout, b)
         self._copied(op, b, **changed)
+
+    def _piecewise(self, op: machine.Copy, b: Builder) -> None:
+        """The rows that a tile of indices picks, as the threads that copy their pieces need them."""
+        assert isinstance(op.to.type, Memory)
+        *outer, row = (int(str(d)) for d in op.to.type.shape[1:])
+        layout = pieces((*outer, row * op.to.type.dtype.bits // PIECE), self.threads)
+        at = accumulate(isinstance(i.type, Span) or bool(tile(i).shape) for i in op.indices)
+        indices = tuple(
+            self.wanted(v, restricted(layout, (axis - 1,)), b, True)
+            if isinstance(v.type, Tile) and v.type.shape else v
+            for v, axis in zip(map(self._new, op.indices), at, strict=True)
+        )  # fmt: skip
+        self._copied(op, b, indices=indices)
 
     def _stored(self, op: memory.Write, v: Value, b: Builder) -> Value:
         """What is stored, in the layout in which that costs least."""

@@ -174,7 +174,8 @@ class _Surveyor:
             return
         (size, _), step = _span(op.indices[-1]), self.places[op.indices[-1]].multiple
         size = gcd(size * bits // 8, width * bits // 8, step * bits // 8, LINE)
-        sizes = [s for s, _ in map(_span, (i for i in op.indices if isinstance(i.type, Span)))]
+        assert isinstance(op.to.type, Memory)
+        sizes = [n for n in op.to.type.shape[1:] if isinstance(n, int)]
         self.found.accesses[size] += -(-prod(sizes) * bits // 8 // size // self.threads)
         if size < LINE:
             self._say(op, f"`{op.mem.hint}` is copied {size} bytes at a time",

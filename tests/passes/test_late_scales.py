@@ -46,7 +46,9 @@ def lowered(kernel: Kernel, x: str, w: str, k: int = 96, **dims: int) -> Func:
     types = {"x": named(x), "w": named(w), "c": tc.f32, "y": tc.f32}
     known = {p.name for p in kernel.definition.signature.params}
     sizes = " ".join(f"{n}={size}" for n, size in given.items())
-    steps = f"specialise{{{sizes}}},tile{{m=16 n=16 k=32}},lower-formats{{planes=0}},canonicalize,pad"
+    steps = (
+        f"specialise{{{sizes}}},tile{{m=16 n=16 k=32}},lower-formats{{planes=0}},canonicalize,pad"
+    )
     return run(parse_pipeline(steps), kernel.ir(**{n: t for n, t in types.items() if n in known}))
 
 
