@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -69,7 +70,8 @@ def plain(bits: int) -> Arrangement:
 
 @dataclass(frozen=True)
 class Fragments:
-    """A matrix, tile by tile (the columns' tiles fastest), each in a register layout.
+    """A matrix, or one after the other, tile by tile (the columns' tiles fastest), each in a
+    register layout.
 
     A tile is the first 16 bytes of every thread, then the second, and so on; of what is left 8
     bytes and then 4. Threads that hold the same as others have no place of their own.
@@ -110,14 +112,20 @@ class Fragments:
                 at += count
         return tuple(found)
 
-    def tiles(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """How many tiles cover a matrix, along each axis."""
+    def tiles(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """How many tiles cover a matrix, the last two axes, along each of them."""
         rows, columns = self.layout.shape
-        return -(-shape[0] // rows), -(-shape[1] // columns)
+        return -(-shape[-2] // rows), -(-shape[-1] // columns)
+
+    def size(self, shape: tuple[int, ...]) -> int:
+        """Bytes of a matrix, or of several."""
+        return prod(shape[:-2]) * prod(self.tiles(shape)) * self.tile_bytes
 
     def pack(self, elements: Array) -> Array:
-        """Bytes of elements[N, K] in their carrier, and of what pads the last tiles."""
-        n, k = elements.shape
+        """Bytes of elements[..., N, K] in their carrier, and of what pads the last tiles."""
+        *several, n, k = elements.shape
+        if several:
+            return np.concatenate([self.pack(e) for e in elements])
         (high, wide), (rows, columns) = self.tiles((n, k)), self.layout.shape
         whole = np.tile(self.beyond(wide * columns), (high * rows, 1))
         whole[:n, :k] = self._raw(elements)

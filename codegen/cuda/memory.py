@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from tilec.codegen.cuda import pointwise
 from tilec.codegen.cuda.printer import narrowed, plus, times
@@ -61,10 +62,14 @@ def load(values: Values, op: Load, layout: RegisterLayout | None) -> None:
 
 def _load_fragments(values: Values, op: Load, name: str, order: Fragments) -> None:
     """A number of a group for each row, the threads' words beside each other."""
-    p, (span, group) = values.p, op.indices
-    _, groups = extents(op.mem)
+    p, (*numbers, span, group) = values.p, op.indices
+    known = extents(op.mem)
     column = f"u32({values.scalar(group)})"
-    number = f"u64({values.spans[span].start}) / {order.layout.shape[0]} * {groups} + {column}"
+    number = f"u64({values.spans[span].start}) / {order.layout.shape[0]} * {known[-1]} + {column}"
+    which, bounds = values.matrix(op.mem, tuple(numbers))
+    if bounds:
+        number = f"u64({which}) * {prod(order.tiles(known))} + {number}"
+    inside = " && ".join([*bounds, f"{column} < {known[-1]}"])
     mine = narrowed(order.layout.thread_digits, range(order.layout.rank), "thread")
     base, own, each = p.fresh("numbers"), p.fresh("own"), 32 // order.codes.bits
     p.line(f"const u8* {base} = (const u8*){values.names[op.mem]} "
@@ -72,7 +77,7 @@ def _load_fragments(values: Values, op: Load, name: str, order: Fragments) -> No
     p.line(f"const u32 {own} = {mine};")
     for at, count in order.pieces:
         there = f"{base} + {own} * {4 * count} + {4 * at * order.threads}"
-        p.line(f"load<{count * each}>({name}, {at * each}, {there}, {column} < {groups});")
+        p.line(f"load<{count * each}>({name}, {at * each}, {there}, {inside});")
 
 
 def write(values: Values, op: Write) -> None:

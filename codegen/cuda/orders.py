@@ -20,7 +20,7 @@ from tilec.ir.ops import arith, control, machine, memory, packed, shape
 from tilec.ir.ops.cast import Cast
 from tilec.ir.ops.reduce import Dot
 from tilec.ir.ops.sparse import SparseDot
-from tilec.ir.types import Memory, Span, Tile
+from tilec.ir.types import Memory, Shape, Span, Tile
 
 DECODED = (f16, bf16, i8, u8, e4m3, e5m2)
 WIDEST = 8  # bits of a code
@@ -187,9 +187,21 @@ def _source(load: memory.Load, readers: _Readers) -> Value | None:
 
 
 def _whole_tiles(ring: list[Op], readers: _Readers) -> bool:
-    """Whether copies begin where tiles of their size do, which are what lies in fragment order."""
-    spans = [v for op in ring if isinstance(op, machine.Copy) for v in op.indices]
+    """Whether copies begin where tiles of their size do, which are what lies in fragment order; of
+    one of several matrices in pieces, which can be left out."""
+    copies = [op for op in ring if isinstance(op, machine.Copy)]
+    spans = [v for op in copies for v in op.indices[-2:]]
+    numbers = [v for op in copies for v in op.indices[:-2]]
+    plain = all(isinstance(v.type, Tile) and not v.type.shape for v in numbers)
+    known = all(isinstance(d, int) for op in copies for d in _extents(op.mem))
+    if numbers and not (plain and known and all(op.full is None for op in copies)):
+        return False
     return all(isinstance(v.type, Span) and readers.steps.get(v) == v.type.size for v in spans)
+
+
+def _extents(mem: Value) -> Shape:
+    assert isinstance(mem.type, Memory)
+    return mem.type.shape
 
 
 def _component(mem: Value) -> bool:
@@ -264,12 +276,18 @@ def _numbers(found: Orders, load: memory.Load, readers: _Readers) -> None:
     convert, t = readers.only(load.result), load.mem.type
     if not isinstance(convert, machine.Convert) or not isinstance(t, Memory):
         return
-    if len(load.indices) != 2 or isinstance(load.indices[1].type, Span):
+    *numbers, rows, group = load.indices if len(load.indices) > 1 else (*load.indices, None)
+    if group is None or any(_spread(v) for v in (*numbers, group)):
         return
     layout, known = convert.layout, all(isinstance(d, int) for d in t.shape)
-    whole = layout.rank == 1 and readers.steps.get(load.indices[0]) == layout.shape[0]
+    whole = layout.rank == 1 and readers.steps.get(rows) == layout.shape[0]
     if not (whole and known) or len(readers.users[load.mem]) > 1 or t.dtype.bits not in WHOLE:
         return
-    rows, arrangement = layout.reshape(*layout.shape, 1), plain(t.dtype.bits)
-    if Fragments.fits(rows, arrangement):
-        found.of[load.mem] = Fragments(t.dtype, rows, arrangement)
+    upright, arrangement = layout.reshape(*layout.shape, 1), plain(t.dtype.bits)
+    if Fragments.fits(upright, arrangement):
+        found.of[load.mem] = Fragments(t.dtype, upright, arrangement)
+
+
+def _spread(v: Value) -> bool:
+    """Whether an index is no number."""
+    return not isinstance(v.type, Tile) or bool(v.type.shape)

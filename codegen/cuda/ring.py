@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from tilec.codegen.cuda.printer import narrowed, offset, plus, times
-from tilec.codegen.cuda.tiles import Values, dims, memory_type, storage, tile
+from tilec.codegen.cuda.tiles import Values, dims, extents, memory_type, storage, tile
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
 from tilec.ir.fragments import Fragments
@@ -173,10 +173,17 @@ def _copy_fragments(values: Values, op: Copy, ring: FragmentRing) -> None:
     *_, depth = dims(op.mem)
     if not isinstance(depth, int):
         raise TileError(f"cuda: rows of {depth} codes can't be copied in fragment order", op.loc)
-    row, column = (values.spans[v].start for v in op.indices)
-    column = plus(column, str(op.ahead)) if op.axis == 1 else column
+    *numbers, first, last = op.indices
+    row, column = (values.spans[v].start for v in (first, last))
+    column = plus(column, str(op.ahead)) if op.indices[op.axis] is last else column
     number = f"u64({row}) / {rows} * {-(-depth // columns)} + ({column}) / {columns}"
-    inside = "true" if not op.ahead and values.spans[op.indices[1]].exact else f"{column} < {depth}"
+    which, bounds = values.matrix(op.mem, tuple(numbers))
+    if bounds:
+        each = prod(ring.order.tiles(extents(op.mem)))
+        number = f"u64({which}) * {each} + {number}"
+    if op.ahead or not values.spans[last].exact:
+        bounds.append(f"{column} < {depth}")
+    inside = " && ".join(bounds) or "true"
     base, to = p.fresh("tile"), p.fresh("to")
     p.line(f"const u8* {base} = (const u8*){values.names[op.mem]} + ({number}) * {ring.slot};")
     p.line(f"const u32 {to} = {ring.name} + u32({values.scalar(op.slot)}) * {ring.slot};")

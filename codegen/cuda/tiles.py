@@ -7,7 +7,7 @@ from typing import Any
 
 from tilec.codegen.cuda import pointwise
 from tilec.codegen.cuda.orders import Orders
-from tilec.codegen.cuda.printer import Printer, narrowed, plus
+from tilec.codegen.cuda.printer import Printer, narrowed, plus, times
 from tilec.ir.core import Op, Value
 from tilec.ir.dtype import DType
 from tilec.ir.errors import TileError
@@ -72,6 +72,16 @@ class Values:
         op = self.made.get(v)
         return self.spans[op.span].start if isinstance(op, shape.Start) else (
             f"u32(({self.scalar(v)}))")  # fmt: skip
+
+    def matrix(self, mem: Value, numbers: tuple[Value, ...]) -> tuple[str, list[str]]:
+        """Which of the matrices in a memory the indices before its last two axes mean, and what
+        says that there is one."""
+        number, bounds = "0", list[str]()
+        for index, dim in zip(numbers, extents(mem), strict=False):
+            text = self.coordinate(index)
+            number = plus(times(f"({number})" if "+" in number else number, dim), text)
+            bounds.append(f"{text} < {dim}")
+        return number, bounds
 
     def item(self, v: Value, layout: RegisterLayout, i: str) -> str:
         """Element `i` of this thread, in a layout in which the value can be read."""

@@ -253,7 +253,7 @@ class _Chooser(Multiplying):
         self._copied(op, b, **changed)
 
     def _piecewise(self, op: machine.Copy, b: Builder) -> None:
-        """The rows that a tile of indices picks, as the threads that copy their pieces need them."""
+        """A copy; the threads that copy pieces hold the rows that a tile of indices picks."""
         assert isinstance(op.to.type, Memory)
         *outer, row = (int(str(d)) for d in op.to.type.shape[1:])
         layout = pieces((*outer, row * op.to.type.dtype.bits // PIECE), self.threads)
