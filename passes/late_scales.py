@@ -1,8 +1,10 @@
-"""Scales of whole numbers' products behind the loop that adds these up: one multiply a result.
+"""Scales of products of bytes behind the loop that adds these up: one multiply a result.
 
 A product with scales ends in its step, in which every element of the sum is converted, multiplied
 and added. A sum of whole numbers is exact in i32 as long as it is small enough, so that scales that
-all steps have in common can wait, and products of warp groups may go on in the next step.
+all steps have in common can wait, and products of warp groups may go on in the next step. Products
+of fp8 are still added to a sum in f32 step by step: matrix units add them up in fewer bits than f32
+has (DeepSeek-V3, arXiv 2412.19437, section 3.3.2).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tilec.ir.core import Block, Builder, Func, Value
-from tilec.ir.dtype import DType, f32, i32
+from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f16, f32, i32
 from tilec.ir.extent import ceil_div
 from tilec.ir.ops import arith, control, memory, shape
 from tilec.ir.ops.cast import Cast
@@ -21,14 +23,15 @@ from tilec.passes.parts import tile
 from tilec.passes.pipeline import register
 from tilec.passes.steady import steady
 
+FP8, WIDER = (e4m3, e5m2), (f16, bf16, f32)
 BYTE = 8  # bits of operands as they lie; codes of fewer leave factors to scales (`orders`)
 
 
 @register("late-scales")
 def late_scales(func: Func) -> Func:
-    """Add up products of bytes in i32, and multiply by their scales behind the loop.
+    """Add up products of bytes, in i32 or f32, and multiply by their scales behind the loop.
 
-    Before: tiles have sizes (`pad`), loads are not staged. After: the same. The sum of each result
+    Before: tiles have sizes (`pad`), loads are not staged. After: the same. A sum of whole numbers
     is exact, and rounded to f32 once.
     """
     moving = _Moving(func)
@@ -59,22 +62,22 @@ class _Moving:
     def _moves(self, op: Dot, loop: control.For) -> bool:
         """Whether a product has scales that all steps have in common, and a sum that i32 holds."""
         scales = _scales(op)
-        types = tile(op.a).dtype, tile(op.b).dtype
-        if not scales or tile(op.acc).dtype != f32 or not whole_bytes(*types):
+        types = [self._lying(v) for v in (op.a, op.b)]
+        plain = _exact(loop, op) if _whole(op) else all(t in FP8 for t in types)
+        if not scales or not plain or tile(op.acc).dtype != f32 or None in types:
             return False
-        plain = all(self._lies(v) for v in (op.a, op.b))
-        return (
-            plain
-            and _fits(loop, op, types)
-            and (steady(scales, loop.body, self.written) is not None)
-        )
+        return steady(scales, loop.body, self.written) is not None
 
-    def _lies(self, v: Value) -> bool:
-        """Whether an operand is bytes as they lie in memory."""
+    def _lying(self, v: Value) -> DType | None:
+        """The dtype of an operand that is bytes as they lie in memory; fp8 that are cast to a wider
+        dtype are the same numbers."""
         op = self.made.get(v)
-        while isinstance(op, shape.Transpose):
+        while isinstance(op, shape.Transpose) or (
+            isinstance(op, Cast) and tile(op.a).dtype in FP8 and op.dtype in WIDER
+        ):
             op = self.made.get(op.a)
-        return isinstance(op, memory.Load) and tile(op.result).dtype.bits == BYTE
+        t = tile(op.result).dtype if isinstance(op, memory.Load) else None
+        return t if t is not None and t.bits == BYTE else None
 
     def block(self, block: Block) -> Block:
         """A block whose loops multiply by scales behind them."""
@@ -82,13 +85,20 @@ class _Moving:
         for op in block.ops:
             b.loc = op.loc
             if isinstance(op, Dot) and op.acc in self.params:
-                new = b(Dot(self._new(op.a), self._new(op.b), self.params[op.acc]))
-                self.to[op.result] = new
+                self.to[op.result] = self._unscaled(op, self.params[op.acc], b)
             elif isinstance(op, control.For) and op in self.of:
                 self._loop(op, self.of[op], b)
             else:
                 b.copy(op, self.to, self.block)
         return Block(block.params, tuple(b.ops), tuple(map(self._new, block.results)))
+
+    def _unscaled(self, op: Dot, total: Value, b: Builder) -> Value:
+        """A product that is added to a sum."""
+        left, right = self._new(op.a), self._new(op.b)
+        if _whole(op):
+            return b(Dot(left, right, total))
+        zeros = b(shape.Full(tile(total).shape, 0.0, f32))
+        return b(arith.Add(total, b(Dot(left, right, zeros))))
 
     def _new(self, v: Value) -> Value:
         return self.to.get(v, v)
@@ -97,9 +107,9 @@ class _Moving:
         init, params = list(map(self._new, op.init)), list(op.body.params)
         start = dict[int, Value]()
         for i in sums:
-            t, param = tile(op.init[i]), params[i + 1]
-            start[i], init[i] = init[i], b(shape.Full(t.shape, 0, i32))
-            params[i + 1] = self.params[param] = Value(Tile(t.shape, i32), param.hint)
+            t, param = Tile(tile(op.init[i]).shape, i32 if _whole(sums[i]) else f32), params[i + 1]
+            start[i], init[i] = init[i], b(shape.Full(t.shape, 0, t.dtype))
+            params[i + 1] = self.params[param] = Value(t, param.hint)
         inner = self.block(op.body)
         body = Block(tuple(params), inner.ops, inner.results)
         new = b.add(op.rebuilt(self.to, init=tuple(init), body=body))
@@ -118,7 +128,7 @@ def _scales(op: Dot) -> list[Value]:
 def _scaled(total: Value, dot: Dot, start: Value, made: dict[Value, Value], b: Builder) -> Value:
     """start + total * scales."""
     sizes = tile(dot.acc).shape
-    out = b(Cast(total, f32))
+    out = b(Cast(total, f32)) if _whole(dot) else total
     for v, own in ((dot.row_scale, (sizes[0], 1)), (dot.scale, (1, sizes[1]))):
         if v is None:
             continue
@@ -128,12 +138,16 @@ def _scaled(total: Value, dot: Dot, start: Value, made: dict[Value, Value], b: B
     return out
 
 
-def _fits(loop: control.For, op: Dot, types: tuple[DType, DType]) -> bool:
-    """Whether no sum of a loop's products is beyond i32."""
+def _whole(op: Dot) -> bool:
+    return whole_bytes(tile(op.a).dtype, tile(op.b).dtype)
+
+
+def _exact(loop: control.For, op: Dot) -> bool:
+    """Whether no sum of a loop's products of whole numbers is beyond i32."""
     depth = tile(op.a).shape[1]
     if not isinstance(loop.dim, int) or not isinstance(depth, int):
         return False
     steps = ceil_div(loop.dim, loop.tile or 1)
     assert isinstance(steps, int)
-    left, right = (max(abs(t.low), abs(t.high)) for t in types)
+    left, right = (max(abs(t.low), abs(t.high)) for t in (tile(op.a).dtype, tile(op.b).dtype))
     return steps * depth * left * right < i32.high

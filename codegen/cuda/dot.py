@@ -11,7 +11,9 @@ from tilec.ir.errors import TileError
 from tilec.ir.laid import restricted, sizes_of
 from tilec.ir.layout.atoms import Atom, atoms
 from tilec.ir.layout.register import RegisterLayout, local
+from tilec.ir.ops.machine import Convert
 from tilec.ir.ops.reduce import Dot
+from tilec.ir.ops.shape import Full
 from tilec.ir.ops.sparse import SparseDot
 
 QUARTERS = 4 * 32  # bits of the registers that one ldmatrix fills
@@ -21,10 +23,12 @@ SHORT = 256  # fewer products of bytes have a sum of 23 bits
 def emit(values: Values, op: Dot, name: str) -> None:
     """Print a product into registers `name`, which are the accumulator's and start as it."""
     p = values.p
-    if name != values.names[op.acc]:
+    grouped = groups.taken(op, values.made)
+    fresh = grouped and not _scaling(op) and _nothing(op.acc, values)
+    if name != values.names[op.acc] and not fresh:
         p.line(f"{name} = {values.names[op.acc]};")
-    if groups.taken(op, values.made):
-        _grouped(values, op, name)
+    if grouped:
+        _grouped(values, op, name, fresh)
         return
     atom = _atom(values, op)
     into = name
@@ -40,10 +44,18 @@ def emit(values: Values, op: Dot, name: str) -> None:
         _scaled(values, op, into, name, "f32_of_counted" if _short(op) and atom else "f32")
 
 
-def _grouped(values: Values, op: Dot, name: str) -> None:
+def _nothing(acc: Value, values: Values) -> bool:
+    """Whether a sum begins with 0."""
+    op = values.made.get(acc)
+    while isinstance(op, Convert):
+        op = values.made.get(op.a)
+    return isinstance(op, Full) and op.value == 0
+
+
+def _grouped(values: Values, op: Dot, name: str, fresh: bool) -> None:
     """A product of warp groups, which is complete only if it has scales."""
     if not _scaling(op):
-        groups.emit(values, op, name, fresh=False)
+        groups.emit(values, op, name, fresh)
         return
     into, _ = sums(values, op.acc, _whole(op))
     groups.emit(values, op, into, fresh=True)

@@ -150,23 +150,28 @@ class _Chooser(Multiplying):
                 self._if(op, b)
             case control.Grid() | machine.Alone():
                 self._copied(op, b, body=self.block(op.body))
-            case memory.Load() | memory.Write():
-                self._access(op, b)
-                self._reduced(op, b)
+            case memory.Load() | memory.Write() | machine.Copy():
+                self._moved(op, b)
             case reduce.Dot() | SparseDot():
                 self._product(op, b)
             case reduce.Reduction() | scan.Scan() | machine.Shift():
                 self._copied(op, b, a=self.held(self._new(op.a), b))
             case machine.Convert() if self.layout(self._new(op.a)) is None:
                 self.to[op.result] = self.wanted(self._new(op.a), op.layout, b, True)
-            case machine.Copy():
-                self._piecewise(op, b)
             case machine.Shared():
                 self._copied(op, b, swizzle=op.swizzle or widest(op, self.swizzle))
             case _ if by_element(op):
                 self._elementwise(op, b)
             case _:
                 self._copied(op, b)
+
+    def _moved(self, op: memory.Load | memory.Write | machine.Copy, b: Builder) -> None:
+        """What goes in or out of memory."""
+        if isinstance(op, machine.Copy):
+            self._piecewise(op, b)
+            return
+        self._access(op, b)
+        self._reduced(op, b)
 
     def _elementwise(self, op: Op, b: Builder) -> None:
         operands = [self._new(v) for v in op.operands]
@@ -254,6 +259,9 @@ class _Chooser(Multiplying):
 
     def _piecewise(self, op: machine.Copy, b: Builder) -> None:
         """A copy; the threads that copy pieces hold the rows that a tile of indices picks."""
+        if not any(isinstance(v.type, Tile) and v.type.shape for v in op.indices):
+            self._copied(op, b)
+            return
         assert isinstance(op.to.type, Memory)
         *outer, row = (int(str(d)) for d in op.to.type.shape[1:])
         layout = pieces((*outer, row * op.to.type.dtype.bits // PIECE), self.threads)

@@ -17,7 +17,7 @@ from tilec.ir.text import show
 from tilec.ir.types import Memory
 from tilec.passes import parse_pipeline, run
 
-CHANNEL = "int8<channel, scale=f32>"
+CHANNEL, SMALL = "int8<channel, scale=f32>", "e4m3<channel, scale=f32>"
 
 
 @tc.kernel
@@ -67,10 +67,11 @@ def result(func: Func, arguments: dict[str, Array]) -> Array:
 
 
 @pytest.mark.parametrize("kernel", [kernels.linear, onto], ids=["linear", "onto"])
-@pytest.mark.parametrize("x", [CHANNEL, "i8"])
+@pytest.mark.parametrize(("x", "w"), [(CHANNEL, CHANNEL), ("i8", CHANNEL), (SMALL, SMALL)])
 @pytest.mark.parametrize("before", ["", "split-k{parts=2}", "stream-k{blocks=3}"])
-def test_the_meaning_is_kept(kernel: Kernel, x: str, before: str):
-    func = lowered(kernel, x, CHANNEL)
+def test_the_meaning_is_kept(kernel: Kernel, x: str, w: str, before: str):
+    """Whole numbers are summed in i32, fp8 step by step in f32."""
+    func = lowered(kernel, x, w)
     func = run(parse_pipeline(before), func) if before else func
     rng = np.random.default_rng(len(before))
     arguments: dict[str, Array] = {}
@@ -82,7 +83,7 @@ def test_the_meaning_is_kept(kernel: Kernel, x: str, before: str):
         arguments[p.hint] = (
             np.full(sizes, np.nan) if own
             else rng.integers(-128, 128, sizes) if whole
-            else rng.uniform(0.5, 2.0, sizes).astype(np.float32).astype(np.float64)
+            else p.type.dtype.round(rng.uniform(0.5, 2.0, sizes))
         )  # fmt: skip
     after = run(parse_pipeline("late-scales"), func)
     assert moved(func)
@@ -90,7 +91,9 @@ def test_the_meaning_is_kept(kernel: Kernel, x: str, before: str):
     assert np.linalg.norm(got - want) < 1e-6 * np.linalg.norm(want)
     assert show(run(parse_pipeline("late-scales"), after)) == show(after)
     loops = [op for op in after.walk() if isinstance(op, control.For) and op.results]
-    assert any("i32" in str(v.type) for op in loops for v in op.results)
+    total = "f32" if x == SMALL else "i32"
+    assert loops
+    assert all(total in str(v.type) for op in loops for v in op.results)
 
 
 @pytest.mark.parametrize(("kernel", "x", "w", "k"), [

@@ -76,9 +76,8 @@ def _component(p: Param, order: Order | None) -> dict[str, Any]:
             size = prod(shape) * BY_NAME[p.dtype].bits // 8
             said["order"] = {"kind": "interleaved", "codes": str(codes), "step": step}
         case Fragments(codes, layout, arrangement):
-            rows, columns = shape
             beyond = {"beyond": [0, 1]} if isinstance(order, Places) else {}  # pads rows of tiles
-            size = prod(order.tiles((rows, columns))) * order.tile_bytes
+            size = order.size(shape)
             said["order"] = {
                 "kind": "fragments", "codes": str(codes), "layout": str(layout),
                 "places": arrangement.places, "stored": arrangement.stored,
