@@ -166,7 +166,7 @@ class _Staging:
 
     def _hidden(self, load: memory.Load, op: control.For) -> str:
         """What of a load the warps that copy would not know, or nothing."""
-        known = self.everywhere.issuperset(set(load.indices) - set(_own(load, op)))
+        known = set(load.indices) - set(_own(load, op)) <= self.everywhere
         return "" if known or not self.warps else "indices that the warps that copy know, too"
 
     def _loop(self, op: control.For, loads: list[memory.Load], b: Builder) -> None:

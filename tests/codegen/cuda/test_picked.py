@@ -62,7 +62,7 @@ def test_one_of_several_matrices(schedule: Schedule):
     assert np.array_equal(y, x.astype(float) @ w.astype(float).swapaxes(-1, -2))
 
 
-@pytest.mark.parametrize("w", ["int4<group=32>", "int3<group=32>", "mxfp4", "int8<group=32>"])
+@pytest.mark.parametrize("w", ["int4<group=32>", "e2m1<group=32>", "mxfp4", "int8<group=32>"])
 def test_codes_of_one_of_several_matrices(w: str):
     """In fragment order, each matrix by itself; a number outside reads 0."""
     dims = {"M": 16, "N": 40, "K": 160, "E": 3, "B": 1}
