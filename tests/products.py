@@ -88,6 +88,18 @@ def attention(q: tc.Tensor["M", "D"], k: tc.Tensor["N", "D"], v: tc.Tensor["N", 
         y[m, :] = acc / total[:, None]
 
 
+@tc.kernel
+def gathered(x: tc.Tensor["M", "K"], at: tc.Tensor["R", tc.i32], w: tc.Tensor["N", "K"],
+             y: tc.Tensor["R", "N"]):  # fmt: skip
+    """Row r of the result is of row at[r] of x."""
+    for r, n in tc.tiles("R", "N"):
+        rows = at[r]
+        acc = tc.zeros((r, n), tc.f32)
+        for k in tc.tiles("K"):
+            acc += tc.dot(x[rows, k], w[n, k].T)
+        y[r, n] = acc
+
+
 @dataclass(frozen=True)
 class Product:
     """A kernel, and its result on operands and where their columns end."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from emulated import far, poisoned, program_of, run
-from products import PRODUCTS
+from products import PRODUCTS, gathered
 
 import tilec as tc
 from tilec.cuda import Schedule
@@ -24,18 +24,6 @@ def heads(x: tc.Tensor["B", "G", "M", "K"], w: tc.Tensor["B", "G", "N", "K"],
         for k in tc.tiles("K"):
             acc += tc.dot(x[b.start, g.start, m, k], w[b.start, g.start, n, k].T)
         y[b.start, g.start, m, n] = acc
-
-
-@tc.kernel
-def gathered(x: tc.Tensor["M", "K"], at: tc.Tensor["R", tc.i32], w: tc.Tensor["N", "K"],
-             y: tc.Tensor["R", "N"]):  # fmt: skip
-    """Row r of the result is of row at[r] of x."""
-    for r, n in tc.tiles("R", "N"):
-        rows = at[r]
-        acc = tc.zeros((r, n), tc.f32)
-        for k in tc.tiles("K"):
-            acc += tc.dot(x[rows, k], w[n, k].T)
-        y[r, n] = acc
 
 
 @pytest.mark.parametrize("schedule", [
