@@ -1,4 +1,4 @@
-"""Codes of rows that indices pick, beside codes: multiplied as they are, each row with its scale."""
+"""Codes of rows that indices pick, beside codes: multiplied as they are, rows with scales."""
 
 from __future__ import annotations
 
