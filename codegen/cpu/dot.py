@@ -317,8 +317,8 @@ def _direct_tile(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, at: _Cor
         vectors = [decoder.vectors(of, column) for column in columns]
         out = list(c)
         for t in range(decoder.deep // deep):
-            if at.first == 0:
-                decoder.fetch(of, t, decoder.deep // deep)
+            for column in columns:
+                decoder.fetch(of, t, decoder.deep // deep, column)
             chain = t % chains * n
             for v in range(at.vectors):
                 for half, b in enumerate(vectors[v](t)):
@@ -351,7 +351,8 @@ def _decode(w: Writer, atom: Atom, decoder: _Decoder, to: V, pitch: int) -> None
     columns = range(0, pitch, w.lanes)
 
     def one(of: Round, c: list[V]) -> list[V]:
-        decoder.fetch(of, 0, 1)
+        for column in columns:
+            decoder.fetch(of, 0, 1, column)
         vectors = [decoder.vectors(of, v) for v in columns]
         rows = [w.address(to, (of.number, v), sizes) for v in columns]
         for i, t in _order(decoder, len(columns), decoder.deep // deep):

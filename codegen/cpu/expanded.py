@@ -14,7 +14,7 @@ from tilec.codegen.cpu.chain import Made
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.packing import OFFSET
 from tilec.codegen.cpu.quads import BYTES_OF_VECTOR, Quads, unsigned
-from tilec.codegen.cpu.stream import Panel, Round, Words, middle
+from tilec.codegen.cpu.stream import Panel, Round, Words, blocks, in_blocks, middle
 from tilec.codegen.cpu.tiles import Coordinates, Lazy, Tensor, Writer
 from tilec.ir.core import Value
 from tilec.ir.dtype import DType
@@ -90,13 +90,15 @@ class _Reading:
             return None
         f, records = self.w.f, tensor.records
         assert isinstance(records, Records)
-        block, record = f.divided(n.start, COLUMNS)[0], f.divided(k.start, records.depth)[0]
+        block, numbers = blocks(self.w, records, n)
+        record = f.divided(k.start, records.depth)[0]
         at = self.w.address(tensor.at, (block, record), (records.block_bytes, records.record_bytes))
         values = chain.tabulated(load, links)
         if unsigned(values) is None:
             return None
         offset = OFFSET if dtype.kind == "int" else 0
-        return Groups(records, at, k.size, tuple(values.tolist()), own, zero, offset)
+        away = tuple(f.times(i, records.block_bytes) for i in numbers)
+        return Groups(records, at, k.size, tuple(values.tolist()), away, own, zero, offset)
 
     def inline(self, v: Value, codes: memory.Load, tensor: Tensor) -> Inline | None:
         """The component beside the codes that a tile has a number of for every group."""
@@ -135,8 +137,9 @@ def _whole_records(tensor: Tensor, n: Coordinates, k: Coordinates) -> bool:
     records = tensor.records
     if not isinstance(records, Records) or records.codes is None or records.depth % records.unit:
         return False
-    block = n.multiple == COLUMNS or records.n <= min(n.multiple, COLUMNS)
-    return block and (k.multiple % records.depth == 0 or k.multiple >= records.k)
+    return not in_blocks(records, n) and (
+        k.multiple % records.depth == 0 or k.multiple >= records.k
+    )
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ class Expanded(Quads):
 
     def words(self, of: Round, first: int) -> Words:
         assert isinstance(of, _Group)
-        return _GroupWords(self.w, self.panel.records, of.units, first, of.numbers[first])
+        return _GroupWords(self.w, self.panel, of.units, first, of.numbers[first])
 
     def _numbers(self, record: V, first: int) -> tuple[V, V]:
         """For 16 columns of a group: s in both halves of a lane, and t in every byte of it."""
@@ -207,7 +210,8 @@ class Expanded(Quads):
     def _inline(self, record: V, of: Inline, first: int) -> V:
         """A component's numbers, in i32."""
         f, lanes = self.w.f, self.w.lanes
-        at = f.pointer(record, self.panel.records.inline_offset(of.component) + first)
+        offset = self.panel.records.inline_offset(of.component) + first % COLUMNS
+        at = f.pointer(self.panel.beside(f, record, first), offset)
         found = f.convert("zext", f.load("i8", lanes, at, 1), "i32")
         if not of.taken:
             return found
@@ -230,7 +234,7 @@ class Expanded(Quads):
 class _GroupWords(Words):
     """Words beside the numbers of their group."""
 
-    def __init__(self, w: Writer, records: Records, units: Sequence[V], first: int,
+    def __init__(self, w: Writer, p: Panel, units: Sequence[V], first: int,
                  numbers: tuple[V, V]) -> None:  # fmt: skip
-        super().__init__(w, records, units, first)
+        super().__init__(w, p, units, first)
         self.numbers = numbers

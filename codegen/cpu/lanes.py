@@ -120,9 +120,9 @@ class Vectors:
         """The vectors of each pair of a round, for the columns from `first` on."""
         return lambda t: self._of_kind(self.stored(of, first, t))
 
-    def fetch(self, of: Round, part: int, parts: int) -> None:
-        """Ask for some of the lines further on: one part of several."""
-        lines = self.panel.lines
+    def fetch(self, of: Round, part: int, parts: int, column: int) -> None:
+        """Ask for some of the lines further on, for the first column: one part of several."""
+        lines = self.panel.lines if column == 0 else 0
         for line in range(part * lines // parts, (part + 1) * lines // parts):
             self.w.ask_ahead(of.units[0], LINE * line)
 
@@ -235,7 +235,7 @@ class Expanding(Vectors):
             self.w.ask_ahead(self.next, LINE * line)
         return out
 
-    def fetch(self, of: Round, part: int, parts: int) -> None:
+    def fetch(self, of: Round, part: int, parts: int, column: int) -> None:
         """Nothing: lines are asked for pair by pair, where the values of each pair are known."""
 
     def _ones(self, word: V) -> V:

@@ -63,12 +63,13 @@ def in_rows(mem: Tensor, places: Sequence[Any]) -> bool:
 
 @dataclass(frozen=True)
 class Panel:
-    """A step of a product's second operand in a stream: 64 columns, whole units of k."""
+    """A step of a product's second operand in a stream: blocks of 64 columns, whole units of k."""
 
     records: Records
-    at: V  # the first unit
+    at: V  # the first unit of the first block
     k: Number
     values: tuple[float, ...]  # what each code stands for in the product
+    away: tuple[Number, ...]  # bytes from the first block to each
 
     @property
     def deep(self) -> int:
@@ -81,11 +82,37 @@ class Panel:
         assert self.records.codes is not None
         return self.records.codes
 
+    def beside(self, f: Function, at: V, column: int) -> V:
+        """An address in the first block, in the block of a column. Columns beyond the last block
+        are those of the last: they are padding."""
+        return f.pointer(at, self.away[min(column // COLUMNS, len(self.away) - 1)])
+
+
+def in_blocks(records: Records, n: Coordinates) -> str:
+    """What would make the columns of a tile whole blocks of 64, or nothing if they are."""
+    if n.multiple % COLUMNS == 0 or records.n <= n.multiple:
+        return ""
+    return f"a multiple of {COLUMNS} columns a tile, not {n.multiple}"
+
+
+def blocks(w: Writer, records: Records, n: Coordinates) -> tuple[V, tuple[Number, ...]]:
+    """The number of the first block of 64 columns of a tile, and how far on each of them is. Those
+    behind the last block that there is are that one."""
+    f = w.f
+    known = n.size if isinstance(n.size, int) else 0
+    count = -(-max(known, min(n.multiple, records.n)) // COLUMNS)
+    first = f.number(f.divided(n.start, COLUMNS)[0])
+    surely = records.blocks % count == 0 and n.multiple >= count * COLUMNS
+    if count in (1, records.blocks) or surely:
+        return first, tuple(range(count))
+    last = f.plus(records.blocks - 1, f.times(first, -1))
+    return first, (0, *(f.least(i, last) for i in range(1, count)))
+
 
 def scattered(records: Records, n: Coordinates, k: Coordinates) -> str:
     """What would make a step at these coordinates lie in one piece, or nothing if it does."""
-    if n.multiple != COLUMNS and not records.n <= min(n.multiple, COLUMNS):
-        return f"{COLUMNS} columns a tile, not {n.multiple}"
+    if missing := in_blocks(records, n):
+        return missing
     divides = records.depth % k.multiple == 0 or records.groups == 1
     inside = divides and k.multiple % records.unit == 0
     if inside or k.multiple == records.depth or records.k <= k.multiple <= records.depth:
@@ -101,26 +128,30 @@ def panel(w: Writer, mem: Tensor, n: Coordinates, k: Coordinates, values: Array)
     records = mem.records
     assert isinstance(records, Records)
     f = w.f
-    block, _ = f.divided(n.start, COLUMNS)
+    block, numbers_ = blocks(w, records, n)
     record, rest = f.divided(k.start, records.depth)
     unit, _ = f.divided(rest, records.unit)
     sizes = (records.block_bytes, records.record_bytes, records.unit_bytes)
+    away = tuple(f.times(i, records.block_bytes) for i in numbers_)
     return Panel(records, w.address(mem.at, (block, record, unit), sizes), k.size,
-                 tuple(values.tolist()))  # fmt: skip
+                 tuple(values.tolist()), away)  # fmt: skip
 
 
 class Words:
     """The words of units for one vector of columns, each loaded when it is first used."""
 
-    def __init__(self, w: Writer, records: Records, units: Sequence[V], first: int) -> None:
-        self.w, self.records, self.units, self.first = w, records, units, first
+    def __init__(self, w: Writer, p: Panel, units: Sequence[V], first: int) -> None:
+        self.w, self.panel, self.records, self.units = w, p, p.records, units
+        self.first = first
         self.loaded: dict[tuple[Plane, int], V] = {}
 
     def __call__(self, plane: Plane, i: int) -> V:
         if (plane, i) not in self.loaded:
             unit, word = divmod(i, self.records.words(plane))
-            offset = self.records.plane_offset(plane) + (word * COLUMNS + self.first) * 4
-            at = self.w.f.pointer(self.units[unit], offset)
+            column = word * COLUMNS + self.first % COLUMNS
+            offset = self.records.plane_offset(plane) + column * 4
+            start = self.panel.beside(self.w.f, self.units[unit], self.first)
+            at = self.w.f.pointer(start, offset)
             self.loaded[plane, i] = self.w.f.load("i32", self.w.lanes, at, 4)
         return self.loaded[plane, i]
 
@@ -175,7 +206,7 @@ class Rounds:
 
     def words(self, of: Round, first: int) -> Words:
         """The words of a round, for the columns from `first` on."""
-        return Words(self.w, self.panel.records, of.units, first)
+        return Words(self.w, self.panel, of.units, first)
 
     def vectors(self, of: Round, first: int) -> Callable[[int], tuple[V, ...]]:
         """The decoded vectors of each step of a round, for the columns from `first` on."""
@@ -186,15 +217,19 @@ class Rounds:
         """The t-th vectors of a round."""
         raise NotImplementedError
 
-    def fetch(self, of: Round, part: int, parts: int) -> None:
-        """Ask for some of the lines of a round further on in the stream: one part of several.
+    def fetch(self, of: Round, part: int, parts: int, column: int) -> None:
+        """Ask for some of the lines of a round further on in the stream of a column's block, where
+        that is the block's first: one part of several.
 
         Spread over a round's work, so that no more lines are awaited at once than there are
         buffers.
         """
         lines = self.per * self.panel.records.unit_bytes // LINE
+        if column % COLUMNS or column // COLUMNS >= len(self.panel.away):
+            return
+        start = self.panel.beside(self.w.f, of.units[0], column)
         for line in range(part * lines // parts, (part + 1) * lines // parts):
-            self.w.ask_ahead(of.units[0], LINE * line)
+            self.w.ask_ahead(start, LINE * line)
 
 
 class Decoder(Rounds):
