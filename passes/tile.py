@@ -20,6 +20,7 @@ from tilec.ir.ops.shape import Transpose
 from tilec.ir.ops.sparse import Expand, SparseDot
 from tilec.ir.ranges import read
 from tilec.ir.types import Memory, Span, Tile
+from tilec.passes import pages
 from tilec.passes.depth import step
 from tilec.passes.pipeline import register
 
@@ -129,6 +130,7 @@ def _roles(func: Func, limits: Limits, bounds: _Bounds) -> dict[str, int]:
                 found *= LONGER
             _narrow(steps, op.b, found)
     roles |= _chained(func, limits) if limits.chained else {}
+    roles |= {size: gcd(n, roles.get(size, n)) for size, n in pages.sizes(func).items()}
     return roles | {k: n for k, n in steps.items() if n != limits.depth}
 
 
