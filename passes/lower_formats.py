@@ -22,7 +22,7 @@ from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.remark import Remark
 from tilec.ir.scaled import ADDED, Scaled
 from tilec.ir.types import Memory, Shape, Span
-from tilec.passes import bit_planes, two_step
+from tilec.passes import bit_planes, first_scales, two_step
 from tilec.passes.bit_planes import Factor, digits
 from tilec.passes.parts import as_f32, tile
 from tilec.passes.pipeline import register
@@ -43,7 +43,7 @@ from tilec.passes.whole import byte, centred, exact, taken, values
 @register("lower-formats")
 def lower_formats(
     func: Func, *, planes: int = 2, least: int = 128, two_steps: bool = True, zeros: str = "sums",
-    terms: int = 1,
+    terms: int = 1, first: bool = False,
 ) -> Func:  # fmt: skip
     """Replace each scaled parameter `w` by its components `w.codes`, `w.scale`, ..., decode loads.
 
@@ -65,7 +65,8 @@ def lower_formats(
     What zeros add are sums of the other operand along k, times theirs. `zeros=products` has these
     as products with ones: for machines with threads, among which a sum takes many instructions.
     Codes that are not exact beside f16 or bf16 are f32, or the sum of up to `terms` such floats,
-    each with a product of its own, if these leave at most 2^-21 of each.
+    each with a product of its own, if these leave at most 2^-21 of each. With `first`, the scales
+    of the rows of a second operand that is not turned go onto the first, in f32.
     """
     if zeros not in ZEROS:
         raise TileError(f"lower-formats: zeros is {zeros!r}, expected {' or '.join(ZEROS)}")
@@ -74,7 +75,8 @@ def lower_formats(
     parameters |= {p: r.components for p, r in rounded.items()}
     if not parameters:
         return func
-    lowering = _Lowering(parameters, _tiles(func), planes, least, two_steps, zeros, terms)
+    lowering = _Lowering(parameters, _tiles(func), planes, least, two_steps, zeros, terms,
+                         first)  # fmt: skip
     body = rebuild(func.body, {}, lowering.change)
     grids = [r.grid() for r in rounded.values()]
     whole = Block(_params(func, rounded, parameters), (*grids, *body.ops), body.results)
@@ -116,11 +118,11 @@ class _Lowering(Elements):
     """The rewriting of one function; `change` is the rule for `rebuild`."""
 
     def __init__(self, parameters: dict[Value, Components], tiles: dict[Value, int | None],
-                 planes: int, least: int, two_steps: bool, zeros: str,
-                 terms: int) -> None:  # fmt: skip
+                 planes: int, least: int, two_steps: bool, zeros: str, terms: int,
+                 first: bool) -> None:  # fmt: skip
         super().__init__(parameters, tiles)
         self.planes, self.least, self.two_steps = planes, least, two_steps
-        self.zeros, self.terms = zeros, terms
+        self.zeros, self.terms, self.first = zeros, terms, first
         self.decoded: dict[Value, Decoded] = {}
         self.made: dict[Value, Op] = {}
         self.remarks: list[Remark] = []
@@ -149,6 +151,10 @@ class _Lowering(Elements):
 
     def _product(self, op: reduce.Dot, b: Builder) -> Value | None:
         """The product with whole codes, the scale on the accumulator; None where it can't be."""
+        lying = self.decoded.get(op.b)
+        if self.first and lying and _of_one_matrix(lying) and first_scales.suits(self, op, lying):
+            self._remark(op, f"{_what(lying)}: codes in f32, the scale on the first operand")
+            return first_scales.product(self, op, lying, b)
         load = self._operand(op)
         if load is None:
             return None

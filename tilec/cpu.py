@@ -117,8 +117,9 @@ class Schedule:
                 "tile",
                 {**kept, "halve": True, "exact": True, **sizes, **self.tiles},
             ),
+            Step("pages"),
             Step("split-groups"),
-            Step("lower-formats"),
+            Step("lower-formats", {"first": True}),
             Step("canonicalize"),  # last: drops the decoding that a product did not need
         )
 

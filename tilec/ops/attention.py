@@ -35,15 +35,14 @@ def decode(
         total = tc.zeros(("H",))
         acc = tc.zeros(("H", "E"))
         for s in tc.tiles("S", to=count):
-            scores = tc.dot(rows, k[b.start, g.start, s, :].to(rows.dtype).T) * scale
+            scores = tc.dot(rows, k[b.start, g.start, s, :].T) * scale
             scores = tc.where(s.index < count, scores, -math.inf)
             new = tc.maximum(most, tc.max(scores, axis=1))
             p = tc.exp(scores - new[:, None])
             old = tc.exp(most - new)
             total = total * old + tc.sum(p, axis=1)
-            values = v[b.start, g.start, s, :].to(rows.dtype)
             acc *= old[:, None]
-            acc += tc.dot(p.to(rows.dtype), values)
+            acc += tc.dot(p.to(rows.dtype), v[b.start, g.start, s, :])
             most = new
         y[b.start, g.start, :, :] = tc.where(total[:, None] > 0.0, acc / total[:, None], 0.0)
 
