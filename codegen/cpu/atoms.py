@@ -76,6 +76,17 @@ def exact_in_i16(t: DType) -> bool:
     return t.is_integer and t.bits <= (16 if t.kind == "int" else 15)
 
 
+def decoded_to(w: Writer, atom: Atom) -> Atom:
+    """The instruction for codes that are decoded in registers, which may be floats as well as pairs
+    of bf16.
+
+    Processors of which vectors of f16 are a feature do one product of pairs in two cycles, beside
+    four multiply-adds of half as many values (measured on an Emerald Rapids); others two a cycle,
+    or one beside one (Zen 5, Zen 4).
+    """
+    return Atom("float", 1) if atom == PAIRS and "avx512fp16" in w.features else atom
+
+
 def choose(w: Writer, a: DType, b: DType, acc: DType) -> Atom:
     """The instruction for these operands on this machine."""
     if a == b == BIT and acc in (i32, f32):

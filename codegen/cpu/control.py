@@ -19,6 +19,8 @@ from tilec.codegen.cpu import (
 )
 from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, of_bits
 from tilec.codegen.cpu.chain import chain, origin
+from tilec.codegen.cpu.code_rows import lying
+from tilec.codegen.cpu.evaluated import evaluated
 from tilec.codegen.cpu.llvm import V
 from tilec.codegen.cpu.loops import Env, Regions
 from tilec.codegen.cpu.operands import Copies
@@ -225,6 +227,8 @@ class Walker(Regions):
             operands.thin_product(w, op, (a, b), found, self.copies, buffer)
             return w.read(buffer, t.dtype, w.shape(t))
         atom, panel = operands.right(w, op, self.env, self.made)
+        if panel is None:
+            panel = evaluated(w, atom, b, buffer, lying(w, op, self.env, self.made))
         multiple = lcm(panel.deep if panel else 1, dot.LINE if atom == BYTES else atom.pack)
         rows = operands.left(w, atom, op, a, self.env, self.made, self.copies, multiple)
         column, row = (self._buffer(v) for v in (op.scale, op.row_scale))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from tilec.codegen.cpu import along
 from tilec.codegen.cpu.atoms import BITS, BYTES, SIXTEENS, Atom, Rows, of_bits
 from tilec.codegen.cpu.bits import Bits
+from tilec.codegen.cpu.code_rows import CodeRows, Turning
+from tilec.codegen.cpu.evaluated import Evaluated, Evaluation
 from tilec.codegen.cpu.expanded import Expanded, Groups
 from tilec.codegen.cpu.lanes import Expanding, Laid, Stored
 from tilec.codegen.cpu.llvm import Number, V, constant
@@ -19,11 +21,13 @@ from tilec.codegen.cpu.quads import Quads
 from tilec.codegen.cpu.registers import RegisterTile, narrow_tile, register_tile, registers
 from tilec.codegen.cpu.sparse_codes import SparseCodes
 from tilec.codegen.cpu.stream import Decoder, Panel, Round
+from tilec.codegen.cpu.target import Target
 from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
 from tilec.ir.masked import Masked
 from tilec.ir.stream import COLUMNS
 
-_Decoder = Decoder | Quads | Bits | Expanding | Laid
+_Decoder = Decoder | Quads | Bits | Expanding | Laid | Evaluation | Turning
+Source = Panel | Stored | Evaluated | CodeRows  # what is decoded, not packed
 
 _PAIRS = {  # sums of two products of i16, modulo 2**32
     16: "llvm.x86.avx512.pmaddw.d.512",
@@ -39,18 +43,6 @@ LINE = 64  # bytes of a row that are summed at once
 
 
 @dataclass(frozen=True)
-class Target:
-    """What products are added to, after scaling: a buffer of whole vectors a row, or `start`, and
-    the buffer is written then."""
-
-    buffer: Buffer
-    kind: str  # of its elements
-    scale: Buffer | None = None  # of columns
-    row_scale: Buffer | None = None
-    start: Lazy | None = None
-
-
-@dataclass(frozen=True)
 class _Left:
     """A first operand beside what is taken from every element of the second when it is read."""
 
@@ -63,7 +55,7 @@ class _Left:
 
 
 def emit(
-    w: Writer, atom: Atom, rows: Rows, right: Lazy | Panel | Stored,
+    w: Writer, atom: Atom, rows: Rows, right: Lazy | Source,
     shape: tuple[Number, Number, int], to: Target,
 ) -> None:  # fmt: skip
     """to += rows @ right; what is stored for products is decoded, any other tile packed first.
@@ -72,15 +64,16 @@ def emit(
     """
     m, k, deep = shape
     pitch = to.buffer.pitch
-    if isinstance(right, Panel | Stored):
+    if isinstance(right, Source):
         decoder = _decoder(w, atom, right)
         left = _Left(rows, decoder.offset)
         side = _side(w, atom, decoder, to.buffer, m)
         if side is not None:
             _direct(w, atom, left, decoder, m, to, side)
             return
-        pb = right.at
-        if not _as_it_lies(decoder, pitch):
+        if isinstance(right, Panel | Stored) and _as_it_lies(decoder, pitch):
+            pb = right.at
+        else:
             pb = _room(w, atom, deep, pitch)
             _decode(w, atom, decoder, pb, pitch)
         used = w.f.times(decoder.count, decoder.deep // atom.pack)
@@ -143,7 +136,7 @@ def _side(w: Writer, atom: Atom, decoder: _Decoder, to: Buffer, m: Number
     instruction expands."""
     tile, rows = register_tile(w.choices, w.features), to.shape[0]
     if rows <= tile.rows:
-        return tile
+        return RegisterTile(tile.rows, 1) if isinstance(decoder, Turning) else tile
     if isinstance(decoder, Expanding):
         expands = decoder.direct and rows <= decoder.again
         return RegisterTile(EXPANDED, 2) if expands else None
@@ -159,8 +152,12 @@ def _as_it_lies(decoder: _Decoder, pitch: int) -> bool:
     return isinstance(decoder, Bits) and decoder.plain and pitch == COLUMNS
 
 
-def _decoder(w: Writer, atom: Atom, right: Panel | Stored) -> _Decoder:
+def _decoder(w: Writer, atom: Atom, right: Source) -> _Decoder:
     """What decodes a panel for an instruction."""
+    if isinstance(right, Evaluated):
+        return Evaluation(w, right, atom.pack)
+    if isinstance(right, CodeRows):
+        return Turning(w, right, atom.pack)
     if isinstance(right, Stored):
         if not isinstance(right.order, Masked):
             return Laid(w, right, atom.pack)
@@ -293,6 +290,15 @@ def _direct(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, rows: Number,
     """Few rows: each vector is decoded into a register and used at once."""
     columns = to.buffer.pitch // w.lanes
     most = side.rows if isinstance(rows, int) else min(side.rows, to.buffer.shape[0])
+    if isinstance(decoder, Turning):
+
+        def vector(at: V) -> None:
+            own, there = decoder.beyond(at), to.beyond(w, at, atom.size)
+            w.f.blocks(rows, most, lambda m, tall: _direct_tile(
+                w, atom, left, own, _Corner(m, tall, 0, 1), there), exact=True)  # fmt: skip
+
+        w.f.loop(0, columns * w.lanes, w.lanes, vector)
+        return
     for first in range(0, columns, side.vectors):
         vectors = min(side.vectors, columns - first)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tilec.codegen.cpu import atomics, numbers, stream
@@ -67,7 +67,7 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     in_rows = _in_vectors(mem, places, w.lanes)
     beside = _side_by_side(w, mem, places, w.lanes)
     together = in_rows or beside or _in_gathers(w, mem, places, w.lanes)
-    direct = in_rows and not checked and mem.records is None
+    direct = in_rows and mem.records is None
     raw = _words(w, mem, places, shape) if direct and mem.dtype == bf16 else None
     plain = not checked and mem.records is None and mem.dtype in WORDS
     return Lazy(shape, mem.dtype, at, None, reads, reads, None, not together, raw, plain=plain)
@@ -83,10 +83,14 @@ def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> L
         w.f.prefetch(_address(w, mem, positions(w, mem, places, index)[0]))
 
     def at(index: Index, lanes: int) -> V:
-        place = _address(w, mem, positions(w, mem, places, index)[0])
+        at, inside = positions(w, mem, places, index)
+        place = _address(w, mem, at)
         if ahead and 2 * lanes >= LINE:
             w.ask_ahead(place)
-        return w.f.load("i16", lanes, place, 2)
+        v = w.f.load("i16", lanes, place, 2)
+        if inside is None:
+            return v
+        return w.f.select(w.f.splat(inside, lanes), v, constant("i16", 0, lanes))
 
     return Lazy(shape, mem.dtype, at, fetch=fetch)
 
@@ -104,6 +108,22 @@ def rows(w: Writer, mem: Tensor, indices: tuple[object, ...], stride: int) -> Ro
         return None
     at = tuple(p.at for p in known if isinstance(p, Picked))
     return Rows(_address(w, mem, (*at, last.start, 0)), stride)
+
+
+def code_row(w: Writer, mem: Tensor, indices: Sequence[object]) -> V | None:
+    """Where the first of the rows of packed codes mem[indices] begins, if it is surely there and
+    the last two indices are spans."""
+    *outer, rows, k = indices
+    if not (isinstance(rows, Coordinates) and isinstance(k, Coordinates)):
+        return None
+    known = picked(w, mem, tuple(p for p in outer if isinstance(p, Lazy) and not p.shape))
+    if len(known) < len(outer) or not all(map(_inside, known)):
+        return None
+    bits, depth = mem.dtype.bits, fixed(mem.shape[-1], "rows of codes")
+    strides = _strides(w, depth * bits // 8, mem.shape[:-1])
+    at = (*(p.at for p in known if isinstance(p, Picked)), rows.start)
+    first = w.f.divided(w.f.times(k.start, bits), 8)[0]
+    return w.address(mem.at, (*at, first), (*strides, 1))
 
 
 def picked(w: Writer, mem: Tensor, indices: tuple[Place, ...]) -> tuple[Found, ...]:
@@ -135,9 +155,12 @@ def _in_vectors(mem: Tensor, places: tuple[Found, ...], lanes: int) -> bool:
         return stream.in_rows(mem, places)
     if mem.records is not None:
         return False
+    bytes_ = mem.dtype.bits >= 8 or mem.dtype.kind == "bool"
+    while bytes_ and places and isinstance(places[-1], Picked) and mem.shape[-1] == 1:
+        places, mem = places[:-1], replace(mem, shape=mem.shape[:-1])
     if not places or not isinstance(places[-1], Coordinates):
         return False
-    if mem.dtype.bits >= 8 or mem.dtype.kind == "bool":
+    if bytes_:
         return True
     return places[-1].multiple % 8 == 0 and lanes * mem.dtype.bits % 8 == 0
 

@@ -9,9 +9,10 @@ from typing import TypeVar
 import numpy as np
 
 from tilec.codegen.cpu import bits, chain, lanes, memory, thin
-from tilec.codegen.cpu.atoms import BYTES, PAIRS, Atom, Rows, choose, of_bits
+from tilec.codegen.cpu.atoms import BYTES, PAIRS, Atom, Rows, choose, decoded_to, of_bits
 from tilec.codegen.cpu.bits import in_order
 from tilec.codegen.cpu.chain import Link, Made
+from tilec.codegen.cpu.code_rows import CodeRows, code_rows
 from tilec.codegen.cpu.expanded import groups
 from tilec.codegen.cpu.filled import filled
 from tilec.codegen.cpu.lanes import Stored
@@ -221,7 +222,8 @@ def write_copy(w: Writer, c: Copy | Turned, tensor: Tensor, chunk: V) -> None:
         one(chunk)
 
 
-def right(w: Writer, op: Dot, env: Env, made: Made) -> tuple[Atom, Panel | Stored | None]:
+def right(w: Writer, op: Dot, env: Env, made: Made
+          ) -> tuple[Atom, Panel | Stored | CodeRows | None]:  # fmt: skip
     """The instruction of a product, and the second operand if that reads it where it is stored."""
     a, b, out = (_dtype(v) for v in (op.a, op.b, op.acc))
     atom = choose(w, a, b, out)
@@ -230,6 +232,9 @@ def right(w: Writer, op: Dot, env: Env, made: Made) -> tuple[Atom, Panel | Store
     stored = _in_lanes(w, op, env, made) if atom.kind == "float" else None
     if stored is not None:
         return atom, stored
+    lying = code_rows(w, op, env, made, atom)
+    if lying is not None:
+        return decoded_to(w, atom), lying
     found = _streamed(w, op, env, made, atom)
     return (in_order(found) if found and of_bits(atom) else atom), found
 

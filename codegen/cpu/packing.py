@@ -169,7 +169,7 @@ def _turned(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
     def square(n0: V, k0: V) -> None:
         rows = _rows(w, atom, b, (k0, n0), room)
         group, _ = f.divided(k0, atom.pack)
-        for i, v in enumerate(_transposed(w, rows)):
+        for i, v in enumerate(transposed(w, rows)):
             f.store(v, w.address(to, (f.plus(group, i), n0), (pitch * atom.size, atom.size)))
 
     def edge(start_n: Number, start_k: Number, stop_k: Number) -> None:
@@ -211,13 +211,14 @@ def _vector(w: Writer, atom: Atom, b: Lazy, k0: V, column: Number) -> V:
     return w.f.recast(parts[0], "i32", w.lanes)
 
 
-def _transposed(w: Writer, rows: Sequence[V]) -> list[V]:
-    """A square of lanes turned, in log2(lanes) rounds of exchanges."""
-    out, n = list(rows), len(rows)
+def transposed(w: Writer, rows: Sequence[V]) -> list[V]:
+    """Squares of lanes turned, in log2(rows) rounds of exchanges: as many lanes as there are rows,
+    and then the next, side by side."""
+    out, n, lanes = list(rows), len(rows), rows[0].lanes
     step = 1
     while step < n:
-        low = [i if not i & step else n + (i ^ step) for i in range(n)]
-        high = [i | step if not i & step else n + i for i in range(n)]
+        low = [i if not i & step else lanes + (i ^ step) for i in range(lanes)]
+        high = [i | step if not i & step else lanes + i for i in range(lanes)]
         for i in range(n):
             if not i & step:
                 a, b = out[i], out[i | step]

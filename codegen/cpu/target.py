@@ -1,0 +1,40 @@
+"""What products are added to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tilec.codegen.cpu.llvm import V
+from tilec.codegen.cpu.tiles import At, Buffer, Index, Lazy, Writer
+
+
+@dataclass(frozen=True)
+class Target:
+    """What products are added to, after scaling: a buffer of whole vectors a row, or `start`, and
+    the buffer is written then."""
+
+    buffer: Buffer
+    kind: str  # of its elements
+    scale: Buffer | None = None  # of columns
+    row_scale: Buffer | None = None
+    start: Lazy | None = None
+
+    def beyond(self, w: Writer, column: V, size: int) -> Target:
+        """The same from a column on, elements of `size` bytes."""
+        offset = w.f.times(column, size)
+        scale, start = self.scale, self.start
+        if scale is not None:
+            scale = replace(scale, at=w.f.pointer(scale.at, offset))
+        if start is not None:
+            start = replace(start, at=_later(w, start, column))
+        buffer = replace(self.buffer, at=w.f.pointer(self.buffer.at, offset))
+        return replace(self, buffer=buffer, scale=scale, start=start)
+
+
+def _later(w: Writer, x: Lazy, column: V) -> At:
+    """How elements of a matrix are read, from a column on."""
+
+    def at(index: Index, lanes: int) -> V:
+        return x.at((index[0], w.f.plus(index[1], column)), lanes)
+
+    return at
