@@ -13,7 +13,7 @@ from tilec.tune.config import Config
 from tilec.tune.records import Failure, Trial
 
 JOB = {"kind": "kernel", "ir": "x", "backend": "cpu", "target": "host"}
-GOOD = Trial(Config.of({"a": 1}), (0.1, 0.2), cost=1.0)
+GOOD = Trial(Config.of({"a": 1}), (0.1, 0.2), cost=1.0, compiled=0.25)
 BAD = Trial(Config.of({"a": 2}), (), Failure.WRONG_RESULT, 1.0, "differs")
 
 
@@ -56,7 +56,7 @@ def test_the_process_is_kept_for_a_job_and_ended_for_the_next():
     for _ in range(2):
         found = ours(asked(), threading.Event())
         assert isinstance(found, Measured)
-        assert found.samples == (GOOD.samples,)
+        assert (found.samples, found.compiled) == ((GOOD.samples,), 0.25)
     assert len(seen) == 1
     assert not first.closed.is_set()
     found = ours(asked(job={**JOB, "data_seed": 1}), threading.Event())

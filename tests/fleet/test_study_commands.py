@@ -51,6 +51,15 @@ def test_a_kernel_is_submitted_as_ir_with_its_space():
     assert min(made.work.bytes_per_s or 0, made.work.operations_per_s or 0) > 1e9
 
 
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
+def test_what_no_worker_can_measure_is_not_submitted(backend):
+    with pretended(v1_studies=(201, STUDY)) as peer:
+        code, _, err = run(peer.address.url, "tune", "submit", str(LINEAR), "--dims",
+                           "M=16,N=512,K=512", "--backend", backend, "--graph")  # fmt: skip
+        assert (code, "mode is graph, expected eager" in err) == (1, True)
+        assert peer.said("/v1/studies") == []
+
+
 def test_ceilings_are_said_for_this_processor_with_its_threads_only():
     with pretended(v1_studies=(201, STUDY)) as peer:
         for words in (("--threads", "999"), ("--backend", "triton", "--target", "sm_90a")):

@@ -93,6 +93,7 @@ ATTACKS = {
     "35 workers that lie: times of 0 or NaN, confirmed by another": (
         "serve/test_leases.py::test_times_that_can_not_be_are_refused",
         "serve/test_leases.py::test_a_worker_that_lies_is_found_out_by_another",
+        "serve/test_leases.py::test_a_token_under_two_names_does_not_confirm_itself",
         "serve/test_guard.py::test_bodies_that_are_no_strict_json_are_refused_quickly",
     ),
     "36 malicious IR: compiled in a child with limits and a wall clock": (

@@ -49,6 +49,9 @@ def test_migrations_go_down_and_up_and_keep_what_was_there(tmp_path):
     with database.read() as tx:
         assert "packages" not in inspect(tx).get_table_names()
         assert tx.execute(select(studies.c.id)).scalars().all() == [id_]
+    database.migrate("0003")
+    with database.read() as tx:
+        assert {"audit", "uses"}.isdisjoint(inspect(tx).get_table_names())
     database.migrate()
     database.migrate()
     assert served(lease, tmp_path) == id_

@@ -372,12 +372,15 @@ def test_ceilings_are_shown_for_the_device_that_they_are_of(tmp_path):
 def test_exports_say_what_was_measured(tmp_path):
     async def check(c: Client):
         made = await c.submit(budget=2)
-        await c.complete(await c.lease())
+        await c.complete(await c.lease(), compile_s=0.25)
         lease = await c.lease()
         await c.fail(lease, "compile_error")
+        trials = await c.trials(made["id"])
+        assert [t["compile_s"] for t in trials[:2]] == [0.25, None]
         return await c.get(f"/v1/studies/{made['id']}/t4")
 
     found = served(check, tmp_path)["results"]
+    assert [r["times"].get("compilation_time") for r in found] == [250.0, None]
     assert [r["invalidity"] for r in found] == ["correct", "compile"]
     assert found[0]["configuration"] == SPACE["default"]
     assert found[0]["measurements"][0]["value"] == time_ms(SPACE["default"])

@@ -8,7 +8,7 @@ from tilec.ir.errors import TileError
 from tilec.tune.config import Config
 from tilec.tune.records import Failure, Study, Trial
 from tilec.tune.search.bayes import Bayes
-from tilec.tune.search.loop import SAMPLERS, Search, Stop, winner
+from tilec.tune.search.loop import SAMPLERS, Search, Stop
 from tilec.tune.search.told import Told
 from tilec.tune.search.transfer import Source
 from tilec.tune.space import Constraint, Parameter, Space
@@ -102,8 +102,8 @@ def test_the_default_comes_first_and_all_is_found_once(sampler):
     while asked := search.ask():
         search.tell(*(Trial(c, failure=Failure.COMPILE_ERROR) for c in asked))
     assert sorted(configs(search)) == sorted(c.text for c in space)
-    assert search.winner is not None
-    assert search.winner.config == space.default
+    assert search.study.best is not None
+    assert search.study.best.config == space.default
 
 
 def test_retried_failures_count_for_nothing():
@@ -228,16 +228,6 @@ def test_it_stops_by_budget_seconds_and_patience():
     best = min(t.seconds or np.inf for t in stopped)
     assert 20 < len(stopped) < 500
     assert all((t.seconds or np.inf) > best * (1 - 0.005) for t in stopped[-20:])
-
-
-def test_ties_go_to_the_default_then_to_a_fixed_order():
-    a, b, c = (Trial(Config.of({"v": v}), (t,)) for v, t in (("a", 1.015), ("b", 1.0), ("c", 1.01)))
-    assert winner([c, b, a]) == a
-    assert winner([c, b, a], c.config) == c
-    assert winner([b, Trial(Config.of({"v": "a"}), (1.1, 1.1))]) == b
-    noisy = Trial(Config.of({"v": "a"}), (0.9, 1.3, 1.0, 1.2))
-    assert winner([b, noisy]) == noisy  # its margin reaches down to 0.93
-    assert winner([LOST]) is None
 
 
 LOST = Trial(Config.of({"v": "a"}), failure=Failure.INFRA)

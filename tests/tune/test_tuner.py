@@ -13,12 +13,12 @@ from tilec.compile import engine
 from tilec.gpu import Choice
 from tilec.ir.errors import TileError
 from tilec.runtime.cache import Cache
-from tilec.tune import tuner
+from tilec.tune import contest, tuner
 from tilec.tune.config import Config
 from tilec.tune.job import choice_of, subject
 from tilec.tune.records import Failure, Trial
 from tilec.tune.store import Store
-from tilec.tune.tuner import Options, chosen_of, paired, tune
+from tilec.tune.tuner import Options, chosen_of, tune
 
 
 @tc.kernel
@@ -135,7 +135,7 @@ def test_rounds_that_were_slow_for_all_decide_nothing():
     other = Config.of({"a": 1})
     drift = np.linspace(1, 4, 30)
     trials = [Trial(DEFAULT, tuple(1e-3 * drift)), Trial(other, tuple(0.96e-3 * drift))]
-    assert paired(trials)[1].seconds == pytest.approx(0.96 * (trials[0].seconds or 0))
+    assert contest.paired(trials)[1].seconds == pytest.approx(0.96 * (trials[0].seconds or 0))
     assert chosen_of(trials, DEFAULT) == other
     slower = [trials[0], Trial(other, tuple(0.985e-3 * drift))]  # a tie
     assert chosen_of(slower, DEFAULT) == DEFAULT

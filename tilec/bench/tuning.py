@@ -23,11 +23,10 @@ from tilec.ops import losses, mlp, norm
 from tilec.program import Program
 from tilec.runtime.tensor import sparsify
 from tilec.tune.config import Config
-from tilec.tune.contest import SIGMAS, Ratio, known, ratio
+from tilec.tune.contest import SIGMAS, TIE, Ratio, known, ratio
 from tilec.tune.job import Subject, policy_of, subject
 from tilec.tune.measure.measurer import Measurer
 from tilec.tune.records import Trial
-from tilec.tune.search.loop import TIE
 from tilec.tune.tuner import Options, Tuned, tune
 
 LINEAR = """kernel linear(x: bf16[M, K], w: FORMAT[N, K], y: bf16[M, N]) {

@@ -36,6 +36,7 @@ from tilec.tune.job import (
     HOST,
     KINDS,
     Policy,
+    check_policy,
     device,
     device_digest,
     policy_of,
@@ -168,6 +169,7 @@ def _kernel(
     """The fields of a study of a kernel. Raises TileError."""
     if backend not in KINDS:
         raise TileError(f"no back end is called {backend!r}", hint=", ".join(KINDS))
+    check_policy(given, backend)
     definition = retyped(kernel_of(file, kernel), types_of(types))
     numbers = dims_of(dims)
     check_dims(definition, numbers)

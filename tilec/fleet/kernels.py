@@ -66,7 +66,8 @@ def _trials(measurer: Measurer, lease: Lease) -> list[Trial]:
 def _told(trials: list[Trial], cost: float) -> Measured | Failed:
     """The outcome of a lease: times, or the first failure where there are none at all."""
     if any(t.samples for t in trials):
-        return Measured(tuple(t.samples for t in trials), cost)
+        compiled = sum(t.compiled for t in trials)
+        return Measured(tuple(t.samples for t in trials), cost, compiled)
     first = trials[0]
     return Failed(first.failure or Failure.INFRA, first.note, cost)
 

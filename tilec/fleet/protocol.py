@@ -81,10 +81,12 @@ def _object(data: object, what: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Measured:
-    """Times of each config in seconds (none: it failed in a trial of several), and the cost."""
+    """Times of each config in seconds (none: it failed in a trial of several), the seconds that all
+    took, and those of compiling, where they are known."""
 
     samples: tuple[tuple[float, ...], ...]
     cost: float
+    compiled: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ class Service:
         """Hand in times; whether they count (they don't where the lease has ended)."""
         samples = [[1e3 * s for s in times] for times in found.samples]
         body = {"token": lease.token, "samples_ms": samples, "cost_s": found.cost,
-                "device": dict(self.who.device), "toolchain": self.who.toolchain}  # fmt: skip
+                "compile_s": found.compiled, "device": dict(self.who.device),
+                "toolchain": self.who.toolchain}  # fmt: skip
         return self._handed_in(lease, "complete", body)
 
     def fail(self, lease: Lease, why: Failed) -> bool:

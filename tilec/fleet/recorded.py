@@ -13,7 +13,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,8 @@ from tilec.fleet.protocol import Failed, Lease, Measured
 from tilec.ir.errors import TileError
 from tilec.tune import strict
 from tilec.tune.config import Config
+from tilec.tune.contest import contending
+from tilec.tune.measure.measurer import LEAST_ROUNDS, MOST_ROUNDS
 from tilec.tune.records import Failure
 from tilec.tune.space import Parameter, Space
 
@@ -49,6 +51,19 @@ class Recorded:
     def place(self, config: Config) -> int:
         """Where a config is. Raises TileError for one that was not recorded."""
         return self._places[self.space.row(config)]
+
+    def in_turns(self, places: Sequence[int], seed: str) -> tuple[tuple[float, ...], ...]:
+        """Raw times of some configs (none for one that fails), drawn round after round until it is
+        decided which of them to use."""
+        chance = [random.Random(f"{seed} {p}") for p in places]
+        found: list[list[float]] = [[] for _ in places]
+        left = [i for i, p in enumerate(places) if self.samples[p]]
+        for n in range(MOST_ROUNDS):
+            for i in left:
+                found[i].append(chance[i].choice(self.samples[places[i]]))
+            if left and n + 1 >= LEAST_ROUNDS:
+                left = [left[at] for at in contending([found[i] for i in left])]
+        return tuple(map(tuple, found))
 
     def drawn(self, place: int, seed: str) -> tuple[float, ...]:
         """Raw times, drawn with replacement: the same for the same seed, whoever draws."""
@@ -134,7 +149,10 @@ class FakeDevice:
             stop.wait(lease.timeout_s)
             return Failed(Failure.RUN_TIMEOUT, "", time.monotonic() - start)
         stop.wait(cost)
-        found = tuple(space.drawn(p, seed) for p in places)
+        if lease.purpose == "confirm":
+            found = space.in_turns(places, seed)
+        else:
+            found = tuple(space.drawn(p, seed) for p in places)
         took = time.monotonic() - start
         if len(found) == 1 and not found[0]:
             return Failed(Failure.LAUNCH_ERROR, "it failed when it was recorded", took)

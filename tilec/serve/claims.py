@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, exists, func, insert, or_, select, updat
 
 from tilec.runtime.cache.key import canonical
 from tilec.serve import blocklist, fleet, models, studies
+from tilec.serve.auth import Caller
 from tilec.serve.clock import Clock
 from tilec.serve.events import happened
 from tilec.serve.events import state as into
@@ -36,13 +37,13 @@ class Wanted:
 class Claimant:
     """A worker that asks."""
 
-    tenant: str
+    by: Caller
     said: models.LeaseRequest
     device: str  # the digest
 
     @staticmethod
-    def of(tenant: str, said: models.LeaseRequest) -> Claimant:
-        return Claimant(tenant, said, device_digest(said.device))
+    def of(by: Caller, said: models.LeaseRequest) -> Claimant:
+        return Claimant(by, said, device_digest(said.device))
 
 
 def waiting(tx: Connection, who: Claimant, clock: Clock, setup: Setup) -> bool:
@@ -54,9 +55,9 @@ def claimed(
     tx: Connection, who: Claimant, clock: Clock, setup: Setup
 ) -> models.Lease | Wanted | None:
     """A lease of the next trial, or a study that is to propose some, or None."""
-    fleet.touch(tx, who.tenant, who.said, clock, setup)
+    fleet.touch(tx, who.by, who.said, clock, setup)
     held = select(func.count()).select_from(leases).where(
-        leases.c.tenant == who.tenant, leases.c.worker == who.said.worker,
+        leases.c.tenant == who.by.tenant, leases.c.worker == who.said.worker,
         leases.c.state == "active")  # fmt: skip
     if tx.execute(held).scalar_one() >= setup.limits.leases:
         raise Refused(429, f"this worker has {setup.limits.leases} leases already")
@@ -73,7 +74,7 @@ def _studies(tx: Connection, who: Claimant) -> Iterator[Row[Any]]:
     """The studies that a worker can measure, in order."""
     known = who.said.recorded
     said = select(*studies.LIGHT).where(
-        table.c.tenant == who.tenant, table.c.state.in_(OPEN),
+        table.c.tenant == who.by.tenant, table.c.state.in_(OPEN),
         table.c.device_kind == who.said.device.kind, table.c.toolchain == who.said.toolchain,
         or_(table.c.recorded.is_(None), table.c.recorded.in_(known)))  # fmt: skip
     order = said.order_by(table.c.priority.desc(), table.c.created, table.c.id)
@@ -104,11 +105,23 @@ def _trial(tx: Connection, study: Row[Any], who: Claimant, clock: Clock,
                                 trials.c.ready <= now)  # fmt: skip
     row = tx.execute(said.order_by(trials.c.number).limit(1).with_for_update(skip_locked=True)
                      ).first()  # fmt: skip
-    if row is None or row.avoid != who.said.worker or now - row.ready > setup.confirm_wait_s:
+    if row is None or row.avoid is None or _impartial(tx, study, row, who, now, setup):
         return row
-    since = now - setup.alone_s
-    alone = not fleet.others(tx, who.tenant, who.said.worker, who.device, study.toolchain, since)
-    return row if alone else None
+    return None
+
+
+def _impartial(tx: Connection, study: Row[Any], row: Row[Any], who: Claimant, now: float,
+               setup: Setup) -> bool:  # fmt: skip
+    """Whether a worker may confirm: it has another token than who measured the best. Where no
+    other token was seen of late, another name will do; that one itself where there is no other, or
+    none came for it in time."""
+    if row.avoid_caller not in (None, who.by.token):
+        return True
+    others = fleet.others(tx, study, who.said.worker, who.device, now - setup.alone_s)
+    if others - {who.by.token}:
+        return False
+    waited = now - row.ready > setup.confirm_wait_s
+    return row.avoid != who.said.worker or not others or waited
 
 
 def _wanted(tx: Connection, study: Row[Any], who: Claimant, clock: Clock,
@@ -135,10 +148,10 @@ def _leased(tx: Connection, study: Row[Any], row: Row[Any], who: Claimant, clock
             setup: Setup) -> models.Lease:  # fmt: skip
     worker, now, id_ = who.said.worker, clock.now(), new_id("l")
     tx.execute(update(trials).where(trials.c.id == row.id).values(
-        state="leased", worker=worker, attempts=row.attempts + 1))  # fmt: skip
+        state="leased", worker=worker, caller=who.by.token, attempts=row.attempts + 1))  # fmt: skip
     tx.execute(insert(leases).values(
-        id=id_, trial=row.id, study=study.id, tenant=who.tenant, worker=worker, device=who.device,
-        state="active", started=now, deadline=now + setup.lease_s))  # fmt: skip
+        id=id_, trial=row.id, study=study.id, tenant=who.by.tenant, worker=worker,
+        device=who.device, state="active", started=now, deadline=now + setup.lease_s))  # fmt: skip
     if study.measured_device != who.device:
         device = canonical(who.said.device.model_dump(exclude_none=True))
         tx.execute(update(table).where(table.c.id == study.id).values(

@@ -26,10 +26,11 @@ def t4(tx: Connection, study: Row[Any]) -> dict[str, Any]:
 def _result(row: Row[Any]) -> dict[str, Any]:
     times = json.loads(row.samples or "[[]]")[0]
     done = row.state == "done"
+    compiling = {} if row.compiled is None else {"compilation_time": 1000 * row.compiled}
     return {
         "timestamp": datetime.fromtimestamp(row.finished or row.created, UTC).isoformat(),
         "configuration": json.loads(row.configs)[0],
-        "times": {"runtimes": times, "framework": 1000 * (row.cost or 0.0)},
+        "times": {"runtimes": times, "framework": 1000 * (row.cost or 0.0), **compiling},
         "invalidity": "correct" if done else INVALID.get(row.failure or "", "runtime"),
         "correctness": int(done),
         "measurements": [{"name": "time", "value": statistics.median(times), "unit": "ms"}]

@@ -1,4 +1,7 @@
-"""Workers: what they are, when they were last seen, what they did."""
+"""Workers: what they are, when they were last seen, what they did.
+
+A name is of the token that it came with, for as long as a worker is seen under it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from sqlalchemy import Connection, Row, delete, exists, func, insert, select, up
 
 from tilec.runtime.cache.key import canonical
 from tilec.serve import models
+from tilec.serve.auth import Caller
 from tilec.serve.clock import Clock
 from tilec.serve.keys import device_digest
 from tilec.serve.refusal import Refused
@@ -20,17 +24,18 @@ PAGE = 500
 Said = models.WorkerRequest | models.LeaseRequest
 
 
-def register(tx: Connection, tenant: str, said: Said, clock: Clock, setup: Setup) -> None:
-    """A worker starts: it is active, whatever it was."""
-    _keep(tx, tenant, said, clock, setup, "active")
+def register(tx: Connection, who: Caller, said: Said, clock: Clock, setup: Setup) -> None:
+    """A worker starts: it is active, whatever it was. Raises Refused for a name that is in use."""
+    _keep(tx, who, said, clock, setup, _row(tx, who.tenant, said.worker))
 
 
-def touch(tx: Connection, tenant: str, said: Said, clock: Clock, setup: Setup) -> None:
-    """A worker asks for a trial. Raises Refused (410) for one that is being drained."""
-    row = _row(tx, tenant, said.worker)
+def touch(tx: Connection, who: Caller, said: Said, clock: Clock, setup: Setup) -> None:
+    """A worker asks for a trial. Raises Refused (410) for one that is being drained, and for a name
+    that is in use."""
+    row = _row(tx, who.tenant, said.worker)
     if row is not None and row.state == "draining":
         raise Refused(410, "this worker is being drained")
-    _keep(tx, tenant, said, clock, setup, "active", row)
+    _keep(tx, who, said, clock, setup, row)
 
 
 def _row(tx: Connection, tenant: str, worker: str) -> Row[Any] | None:
@@ -38,11 +43,13 @@ def _row(tx: Connection, tenant: str, worker: str) -> Row[Any] | None:
     return tx.execute(chosen).first()
 
 
-def _keep(tx: Connection, tenant: str, said: Said, clock: Clock, setup: Setup, state: str,
-          row: Row[Any] | None = None) -> None:  # fmt: skip
-    row = row or _row(tx, tenant, said.worker)
+def _keep(tx: Connection, who: Caller, said: Said, clock: Clock, setup: Setup,
+          row: Row[Any] | None) -> None:  # fmt: skip
+    tenant = who.tenant
+    if row is not None and row.caller != who.token and clock.now() - row.seen < setup.alone_s:
+        raise Refused(409, "a worker with another token has this name now")
     values = {
-        "state": state, "kind": said.device.kind, "name": said.device.name,
+        "state": "active", "caller": who.token, "kind": said.device.kind, "name": said.device.name,
         "device": device_digest(said.device), "toolchain": said.toolchain,
         "fingerprint": canonical(said.device.model_dump(exclude_none=True)),
         "recorded": canonical(said.recorded), "seen": clock.now(),
@@ -67,14 +74,15 @@ def worked(tx: Connection, tenant: str, worker: str, clock: Clock, *, done: int 
                              measured=workers.c.measured + seconds))  # fmt: skip
 
 
-def others(tx: Connection, tenant: str, worker: str, device: str, toolchain: str,
-           since: float) -> int:  # fmt: skip
-    """How many other workers could do the same, and were seen since then."""
-    chosen = select(func.count()).select_from(workers).where(
-        workers.c.tenant == tenant, workers.c.worker != worker, workers.c.device == device,
-        workers.c.toolchain == toolchain, workers.c.state == "active",
+def others(tx: Connection, study: Row[Any], worker: str, device: str, since: float
+           ) -> frozenset[str]:  # fmt: skip
+    """Whose the other workers are that could measure a study too, and were seen since then."""
+    chosen = select(workers.c.caller, workers.c.recorded).where(
+        workers.c.tenant == study.tenant, workers.c.worker != worker, workers.c.device == device,
+        workers.c.toolchain == study.toolchain, workers.c.state == "active",
         workers.c.seen > since)  # fmt: skip
-    return tx.execute(chosen).scalar_one()
+    needed = {study.recorded} - {None}
+    return frozenset(r.caller for r in tx.execute(chosen) if needed <= {*json.loads(r.recorded)})
 
 
 def listed(tx: Connection, tenant: str, clock: Clock, after: str = "") -> models.Workers:

@@ -77,8 +77,8 @@ def complete(tx: Connection, tenant: str, id_: str, said: models.Completion,
     time = statistics.median(said.samples_ms[0]) if trial.purpose == "measure" else None
     tx.execute(update(trials).where(trials.c.id == trial.id).values(
         state="done", failure=None, samples=canonical(said.samples_ms), time=time,
-        cost=said.cost_s, device=row.device, toolchain=said.toolchain, finished=clock.day(),
-        worker=row.worker, detail=""))  # fmt: skip
+        cost=said.cost_s, compiled=said.compile_s, device=row.device,
+        toolchain=said.toolchain, finished=clock.day(), worker=row.worker, detail=""))  # fmt: skip
     _ended(tx, row, "done")
     fleet.worked(tx, tenant, row.worker, clock, done=1, seconds=said.cost_s)
     _tell(tx, trial, row, "done", time_ms=time)

@@ -63,6 +63,7 @@ class Metrics:
         self.claims = histogram("claim_seconds", "Time to claim a trial, without waiting for one")
         self.plans = histogram("plan_seconds", "Time to propose trials")
         self.measured = counter("measured_seconds", "Time that workers spent on trials")
+        self.compiled = counter("compiled_seconds", "Part of that in which they compiled")
         self.completed = counter("trials_completed", "Trials with times")
         self.failures = counter("trials_failed", "Trials without times", "failure")
         self.expired = counter("leases_expired", "Leases that ended without a word")

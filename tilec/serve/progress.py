@@ -1,8 +1,8 @@
 """What follows when a trial ends: more trials, the confirmation of the best few, a winner.
 
-The finalists are measured again side by side with the default and with what is published already,
-on another worker where there is one: no single worker's times decide, and what is published is
-never slower than the default.
+The finalists are measured again in turns with the default and with what is published already, by
+another token where there is one: no single worker's times decide. What is published is chosen as
+tuning on one machine does (`tilec.tune.contest`), so it is never slower than the default.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tilec.serve.keys import config_key, new_id
 from tilec.serve.tables import configs as published
 from tilec.serve.tables import studies as table
 from tilec.serve.tables import trials
+from tilec.tune import contest
 from tilec.tune.config import Config
 from tilec.tune.records import Trial
-from tilec.tune.search.loop import winner
 
 OPEN = ("pending", "leased")
 CONFIRMATIONS = 4  # that may fail, each of half as many configs as the one before
@@ -43,25 +43,26 @@ def advance(tx: Connection, study: str, clock: Clock) -> None:
 
 def _confirm(tx: Connection, row: Row[Any], clock: Clock, most: int) -> None:
     """Add the trial that measures the best few again."""
-    timed = select(trials.c.configs, trials.c.worker).where(
+    timed = select(trials.c.configs, trials.c.worker, trials.c.caller).where(
         trials.c.study == row.id, trials.c.purpose == "measure", trials.c.state == "done"
     )
     order = timed.order_by(trials.c.time, trials.c.number)
-    best = [(json.loads(r.configs)[0], r.worker) for r in tx.execute(order.limit(most))]
+    best = tx.execute(order.limit(most)).all()
     if not best:
         studies.stop(tx, row.id, "failed", clock.day(), "no config ran")
         return
-    chosen = [c for c, _ in best]
+    chosen = [json.loads(r.configs)[0] for r in best]
     default = json.loads(row.space).get("default")
     ran = {canonical(json.loads(r.configs)[0]) for r in tx.execute(timed)}
-    if default is not None and canonical(default) in ran:
-        chosen = [default, *(c for c in chosen if c != default)]
+    if default is None or canonical(default) not in ran:
+        default = min(chosen, key=canonical)  # the same in every study with these finalists
+    chosen = [default, *(c for c in chosen if c != default)]
     here = _incumbent(tx, row)
     if here is not None and here not in chosen:
         chosen.append(here)
     if row.state != "confirming":
         into(tx, row.id, "confirming", clock.day())
-    add_trial(tx, row.id, "confirm", chosen, clock, avoid=best[0][1])
+    add_trial(tx, row.id, "confirm", chosen, clock, best[0])
 
 
 def _incumbent(tx: Connection, row: Row[Any]) -> dict[str, Any] | None:
@@ -81,12 +82,13 @@ def key_of(row: Row[Any]) -> str:
 
 
 def add_trial(tx: Connection, study: str, purpose: str, chosen: list[dict[str, Any]],
-              clock: Clock, avoid: str | None = None) -> None:  # fmt: skip
-    """A new trial at the end of a study."""
+              clock: Clock, avoid: Row[Any] | None = None) -> None:  # fmt: skip
+    """A new trial at the end of a study, if possible not by the worker and caller to avoid."""
     last = select(func.coalesce(func.max(trials.c.number), 0)).where(trials.c.study == study)
     tx.execute(insert(trials).values(
         id=new_id("t"), study=study, number=tx.execute(last).scalar_one() + 1, purpose=purpose,
-        configs=canonical(chosen), state="pending", attempts=0, lost=0, avoid=avoid,
+        configs=canonical(chosen), state="pending", attempts=0, lost=0,
+        avoid=avoid and avoid.worker, avoid_caller=avoid and avoid.caller,
         ready=clock.now(), detail="", created=clock.day()))  # fmt: skip
 
 
@@ -94,14 +96,11 @@ def _conclude(tx: Connection, row: Row[Any], clock: Clock) -> None:
     """Publish what the last confirmation says, or confirm fewer configs where it failed."""
     said = select(trials).where(trials.c.study == row.id, trials.c.purpose == "confirm")
     last = tx.execute(said.order_by(trials.c.number.desc()).limit(1)).one()
-    space, chosen = json.loads(row.space), json.loads(last.configs)
-    samples = json.loads(last.samples or "[]")
-    tried = [Trial(Config.from_json(c), tuple(s / 1000 for s in times))
-             for c, times in zip(chosen, samples, strict=False) if times]  # fmt: skip
-    default = space.get("default")
-    first = None if default is None else Config.from_json(default)
-    won = winner(tried, first) if last.state == "done" else None
-    if won is None:
+    configs = map(Config.from_json, json.loads(last.configs))
+    samples = json.loads(last.samples or "[]") if last.state == "done" else []
+    tried = [Trial(c, tuple(s / 1000 for s in times))
+             for c, times in zip(configs, samples, strict=False) if times]  # fmt: skip
+    if not tried:
         counted = said.with_only_columns(func.count())
         rounds = tx.execute(counted).scalar_one()
         if rounds < CONFIRMATIONS:
@@ -109,8 +108,11 @@ def _conclude(tx: Connection, row: Row[Any], clock: Clock) -> None:
         else:
             studies.stop(tx, row.id, "failed", clock.day(), "the confirmation failed")
         return
-    of_default = next((t for t in tried if t.config == first), None)
-    _publish(tx, row, last, won, of_default, clock)
+    config = contest.chosen([t.config for t in tried], [t.samples for t in tried])
+    shown = {t.config: t for t in contest.paired(tried)}
+    default = json.loads(row.space).get("default")
+    of_default = None if default is None else shown.get(Config.from_json(default))
+    _publish(tx, row, last, shown[config], of_default, clock)
 
 
 def _publish(tx: Connection, row: Row[Any], last: Row[Any], won: Trial, default: Trial | None,

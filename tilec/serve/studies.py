@@ -184,8 +184,8 @@ def trial(row: Row[Any]) -> models.Trial:
         id=row.id, study=row.study, number=row.number, purpose=row.purpose,
         configs=json.loads(row.configs), state=row.state, failure=row.failure,
         samples_ms=json.loads(row.samples or "[]"), attempts=row.attempts, worker=row.worker,
-        cost_s=row.cost, detail=row.detail, device=row.device, toolchain=row.toolchain,
-        created=row.created, finished=row.finished)  # fmt: skip
+        cost_s=row.cost, compile_s=row.compiled, detail=row.detail, device=row.device,
+        toolchain=row.toolchain, created=row.created, finished=row.finished)  # fmt: skip
 
 
 def cancel(tx: Connection, tenant: str, id_: str, day: float) -> None:

@@ -1,5 +1,6 @@
 """The tables. Structured values are kept as JSON text; `seen`, `deadline` and `ready` are of the
-service clock, `created` and `finished` are times of day in seconds since 1970."""
+service clock, `created` and `finished` are times of day in seconds since 1970. A `caller` is the id
+of a token, empty for one that had none."""
 
 from __future__ import annotations
 
@@ -92,9 +93,12 @@ trials = Table(
     Column("attempts", Integer, nullable=False),
     Column("lost", Integer, nullable=False),
     Column("avoid", Text),
+    Column("avoid_caller", Text),
     Column("ready", Double, nullable=False),
     Column("worker", Text),
+    Column("caller", Text),
     Column("cost", Double),
+    Column("compiled", Double),
     Column("detail", Text, nullable=False),
     Column("device", Text),
     Column("toolchain", Text),
@@ -130,6 +134,7 @@ workers = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("worker", Text, primary_key=True),
+    Column("caller", Text, nullable=False, server_default=""),
     Column("state", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("name", Text, nullable=False),
@@ -207,4 +212,27 @@ blocked = Table(
     Column("config_digest", Text, primary_key=True),
     Column("config", Text, nullable=False),
     Column("created", Double, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Counter, primary_key=True, autoincrement=True),
+    Column("tenant", Text, nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Index("audit_by_tenant", "tenant", "number"),
+    sqlite_autoincrement=True,
+)
+
+uses = Table(
+    "uses",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("study", Text, primary_key=True),
+    Index("uses_by_study", "study"),
 )

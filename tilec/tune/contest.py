@@ -8,15 +8,17 @@ test), so that noise decides nothing; what ties goes to the default, then to wha
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tilec.tune.config import Config
-from tilec.tune.search.loop import TIE
+from tilec.tune.records import Trial
 
+TIE = 0.02  # times that are less apart are equal (TUNING.md 2.3)
 NEAR = TIE / 2  # between configs that are faster: what two tunes choose is then within a tie
 SIGMAS = 3.0  # of an interval: it is looked at after every round
 FEWEST = 6  # rounds, before which nothing is sure
@@ -89,6 +91,22 @@ def chosen(configs: Sequence[Config], rounds: Rounds) -> Config:
     best = min(faster, key=lambda i: (faster[i].middle, i))
     tied = (i for i in faster if i == best or ratio(rounds[i], rounds[best]).middle <= 1 + NEAR)
     return nearest((configs[i] for i in tied), configs[0])
+
+
+def paired(confirmed: Sequence[Trial]) -> list[Trial]:
+    """Trials whose samples are ratios to the default's of the same round, times its median: what
+    slowed a whole round down is gone. The first trial is the default's. Outliers are left out."""
+    base = confirmed[0].samples
+    if not base:
+        return list(confirmed)
+    usual = statistics.median(base)
+
+    def shown(t: Trial) -> Trial:
+        count = min(len(t.samples), len(base))
+        ratios = np.divide(t.samples[:count], base[:count])
+        return replace(t, samples=tuple((inside(ratios) * usual).tolist()))
+
+    return [t if t.failure is not None else shown(t) for t in confirmed]
 
 
 def nearest(configs: Iterable[Config], default: Config) -> Config:

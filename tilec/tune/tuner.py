@@ -7,7 +7,6 @@ part of the first stage goes through what is next to the best: two tunes end at 
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +21,6 @@ from rich.table import Table
 from tilec.ir.errors import TileError
 from tilec.tune import contest
 from tilec.tune.config import Config
-from tilec.tune.contest import inside
 from tilec.tune.job import (
     Policy,
     Subject,
@@ -85,7 +83,7 @@ class Options:
 class Tuned:
     """What came of tuning: the config to use, its seconds and the default's, measured in turns.
 
-    `study` has the trials of the first stage, `confirmed` those of the second as `paired` has them.
+    `study` has the trials of the first stage, `confirmed` those of the second as `contest.paired`.
     Printed by rich it is a table.
     """
 
@@ -165,12 +163,12 @@ def tune(
         search = _searched(study, chosen, space, measurer, tell)
         finalists = best_few(search.study.trials, default)
         confirmed = measurer.confirm(finalists, chosen.confirm, lambda i: tell("confirming", i, 0))
-        best, shown = chosen_of(confirmed, default), paired(confirmed)
+        best, shown = chosen_of(confirmed, default), contest.paired(confirmed)
         if best != default:  # the best of many was lucky perhaps: it must win again, alone
             duel = measurer.confirm([default, best], chosen.confirm / 2)
             best = best if _again(duel) else default
             apart = {d.config for d in duel}
-            shown = paired(duel) + [t for t in shown if t.config not in apart]
+            shown = contest.paired(duel) + [t for t in shown if t.config not in apart]
     finally:
         measurer.close()
     times = {t.config: t.seconds for t in shown}
@@ -242,22 +240,6 @@ def best_few(trials: Iterable[Trial], default: Config, most: int = CONFIRMED) ->
     timed = [t for t in trials if t.seconds is not None and t.config != default]
     timed.sort(key=lambda t: (t.seconds or 0.0, t.config.text))
     return [default, *(t.config for t in timed[:most])]
-
-
-def paired(confirmed: Sequence[Trial]) -> list[Trial]:
-    """Trials whose samples are ratios to the default's of the same round, times its median: what
-    slowed a whole round down is gone. The first trial is the default's. Outliers are left out."""
-    base = confirmed[0].samples
-    if not base:
-        return list(confirmed)
-    usual = statistics.median(base)
-
-    def shown(t: Trial) -> Trial:
-        count = min(len(t.samples), len(base))
-        ratios = np.divide(t.samples[:count], base[:count])
-        return replace(t, samples=tuple((inside(ratios) * usual).tolist()))
-
-    return [t if t.failure is not None else shown(t) for t in confirmed]
 
 
 def chosen_of(confirmed: Sequence[Trial], default: Config) -> Config:

@@ -63,11 +63,13 @@ class Beat(Wire):
 
 
 class Completion(Wire):
-    """What was measured: times for each config (none in a confirm trial: it failed)."""
+    """What was measured: times for each config (none in a confirm trial: it failed). `compile_s` is
+    the part of `cost_s` that compiling took, where it is known."""
 
     token: Token
     samples_ms: Annotated[list[Samples], Field(min_length=1, max_length=64)]
     cost_s: Seconds
+    compile_s: Seconds | None = None
     device: Fingerprint
     toolchain: Hex
 

@@ -131,6 +131,7 @@ class Trial(Wire):
     attempts: int = 0
     worker: str | None = None
     cost_s: float | None = None
+    compile_s: float | None = None
     detail: str = ""
     device: str | None = None  # the digest of the fingerprint
     toolchain: str | None = None

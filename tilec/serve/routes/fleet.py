@@ -27,7 +27,7 @@ def register(said: models.WorkerRequest, who: WorkerCaller, service: Served,
     del key  # it is the same however often it is done
 
     def change(tx: Connection) -> None:
-        fleet.register(tx, who.tenant, said, service.clock, service.setup)
+        fleet.register(tx, who, said, service.clock, service.setup)
 
     service.database.write(change)
     return Response(status_code=204)

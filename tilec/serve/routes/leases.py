@@ -29,7 +29,7 @@ async def claim(request: Request, said: models.LeaseRequest, who: WorkerCaller, 
     """Claim a trial; 204 where there is none within `wait_s` seconds, or within 8 where a sampler
     is at work."""
     end = time.monotonic() + said.wait_s
-    claimant = claims.Claimant.of(who.tenant, said)
+    claimant = claims.Claimant.of(who, said)
     first = True
     while True:
         change = service.change
@@ -74,13 +74,13 @@ def _claimed(service: Service, claimant: claims.Claimant,
 
     def change(tx: Connection) -> models.Lease | claims.Wanted | None:
         if key is not None:
-            known = replies.kept(tx, claimant.tenant, key, request, replies.Made)
+            known = replies.kept(tx, claimant.by.tenant, key, request, replies.Made)
             if known is not None:
                 return claims.lease(tx, known.id, service.setup)
         found = claims.claimed(tx, claimant, service.clock, service.setup)
         if isinstance(found, models.Lease):
             made = replies.Made(id=found.lease)
-            replies.keep(tx, claimant.tenant, key, request, service.clock.day(), made)
+            replies.keep(tx, claimant.by.tenant, key, request, service.clock.day(), made)
         return found
 
     start = time.monotonic()
@@ -109,6 +109,7 @@ def complete(lease: IdPath, said: models.Completion, who: WorkerCaller, service:
         tx, who.tenant, lease, said, service.clock))  # fmt: skip
     service.metrics.completed.inc()
     service.metrics.measured.inc(said.cost_s)
+    service.metrics.compiled.inc(said.compile_s or 0.0)
     return ended
 
 

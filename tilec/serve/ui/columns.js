@@ -28,6 +28,7 @@ export function columnsOf(space) {
     },
     ...parametersOf(space),
     { name: "worker", of: (t) => t.worker ?? "", mono: true },
+    { name: "compiling", of: (t) => t.compile_s, show: duration, number: true },
     { name: "cost", of: (t) => t.cost_s, show: duration, number: true },
   ];
 }

@@ -33,8 +33,8 @@ export function finalists(study, trials) {
     h(
       "p",
       { class: "quiet after" },
-      `Measured side by side by ${last.worker ?? "a worker"}. Times that ` +
-        "tie (within 2% or both 95% margins) are decided by a fixed order; the default wins ties.",
+      `Measured in turns by ${last.worker ?? "a worker"}. The default stays unless others are ` +
+        "surely faster, by more than 2%; of those within 1% of the fastest the nearest to it wins.",
     ),
   );
 }

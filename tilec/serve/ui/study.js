@@ -214,6 +214,7 @@ function keyFigures(study, trials, standard) {
     (t) => t.purpose === "measure" && !OPEN.includes(t.state) && t.state !== "cancelled",
   ).length;
   const cost = trials.reduce((sum, t) => sum + (t.cost_s ?? 0), 0);
+  const compiling = trials.reduce((sum, t) => sum + (t.compile_s ?? 0), 0);
   const work = study.work && best ? `${prefixed((1000 * study.work.operations) / best)}op/s` : null;
   return [
     [study.winner ? "Winner, confirmed" : "Best so far", time(best)],
@@ -223,6 +224,7 @@ function keyFigures(study, trials, standard) {
     ["Evaluations", meter(measured, study.budget, "evaluations")],
     ["Failed", `${failed + poison} of ${done + failed + poison}`],
     ["Cost", duration(cost)],
+    ...(compiling ? [["Compiling", duration(compiling)]] : []),
     ["Duration", duration((study.finished ?? Date.now() / 1000) - study.created)],
   ].map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)));
 }

@@ -157,6 +157,7 @@ function saveCsv(view) {
     time_ms: timeOf,
     cv: (t) => variation(t.samples_ms[0]),
     worker: (t) => t.worker,
+    compile_s: (t) => t.compile_s,
     cost_s: (t) => t.cost_s,
   };
   const rows = matching(view)

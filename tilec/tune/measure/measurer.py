@@ -126,8 +126,9 @@ class Measurer:
         samples: dict[Config, list[float]] = {c: [] for c in configs}
         failed: dict[Config, _Failed] = {}
         left = list(configs)
+        compiled: dict[Config, float] = {}
         for c in configs:
-            self._attempt(c, self._prepare, failed)
+            self._attempt(c, lambda c: compiled.update({c: self._prepare(c)}), failed)
         begun = time.monotonic()
         for i in range(MOST_ROUNDS):
             left = [c for c in left if c not in failed]
@@ -143,7 +144,7 @@ class Measurer:
             if told is not None:
                 told(i + 1)
         cost = (time.monotonic() - start) / len(configs)
-        return [_trial(c, samples[c], failed.get(c), cost) for c in configs]
+        return [_trial(c, samples[c], failed.get(c), cost, compiled.get(c, 0.0)) for c in configs]
 
     def _attempt(self, config: Config, step: Callable[[Config], object],
                  failed: dict[Config, _Failed]) -> None:  # fmt: skip
@@ -248,12 +249,13 @@ class Measurer:
         return _Failed(Failure.DEVICE_FAULT if sticky else Failure.LAUNCH_ERROR, detail)
 
 
-def _trial(config: Config, samples: list[float], failed: _Failed | None, cost: float) -> Trial:
+def _trial(config: Config, samples: list[float], failed: _Failed | None, cost: float,
+           compiled: float) -> Trial:  # fmt: skip
     if failed is not None:
         return Trial(config, (), failed.failure, cost, failed.note)
     if not samples:
         return Trial(config, (), Failure.RUN_TIMEOUT, cost, "no time was left for a sample")
-    return Trial(config, tuple(samples), None, cost)
+    return Trial(config, tuple(samples), None, cost, compiled=compiled)
 
 
 def _note(how: str, said: str) -> str:

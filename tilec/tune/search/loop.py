@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,8 +19,6 @@ from tilec.tune.search.forest import Forest
 from tilec.tune.search.told import Sampler, Told
 from tilec.tune.search.transfer import Model, Prior, Source
 from tilec.tune.space import Space
-
-TIE = 0.02  # times this much apart are equal (TUNING.md 2.3: 2% or within both 95% margins)
 
 SAMPLERS: dict[str, Callable[[Space, int, Prior], Sampler]] = {
     "gp": Bayes,
@@ -100,11 +97,6 @@ class Search:
             self.pending = tuple(c for c in self.pending if c != t.config)
         self.study = replace(self.study, trials=(*self.study.trials, *trials))
 
-    @property
-    def winner(self) -> Trial | None:
-        """The trial to use."""
-        return winner(self.study.trials, self.study.space.default)
-
     def to_json(self) -> dict[str, Any]:
         """A checkpoint: with the same sources and model, `resumed` goes on as if never stopped."""
         return {"sampler": self.name, "study": self.study.to_json(),
@@ -123,25 +115,3 @@ class Search:
         for c in search.pending:
             study.space.row(c)
         return search
-
-
-def winner(trials: Sequence[Trial], default: Config | None = None) -> Trial | None:
-    """The trial to use: of all that tie with the fastest the default, else the first by text.
-
-    Times tie when they are within 2%, or when their 95% margins meet. The rule makes independent
-    tunes agree; with None, nothing ran.
-    """
-    timed = [t for t in trials if t.seconds is not None]
-    best = min(timed, key=lambda t: t.seconds or 0.0, default=None)
-    if best is None or best.seconds is None:
-        return None
-    reach = best.seconds + _margin(best)
-    tied = [t for t in timed if (t.seconds or 0.0) <= best.seconds * (1 + TIE)
-            or (t.seconds or 0.0) - _margin(t) <= reach]  # fmt: skip
-    return min(tied, key=lambda t: (t.config != default, t.config.text))
-
-
-def _margin(trial: Trial) -> float:
-    """Half the 95% interval of the mean of a trial's samples."""
-    n = len(trial.samples)
-    return 1.96 * statistics.stdev(trial.samples) / math.sqrt(n) if n > 1 else 0.0
