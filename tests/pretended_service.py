@@ -63,7 +63,7 @@ def pretended(**answers: Answer | list[Answer]) -> Iterator[Pretended]:
             self.end_headers()
             self.wfile.write(said)
 
-        do_GET = do_POST
+        do_GET = do_DELETE = do_POST
 
         def log_message(self, format: str, *args: object) -> None:
             pass

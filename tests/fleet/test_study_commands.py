@@ -103,6 +103,17 @@ def test_cancel():
         assert (code, "404" in err) == (1, True)
 
 
+def test_delete():
+    package = "0" * 64
+    with pretended(v1_studies_s1=(204, None), **{f"v1_packages_{package}": (204, None)}) as peer:
+        for what in ("s1", package):
+            assert run(peer.address.url, "tune", "delete", what)[:2] == (0, f"{what} is deleted\n")
+        assert [h[:2] for h in peer.heard] == [
+            ("DELETE", "/v1/studies/s1"), ("DELETE", f"/v1/packages/{package}")]  # fmt: skip
+    with pretended(v1_studies_s1=refused(409)) as peer:
+        assert run(peer.address.url, "tune", "delete", "s1")[0] == 1
+
+
 def test_drain():
     with pretended(**{"v1_workers_w1:drain": (204, None)}) as peer:
         assert run(peer.address.url, "worker", "drain", "w1")[:2] == (0, "w1 is being drained\n")

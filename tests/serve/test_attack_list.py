@@ -41,6 +41,7 @@ ATTACKS = {
     "25 a worker can't submit, a submitter can't end leases, ids of other tenants are not there": (
         "serve/test_auth.py::test_every_path_asks_for_its_scope",
         "serve/test_auth.py::test_a_tenant_sees_only_what_is_its_own",
+        "serve/test_deletion.py::test_what_is_deleted_is_gone_and_is_in_the_audit",
         "serve/test_blocklist.py::test_a_blocklist_is_of_its_tenant",
     ),
     "26 limits on bodies, depth, numbers and arrays before parsing": (
@@ -93,10 +94,12 @@ ATTACKS = {
     "35 workers that lie: times of 0 or NaN, confirmed by another": (
         "serve/test_leases.py::test_times_that_can_not_be_are_refused",
         "serve/test_leases.py::test_a_worker_that_lies_is_found_out_by_another",
-        "serve/test_leases.py::test_a_token_under_two_names_does_not_confirm_itself",
+        "serve/test_impartial.py::test_a_token_under_two_names_does_not_confirm_itself",
         "serve/test_guard.py::test_bodies_that_are_no_strict_json_are_refused_quickly",
     ),
-    "36 malicious IR: compiled in a child with limits and a wall clock": (
+    "36 malicious IR: compiled in a child with limits, a wall clock and no network": (
+        "tune/test_measure.py::test_what_is_measured_has_no_network",
+        "tune/test_measure.py::test_where_no_namespace_can_be_made_that_is_said",
         "tune/test_measure.py::test_poison_costs_its_time_limit_and_leaves_nothing",
         "fleet/test_recorded.py::test_poison_costs_its_time_and_leaves_nothing",
         "fleet/test_kernels.py::test_a_default_that_does_not_compile_is_no_fault_of_the_worker",

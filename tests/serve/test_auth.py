@@ -35,15 +35,18 @@ SCOPED = {  # path: method, the scopes that may, and a body that goes no further
     "/v1/studies/s" + "0" * 20 + "/t4": ("GET", {"read"}),
     "/v1/artifacts/sha256/" + "0" * 64: ("PUT", {"submit", "worker"}),
     "/v1/blocklist": ("GET", {"read"}),
+    "/v1/audit": ("GET", set()),
     "/metrics": ("GET", {"read"}),
 }  # fmt: skip
+DELETED = {"/v1/packages/" + "0" * 64: ("DELETE", set()),
+           "/v1/studies/s" + "0" * 20: ("DELETE", set())}  # fmt: skip
 
 
 def test_every_path_asks_for_its_scope(tmp_path):
     """TUNING.md 3.6: 24, 25: a worker can't submit, a submitter can't end leases."""
 
     async def check(c: Client):
-        for path, (method, scopes) in SCOPED.items():
+        for path, (method, scopes) in (*SCOPED.items(), *DELETED.items()):
             body = (
                 {} if method == "POST" and ":drain" not in path and ":cancel" not in path else None
             )
@@ -76,6 +79,7 @@ def test_a_tenant_sees_only_what_is_its_own(tmp_path):
                      f"/v1/studies/{id_}/t4", f"/v1/studies/{id_}/analysis"):  # fmt: skip
             await theirs.get(path, 404)
         await theirs.post(f"/v1/studies/{id_}:cancel", None, 404)
+        await theirs.ask("DELETE", f"/v1/studies/{id_}", None, 404)
         assert await theirs.lease("w9") is None
         await theirs.complete(lease, 404)
         await theirs.fail(lease, "infra", 404)
@@ -87,6 +91,10 @@ def test_a_tenant_sees_only_what_is_its_own(tmp_path):
         await theirs.get(f"/v1/configs/{key}", 404)
         await theirs.get(f"/v1/studies?cursor={id_}", 404)
         assert (await theirs.get("/v1/studies"))["studies"] == []
+        package = await ours.post("/v1/packages", {}, 201)
+        await theirs.ask("DELETE", f"/v1/packages/{package['id']}", None, 404)
+        await ours.ask("DELETE", f"/v1/packages/{package['id']}", None, 204)
+        assert await theirs.get("/v1/audit") == []
         assert [w["worker"] for w in (await theirs.get("/v1/workers"))["workers"]] == ["w9"]
         keyed = [await who.post("/v1/studies", study(), 201, Idempotency_Key="same")
                  for who in (ours, theirs)]  # fmt: skip

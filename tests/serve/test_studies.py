@@ -109,7 +109,7 @@ def test_nothing_is_published_that_is_slower_than_the_default(tmp_path):
         made = await c.submit()
         while (lease := await c.lease())["trial"]["purpose"] == "measure":
             await c.complete(lease)
-        samples = [[1.0, 1.0, 1.0], *([[1.5, 1.5, 1.5]] * (len(lease["trial"]["configs"]) - 1))]
+        samples = [[1.0] * 8, *([[1.5] * 8] * (len(lease["trial"]["configs"]) - 1))]
         await c.complete(lease, samples_ms=samples)
         return await c.study(made["id"])
 
@@ -124,7 +124,7 @@ def test_times_that_tie_go_to_the_default(tmp_path):
         while (lease := await c.lease())["trial"]["purpose"] == "measure":
             await c.complete(lease)
         others = len(lease["trial"]["configs"]) - 1
-        await c.complete(lease, samples_ms=[[1.0, 1.0, 1.0], *([[0.99, 0.99, 0.99]] * others)])
+        await c.complete(lease, samples_ms=[[1.0] * 8, *([[0.992] * 8] * others)])
         return await c.study(made["id"])
 
     assert served(check, tmp_path)["winner"]["config"] == SPACE["default"]

@@ -53,6 +53,18 @@ def test_the_default_wins_what_ties_and_it_is_decided_soon():
         assert took < 60
 
 
+def test_two_tunes_agree_where_the_truth_is_a_tie():
+    """At the very limit of what counts as one, where half of them would choose either."""
+    for seed in range(24):
+        config, _ = tuned([DEFAULT, OTHERS[0]], [1.0, 1 / 1.0205], 0.01, seed)
+        assert config == OTHERS[0]
+
+
+def test_what_was_measured_in_few_rounds_stays_the_default():
+    for count in range(1, contest.FEWEST):
+        assert chosen([DEFAULT, OTHERS[0]], [[1.0] * count, [0.5] * count]) == DEFAULT
+
+
 def test_what_is_faster_wins_and_it_is_decided_soon():
     for seed in range(12):
         config, took = tuned([DEFAULT, *OTHERS[:3]], [1.0, 0.99, 0.95, 1.3], 0.02, seed)
@@ -73,7 +85,7 @@ def test_what_is_surely_slower_is_measured_no_longer():
     given = rounds([1.0, 0.9, 0.899, 0.97, 1.5], 0.005, 0, 12)
     assert 0 in contending(given)
     assert {3, 4}.isdisjoint(contending(given))
-    assert contending([[1.0] * 12, [0.99] * 12]) == []
+    assert contending([[1.0] * 12, [0.995] * 12]) == []
 
 
 def test_two_tunes_agree():

@@ -1,4 +1,6 @@
 import os
+import socket
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -12,11 +14,13 @@ from launched import BACKENDS, LINEAR, definition, gpu_of
 
 import tilec as tc
 from tilec.ir.errors import TileError
+from tilec.observe import counters
 from tilec.tune.config import Config
 from tilec.tune.job import Job, Policy, Subject, choice_of, subject
-from tilec.tune.measure import Limits, Measurer, Patience, timing
+from tilec.tune.measure import Limits, Measurer, Patience, process, timing
 from tilec.tune.measure.arguments import arguments
 from tilec.tune.measure.measurer import LEAST_ROUNDS
+from tilec.tune.measure.process import Process
 from tilec.tune.measure.session import Session, Wrong
 from tilec.tune.records import Failure, Trial
 from tilec.tune.tuner import tune
@@ -32,6 +36,69 @@ WARM = Policy(threads=2)
 def measurer(default=None, **limits) -> Measurer:
     return Measurer(JOB, WARM, Config.of(default or {}), limits=Limits(1 << 30, **limits),
                     compile=START, run=SOON, command=CHILD)  # fmt: skip
+
+
+ASKING = """import json, os, socket, sys
+asked, answers = (os.fdopen(int(fd), how) for fd, how in zip(sys.argv[-2:], ("rb", "wb")))
+for line in asked:
+    try:
+        socket.create_connection(("127.0.0.1", json.loads(line)["port"]), 2).close()
+        reached = True
+    except OSError:
+        reached = False
+    found = [reached, [n for _, n in socket.if_nameindex()], os.getuid(), os.geteuid()]
+    answers.write(json.dumps(found).encode() + b"\\n")
+    answers.flush()
+"""
+REFUSING = """import ctypes, runpy, sys
+library = ctypes.CDLL(None, use_errno=True)
+class Refusing:
+    prctl = library.prctl
+    def unshare(self, flags):
+        ctypes.set_errno(1)
+        return -1
+ctypes.CDLL = lambda *_, **__: Refusing()
+runpy.run_path({keeper!r}, run_name="__main__")
+"""
+
+
+def reaching(limits=None) -> list:
+    """What a process under a keeper says of the network, while a server listens on this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        child = Process((sys.executable, "-c", ASKING), limits or Limits(), dict(os.environ))
+        try:
+            return child.ask({"port": server.getsockname()[1]}, 60)
+        finally:
+            child.end()
+
+
+def may_leave_the_network() -> bool:
+    """Whether the system lets this user make a namespace, by another way."""
+    words = ["--net"] if os.geteuid() == 0 else ["--user", "--net"]
+    return subprocess.run(["unshare", *words, "true"], check=False,
+                          capture_output=True).returncode == 0  # fmt: skip
+
+
+def test_what_is_measured_has_no_network():
+    """TUNING.md 3.6, 36."""
+    before = counters().fallbacks.get("no network", 0)
+    reached, names, *users = reaching()
+    assert users == [os.getuid(), os.geteuid()]  # it is still who owns its files
+    if may_leave_the_network():
+        assert (reached, names) == (False, ["lo"])
+    assert reached == (counters().fallbacks.get("no network", 0) > before)  # never silently
+
+
+def test_where_no_namespace_can_be_made_that_is_said(tmp_path, monkeypatch, caplog):
+    script = tmp_path / "keeper.py"
+    script.write_text(REFUSING.format(keeper=str(process.KEEPER)))
+    monkeypatch.setattr(process, "KEEPER", script)
+    before = counters().fallbacks.get("no network", 0)
+    with caplog.at_level("WARNING"):
+        reached, *_ = reaching()
+    assert reached
+    assert counters().fallbacks["no network"] == before + 1
+    assert "Operation not permitted" in caplog.text
 
 
 def descendants() -> set[int]:

@@ -137,7 +137,7 @@ def test_rounds_that_were_slow_for_all_decide_nothing():
     trials = [Trial(DEFAULT, tuple(1e-3 * drift)), Trial(other, tuple(0.96e-3 * drift))]
     assert contest.paired(trials)[1].seconds == pytest.approx(0.96 * (trials[0].seconds or 0))
     assert chosen_of(trials, DEFAULT) == other
-    slower = [trials[0], Trial(other, tuple(0.985e-3 * drift))]  # a tie
+    slower = [trials[0], Trial(other, tuple(0.992e-3 * drift))]  # a tie
     assert chosen_of(slower, DEFAULT) == DEFAULT
 
 

@@ -170,10 +170,13 @@ def _valid(done: str, open_: str, lease: dict[str, Any], key: str, package: str,
     ]  # fmt: skip
     gets = ["/v1/studies", f"/v1/studies/{done}", f"/v1/studies/{done}/trials",
             f"/v1/studies/{done}/analysis", f"/v1/studies/{done}/t4", f"/v1/studies/{done}/events",
-            f"/v1/configs/{key}", f"/v1/packages/{package}", "/v1/blocklist", "/v1/workers",
+            f"/v1/configs/{key}", f"/v1/packages/{package}", "/v1/blocklist", "/v1/audit",
+            "/v1/workers",
             f"/v1/artifacts/sha256/{'0' * 64}", "/healthz", "/ui/"]  # fmt: skip
     found: list[tuple[Sent, Any]] = [(Sent("POST", p, headers=JSON), b) for p, b in posts]
     found += [(Sent("GET", p), None) for p in gets]
+    gone = (f"/v1/studies/{open_}", f"/v1/packages/{'0' * 64}")
+    found += [(Sent("DELETE", p), None) for p in gone]
     return [*found, (Sent("PUT", f"/v1/artifacts/sha256/{'0' * 64}"), "x")]
 
 

@@ -1,7 +1,8 @@
-"""`tilec tune submit`, `watch` and `cancel`: studies at a tuning service."""
+"""`tilec tune submit`, `watch`, `cancel` and `delete`: studies at a tuning service."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,6 +112,21 @@ def cancel(study: StudyId, service: Url = "", json_: Json = False) -> None:
     Example: tilec tune cancel s0123456789abcdef0123
     """
     _end({**_studies(service).cancel(study)}, json_)
+
+
+@reported
+def delete(
+    what: Annotated[str, typer.Argument(metavar="ID", help="Of a study, or of a package.")],
+    service: Url = "",
+) -> None:
+    """Delete a study that has ended, or a package, for good. What was found stays published.
+
+    Example: tilec tune delete s0123456789abcdef0123
+    """
+    studies = _studies(service)
+    is_package = re.fullmatch("[0-9a-f]{64}", what) is not None
+    studies.delete_package(what) if is_package else studies.delete(what)
+    typer.echo(f"{what} is deleted")
 
 
 def shown(changes: Iterable[Mapping[str, Any]], console: Console) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tilec.cli.studies import cancel, submit, watch
+from tilec.cli.studies import cancel, delete, submit, watch
 from tilec.cli.tuning import diff, export, import_, run
 
 app = typer.Typer(name="tune", help="Find the fastest configs of kernels.", no_args_is_help=True)
@@ -15,3 +15,4 @@ app.command("diff")(diff)
 app.command("submit")(submit)
 app.command("watch")(watch)
 app.command("cancel")(cancel)
+app.command("delete")(delete)

@@ -10,15 +10,17 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, exists, func, insert, select
 
 from tilec.serve.database import Database
 from tilec.serve.models import Stored
 from tilec.serve.refusal import Refused
 from tilec.serve.setup import Setup
-from tilec.serve.tables import artifacts
+from tilec.serve.studies import row_of
+from tilec.serve.tables import artifacts, uses
 
 LEFT_S = 3600.0  # after which a file that comes in was given up
 
@@ -49,9 +51,13 @@ class Artifacts:
         return found
 
     async def put(
-        self, tenant: str, digest: str, parts: AsyncIterator[bytes], day: float
-    ) -> Stored:
-        """Take an artifact in. Raises Refused for what is too large, or not what its name says."""
+        self, tenant: str, digest: str, parts: AsyncIterator[bytes], day: float,
+        study: str | None = None,
+    ) -> Stored:  # fmt: skip
+        """Take an artifact in, for a study if one is named: it goes with the last of them.
+
+        Raises Refused for what is too large, not what its name says, or for no study of the tenant.
+        """
         name = self.root / f"incoming-{secrets.token_hex(8)}"
         seen, size = hashlib.sha256(), 0
         self._begin(tenant)
@@ -67,7 +73,7 @@ class Artifacts:
                     raise Refused(422, "the content has another digest", "digest")
                 file.flush()
                 await asyncio.to_thread(os.fsync, file.fileno())
-            await asyncio.to_thread(self._keep, tenant, digest, size, name, day)
+            await asyncio.to_thread(self._keep, tenant, digest, size, name, day, study)
         finally:
             self._under_way[tenant] -= 1
             name.unlink(missing_ok=True)
@@ -79,8 +85,12 @@ class Artifacts:
             raise Refused(429, f"{self.setup.limits.uploads} uploads are under way already")
         self._under_way[tenant] += 1
 
-    def _keep(self, tenant: str, digest: str, size: int, name: Path, day: float) -> None:
+    def _keep(self, tenant: str, digest: str, size: int, name: Path, day: float,
+              study: str | None) -> None:  # fmt: skip
         def change(tx: Connection) -> None:
+            self.database.lock(tx, digest)
+            if study is not None:
+                _used(tx, tenant, digest, study)
             mine = (artifacts.c.tenant == tenant, artifacts.c.digest == digest)
             if tx.execute(select(artifacts.c.size).where(*mine)).first() is not None:
                 self._place(name, digest)  # it may have been lost from the disk
@@ -95,6 +105,21 @@ class Artifacts:
 
         self.database.write(change)
 
+    def collect(self) -> int:
+        """Remove the files that nobody has any more; how many there were."""
+        with self.database.read() as tx:
+            known = set(tx.execute(select(artifacts.c.digest).distinct()).scalars())
+        left = [p for p in self.root.glob("??/*") if p.name not in known]
+        return sum(self.database.write(partial(self._remove, path=p)) for p in left)
+
+    def _remove(self, tx: Connection, path: Path) -> bool:
+        """Remove a file, unless it was sent again meanwhile."""
+        self.database.lock(tx, path.name)
+        if tx.execute(select(exists().where(artifacts.c.digest == path.name))).scalar_one():
+            return False
+        path.unlink(missing_ok=True)
+        return True
+
     def _place(self, name: Path, digest: str) -> None:
         """Give a file its name, to survive a power cut; another upload of the same content may have
         been faster."""
@@ -108,6 +133,14 @@ class Artifacts:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+def _used(tx: Connection, tenant: str, digest: str, study: str) -> None:
+    """Say that a study has an artifact. Raises Refused where the tenant has no such study."""
+    row_of(tx, tenant, study)
+    mine = {"tenant": tenant, "digest": digest, "study": study}
+    if not tx.execute(select(exists().where(*(uses.c[n] == v for n, v in mine.items())))).scalar():
+        tx.execute(insert(uses).values(**mine))
 
 
 def _private(path: str, flags: int) -> int:

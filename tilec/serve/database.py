@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 
 from tilec.ir.errors import TileError
@@ -84,6 +84,12 @@ class Database:
                 raise
             tx.exec_driver_sql("COMMIT")
             return found
+
+    def lock(self, tx: Connection, name: str) -> None:
+        """Keep others from changing what has this name until a transaction of `write` ends."""
+        if not self.is_sqlite:  # which has one writer at a time
+            tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
+                       {"name": name})  # fmt: skip
 
     def check(self) -> None:
         """Raises where the database does not answer."""

@@ -113,8 +113,8 @@ class Planner:
     def _keep(self, study: str, planned: int, answer: dict[str, Any]) -> None:
         def change(tx: Connection) -> None:
             row = tx.execute(select(*studies.LIGHT).where(table.c.id == study)
-                             .with_for_update()).one()  # fmt: skip
-            if row.planned != planned or row.state not in ("queued", "running"):
+                             .with_for_update()).first()  # fmt: skip
+            if row is None or row.planned != planned or row.state not in ("queued", "running"):
                 return  # another server was faster, or the study has ended
             if "error" in answer:
                 studies.stop(tx, study, "failed", self.clock.day(), answer["error"][:1000])

@@ -95,6 +95,17 @@ class Service:
             lambda tx: replies.once(tx, tenant, key, request, day, kind, make)
         )
 
+    def gone_once(self, tenant: str, key: str | None, subject: str,
+                  drop: Callable[[Connection], None]) -> None:  # fmt: skip
+        """Drop something for good; asked again with the same Idempotency-Key, it was dropped."""
+
+        def change(tx: Connection) -> replies.Made:
+            drop(tx)
+            return replies.Made(id=subject)
+
+        self.once(tenant, key, {"delete": subject}, replies.Made, change)
+        self.changed()
+
     @staticmethod
     async def wait(change: asyncio.Event, seconds: float) -> None:
         """Until something happens, at most so long."""
@@ -133,3 +144,4 @@ class Service:
             fleet.forget(tx, self.clock)
 
         self.database.write(change)
+        self.artifacts.collect()

@@ -1,8 +1,10 @@
 """Which of some configs to use, decided on times that were taken in turns.
 
 Each round gives a ratio to the default's time: what slows a whole round down is gone. A config is
-measured until it is surely faster than the default by more than a tie or surely not (a sequential
-test), so that noise decides nothing; what ties goes to the default, then to what is nearest to it.
+measured until it is surely faster than the default by more than half a tie or surely not (a
+sequential test), so that noise decides nothing; else the default stays, and of what is as fast what
+is nearest to it. Half a tie, since two tunes must differ where the truth is at the limit of a
+decision: what they choose is within a tie then, which it would not be if the limit were the tie.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from tilec.tune.config import Config
 from tilec.tune.records import Trial
 
 TIE = 0.02  # times that are less apart are equal (TUNING.md 2.3)
-NEAR = TIE / 2  # between configs that are faster: what two tunes choose is then within a tie
+NEAR = TIE / 2  # the limit of every decision
 SIGMAS = 3.0  # of an interval: it is looked at after every round
 FEWEST = 6  # rounds, before which nothing is sure
 FLOOR = 0.001  # of a ratio, that no number of rounds makes surer
@@ -53,8 +55,8 @@ def ratio(samples: Sequence[float], base: Sequence[float]) -> Ratio:
 
 def contending(rounds: Rounds) -> list[int]:
     """The configs that must be measured on, the default (the first) among them; none where it is
-    decided which are faster than that by more than a tie, and which tie with the fastest."""
-    base, gain = rounds[0], 1 - TIE
+    decided which are faster than that, and which are as fast as the fastest."""
+    base, gain = rounds[0], 1 - NEAR
     found = {i: ratio(s, base) for i, s in enumerate(rounds) if i and s}
     left = {i: r for i, r in found.items() if r.low < gain}
     if not left:
@@ -82,10 +84,10 @@ def known(rounds: Rounds) -> list[int]:
 
 
 def chosen(configs: Sequence[Config], rounds: Rounds) -> Config:
-    """The config to use: the default (the first), unless others are faster by more than a tie; of
-    these, among what ties with the fastest, the nearest to the default."""
+    """The config to use: the default (the first), unless others are faster by more than half a
+    tie; of these, among what is as fast as the fastest, the nearest to the default."""
     found = {i: ratio(s, rounds[0]) for i, s in enumerate(rounds) if i and s and rounds[0]}
-    faster = {i: r for i, r in found.items() if r.middle < 1 - TIE and r.high < 1}
+    faster = {i: r for i, r in found.items() if r.middle < 1 - NEAR and r.high < 1}
     if not faster:
         return configs[0]
     best = min(faster, key=lambda i: (faster[i].middle, i))

@@ -1,7 +1,7 @@
 """Tuning here: ask for configs, measure them, confirm the best few side by side, choose.
 
 Two stages, since a few samples choose badly among many configs: all get a few, the best again many,
-in turns. What ties with the fastest is as good, and the default wins ties (TUNING.md 2.3). The last
+in turns. What is as fast is as good, and the default is before all (`contest`, TUNING.md 2.3). The last
 part of the first stage goes through what is next to the best: two tunes end at the same place then.
 """
 
@@ -252,8 +252,8 @@ def chosen_of(confirmed: Sequence[Trial], default: Config) -> Config:
 
 
 def _again(duel: Sequence[Trial]) -> bool:
-    """Whether a config that was chosen is faster than the default once more, alone. It was by more
-    than a tie: half of that is enough to know that it was not luck."""
+    """Whether a config that was chosen is faster than the default once more, alone: else it was
+    luck."""
     default, best = (t.samples for t in duel)
     return bool(default and best) and contest.ratio(best, default).middle < 1 - contest.NEAR
 

@@ -56,7 +56,7 @@ from tilec.serve.models.fleet import (
     WorkerRequest,
     Workers,
 )
-from tilec.serve.models.operations import Health, Problem, Refusal, TokenRequest
+from tilec.serve.models.operations import Audited, Health, Problem, Refusal, TokenRequest
 from tilec.serve.models.studies import (
     Best,
     Counts,
@@ -86,6 +86,7 @@ __all__ = [
     "LONGEST_IR",
     "MOST_TRIALS",
     "SLOWEST_MS",
+    "Audited",
     "Beat",
     "Best",
     "Blocked",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -39,3 +39,15 @@ class Health(Wire):
 
     status: Literal["ok"]
     version: str
+
+
+class Audited(Wire):
+    """Something that an administrator did: `caller` is the id of the token (empty: none), `subject`
+    the id of what it was done to, `detail` what that was."""
+
+    number: int
+    caller: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    created: float

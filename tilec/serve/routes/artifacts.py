@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
 
+from tilec.serve import models
 from tilec.serve.models import Stored
 from tilec.serve.refusal import DOCUMENTED
 from tilec.serve.routes.asked import Digest, Downloader, Served, Uploader
@@ -16,9 +19,12 @@ CONTENT = {"content": {BINARY: {"schema": {"type": "string", "format": "binary"}
 
 @router.put("/{digest}", status_code=201, openapi_extra={"requestBody": {"required": True,
                                                                         **CONTENT}})  # fmt: skip
-async def put(request: Request, digest: Digest, who: Uploader, service: Served) -> Stored:
-    """Send a file. It is refused where its SHA-256 is not the digest in the path."""
-    return await service.artifacts.put(who.tenant, digest, request.stream(), service.clock.day())
+async def put(request: Request, digest: Digest, who: Uploader, service: Served,
+              study: Annotated[models.Id | None, Query()] = None) -> Stored:  # fmt: skip
+    """Send a file. It is refused where its SHA-256 is not the digest in the path. One that is sent
+    for a study is deleted with it, unless it was sent for another too."""
+    day = service.clock.day()
+    return await service.artifacts.put(who.tenant, digest, request.stream(), day, study)
 
 
 def _headers(digest: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 from sqlalchemy import select
 
-from tilec.serve import blocklist, models, packages
+from tilec.serve import blocklist, deletion, models, packages
 from tilec.serve.keys import config_key
 from tilec.serve.refusal import DOCUMENTED, Refused
 from tilec.serve.routes.asked import Admin, Digest, Once, Reader, Served, Submitter
@@ -74,6 +74,14 @@ def read_package(package: Digest, who: Reader, service: Served, known: Known = N
     """A package, byte for byte as it was signed."""
     with service.database.read() as tx:
         return tagged(packages.document(tx, who.tenant, package), known)
+
+
+@router.delete("/packages/{package}", status_code=204)
+def delete_package(package: Digest, who: Admin, service: Served, key: Once = None) -> Response:
+    """Delete a package. What others took over from it stays with them."""
+    day = service.clock.day()
+    service.gone_once(who.tenant, key, package, lambda tx: deletion.package(tx, who, package, day))
+    return Response(status_code=204)
 
 
 @router.post("/configs:import")

@@ -1,4 +1,4 @@
-"""/v1/studies: submit, list, read, cancel, trials, events, exports."""
+"""/v1/studies: submit, list, read, cancel, delete, trials, events, exports."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 from starlette.types import Receive, Scope, Send
 
-from tilec.serve import analysis, auth, events, exports, models, replies, studies
+from tilec.serve import analysis, auth, deletion, events, exports, models, replies, studies
 from tilec.serve.auth import Caller
 from tilec.serve.refusal import DOCUMENTED, Refused
 from tilec.serve.routes.asked import (
+    Admin,
     After,
     Cursor,
     IdPath,
@@ -77,6 +78,14 @@ def cancel(study: IdPath, who: Submitter, service: Served, key: Once = None) -> 
     found = service.database.write(change)
     service.changed()
     return found
+
+
+@router.delete("/{study}", status_code=204)
+def delete(study: IdPath, who: Admin, service: Served, key: Once = None) -> Response:
+    """Delete a study that has ended, and what was sent for it. What it found stays published."""
+    day = service.clock.day()
+    service.gone_once(who.tenant, key, study, lambda tx: deletion.study(tx, who, study, day))
+    return Response(status_code=204)
 
 
 @router.get("/{study}/trials")

@@ -34,7 +34,7 @@ export function finalists(study, trials) {
       "p",
       { class: "quiet after" },
       `Measured in turns by ${last.worker ?? "a worker"}. The default stays unless others are ` +
-        "surely faster, by more than 2%; of those within 1% of the fastest the nearest to it wins.",
+        "surely faster, by more than 1%; of those within 1% of the fastest the nearest to it wins.",
     ),
   );
 }

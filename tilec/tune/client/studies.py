@@ -1,4 +1,4 @@
-"""Studies at the service: submit, look at, watch, cancel. Every failure is one clear TileError."""
+"""Studies at the service: submitted, watched, cancelled, deleted. Every failure is a TileError."""
 
 from __future__ import annotations
 
@@ -41,6 +41,14 @@ class Studies:
         """End a study: trials under way are given up, what is known stays."""
         return self._asked("POST", f"/v1/studies/{quote(name, safe='')}:cancel",
                            key=f"cancel-{name}")  # fmt: skip
+
+    def delete(self, name: str) -> None:
+        """Delete a study that has ended, for good; what it found stays published."""
+        self._asked("DELETE", f"/v1/studies/{quote(name, safe='')}", key=os.urandom(16).hex())
+
+    def delete_package(self, name: str) -> None:
+        """Delete a package by its id, for good."""
+        self._asked("DELETE", f"/v1/packages/{quote(name, safe='')}", key=os.urandom(16).hex())
 
     def trials(self, name: str) -> Iterator[dict[str, Any]]:
         """All trials of a study in order."""

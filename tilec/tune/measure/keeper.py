@@ -4,9 +4,13 @@ Run as a script, with nothing but the standard library:
 
     python keeper.py LIFELINE REPORT LIMITS COMMAND ARGUMENT...
 
+The command has no network where the system lets its user make a namespace for that; else it has
+that of this machine, and REPORT gets a first line `network REASON`.
+
 LIFELINE is a pipe's reading end: once its other end is closed, by will or by death, the command and
 all its descendants are killed, those too that went into sessions of their own. REPORT is a pipe's
-writing end, to which one line goes: `exit STATUS`, `signal NUMBER`, `ended`, or `processes COUNT`.
+writing end, to which a line goes at the end: `exit STATUS`, `signal NUMBER`, `ended`, or
+`processes COUNT`.
 LIMITS is JSON: bytes of memory and of a file, how many processes.
 """
 
@@ -22,6 +26,7 @@ import time
 
 LOOK = 0.2  # seconds between two looks at how many processes there are
 CHILD_SUBREAPER = 36  # prctl(2)
+NEWUSER, NEWNET = 0x10000000, 0x40000000  # unshare(2)
 
 
 def main(lifeline: int, report: int, limits: dict[str, int], command: list[str]) -> None:
@@ -31,18 +36,20 @@ def main(lifeline: int, report: int, limits: dict[str, int], command: list[str])
         signal.signal(number, signal.SIG_IGN)
     child = os.fork()
     if child == 0:
-        _become(command, limits, (lifeline, report))
+        _become(command, limits, lifeline, report)
     what = _watched(child, lifeline, limits.get("processes", 0))
     _end(child)
     with contextlib.suppress(OSError):
         os.write(report, what.encode() + b"\n")
 
 
-def _become(command: list[str], limits: dict[str, int], close: tuple[int, ...]) -> None:
-    """The child: a session of its own, limits, the command."""
+def _become(command: list[str], limits: dict[str, int], lifeline: int, report: int) -> None:
+    """The child: a session of its own, no network, limits, the command."""
     try:
         os.setsid()
-        for fd in close:
+        if why := _leave_network():
+            os.write(report, f"network {why}\n".encode())
+        for fd in (lifeline, report):
             os.close(fd)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
@@ -54,6 +61,24 @@ def _become(command: list[str], limits: dict[str, int], close: tuple[int, ...]) 
         os.execv(command[0], command)
     finally:
         os._exit(127)
+
+
+def _leave_network() -> str:
+    """Enter a namespace whose network has nothing but a loopback that is down; why not, if not.
+
+    Only root may do that as such, others in a namespace of users too, where they stay who they are.
+    """
+    user, group = os.geteuid(), os.getegid()
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.unshare(NEWNET) == 0:
+        return ""
+    if library.unshare(NEWUSER | NEWNET) != 0:
+        return os.strerror(ctypes.get_errno())
+    said = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
+    for name, text in said.items():
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+    return ""
 
 
 def _watched(child: int, lifeline: int, most: int) -> str:

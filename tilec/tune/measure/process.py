@@ -1,4 +1,8 @@
-"""A process that answers requests, of which nothing is left when it is ended."""
+"""A process that answers requests, of which nothing is left when it is ended.
+
+It has no network, except where the system lets no user make a namespace: that is a fallback, which
+is logged and counted.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tilec.ir.errors import TileError
+from tilec.observe import fell_back
 
 KEEPER = Path(__file__).with_name("keeper.py")
 MOST_SAID = 32 << 20  # bytes on stdout and stderr: who says more is ended
@@ -71,6 +76,8 @@ class Process:
             for fd in theirs:
                 os.close(fd)
         self.alive, self._rest, self._said, self._tail = True, b"", 0, b""
+        self._reported = b""
+        os.set_blocking(self._report, False)
         assert self._keeper.stdout is not None
         self._listener = threading.Thread(target=self._listen, args=(self._keeper.stdout,),
                                           name="tilec output", daemon=True)  # fmt: skip
@@ -81,7 +88,9 @@ class Process:
         until = time.monotonic() + seconds
         try:
             _write(self._asked, json.dumps(request).encode() + b"\n", until)
-            return json.loads(self._line(until))
+            line = self._line(until)
+            self._hear()
+            return json.loads(line)
         except TimeoutError:
             how = f"no answer within {seconds:.3g} s"
             raise Lost(how, self.end()[1], slow=True) from None
@@ -112,12 +121,22 @@ class Process:
             self._keeper.kill()
             self._keeper.wait()
         self._listener.join(GRACE)
-        how = os.read(self._report, 200).decode(errors="replace").strip() or "killed"
+        self._hear()
+        how = self._reported.decode(errors="replace").strip() or "killed"
         for fd in (self._report, self._answers):
             os.close(fd)
         if self.chatters:
             how = f"output of {self._said} bytes"
         return how, self._tail.decode(errors="replace")
+
+    def _hear(self) -> None:
+        """Take in what the keeper has reported, and tell where the process has a network."""
+        with suppress(BlockingIOError):
+            self._reported += os.read(self._report, 400)
+        if self._reported.startswith(b"network"):
+            line, _, self._reported = self._reported.partition(b"\n")
+            why = line.decode(errors="replace").partition(" ")[2]
+            fell_back("no network", why, "tune")
 
     def _line(self, until: float) -> bytes:
         """A line of an answer. Raises TimeoutError and EOFError."""
