@@ -86,7 +86,8 @@ class Kernel(PlainKernel):
         of = self._subject(kind.types, kind.dims, target, choice)
         known, how = knowledge(), options or Options()
         with known.one:
-            found = tune(of, replace(how, first=how.first or known.relatives(of)), told=told)
+            how = replace(how, first=how.first or known.relatives(of))
+            found = tune(of, how, told=told, blocked=known.blocked(of))
         known.store.keep(found.record())
         config = found.config if found.config != found.default else None
         self._use(kind, target, config, args)

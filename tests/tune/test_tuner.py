@@ -14,6 +14,7 @@ from tilec.gpu import Choice
 from tilec.ir.errors import TileError
 from tilec.runtime.cache import Cache
 from tilec.tune import contest, tuner
+from tilec.tune.blocked import Blocklist
 from tilec.tune.config import Config
 from tilec.tune.job import choice_of, subject
 from tilec.tune.records import Failure, Trial
@@ -98,8 +99,23 @@ def test_the_same_seed_measures_the_same():
     assert one.measured != other.measured
 
 
+def test_what_is_blocked_is_not_tried(tmp_path):
+    fake = Fake(best_at(16, 128), 0.001)
+    best = tune(of(), Options(40, 0), measurer=fake).config
+    blocked = Blocklist(Cache(tmp_path), "k", "d", "t")
+    blocked.add(best)
+    again = Fake(best_at(16, 128), 0.001)
+    found = tune(of(), Options(40, 0), measurer=again, blocked=blocked)
+    assert best not in again.measured
+    assert found.config != best
+    assert found.failures == {"device_fault": 1}
+    blocked.add(found.default)
+    with pytest.raises(TileError, match="two tuning processes down"):
+        tune(of(), Options(5, 0), measurer=Fake(best_at(16, 128)), blocked=blocked)
+
+
 def test_the_default_wins_ties():
-    found = tune(of(), Options(20, 0), measurer=Fake(lambda c: 1e-4 if c["m"] == 64 else 0.99e-4))
+    found = tune(of(), Options(20, 0), measurer=Fake(lambda c: 1e-4 if c["m"] == 64 else 0.995e-4))
     assert found.config == found.default
     assert found.speedup == 1.0
 

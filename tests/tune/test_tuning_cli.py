@@ -27,7 +27,7 @@ class Fake:
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TILEC_CACHE_DIR", str(tmp_path / "cache"))
     real = tuner.tune
-    monkeypatch.setattr(tuning, "tune", lambda of, o, told: real(of, o, measurer=Fake()))
+    monkeypatch.setattr(tuning, "tune", lambda of, o, told, blocked: real(of, o, measurer=Fake()))
     (tmp_path / "twice.tile").write_text(FILE)
     (tmp_path / "team.key").write_text("0123456789abcdef")
     return tmp_path

@@ -27,8 +27,9 @@ from tilec.ir.errors import TileError
 from tilec.runtime.cache import open_cache
 from tilec.settings import settings
 from tilec.tune import strict
-from tilec.tune.job import HOST, device, subject
-from tilec.tune.package import Signer, kept, package, records_of
+from tilec.tune.blocked import KIND, Blocklist, exported, rows_of
+from tilec.tune.job import HOST, device, device_digest, subject, toolchain
+from tilec.tune.package import Signer, kept, package, payloads, records_of
 from tilec.tune.search.loop import SAMPLERS
 from tilec.tune.store import Store
 from tilec.tune.tuner import Options, Tuned, tune
@@ -62,19 +63,20 @@ def run(
     of = subject(definition, {}, numbers, backend, HOST if backend == "cpu" else target)
     store = Store(open_cache(settings().environment))
     first = store.relatives(of, device(backend))
-    found = _with_bar(of, Options(budget, seed, sampler, first=first))
+    blocked = store.blocklist(of.job.kernel, device_digest(device(backend)), toolchain(backend))
+    found = _with_bar(of, Options(budget, seed, sampler, first=first), blocked)
     store.keep(found.record())
     answer(_told(found)) if json_ else Console().print(found)
 
 
-def _with_bar(of: Any, options: Options) -> Tuned:
+def _with_bar(of: Any, options: Options, blocked: Blocklist) -> Tuned:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeElapsedColumn())  # fmt: skip
     with Progress(*columns, console=console, transient=True,
                   disable=not console.is_terminal) as bar:  # fmt: skip
         task = bar.add_task("compiling", total=options.budget)
-        return tune(of, options, told=lambda what, done, total: bar.update(
+        return tune(of, options, blocked=blocked, told=lambda what, done, total: bar.update(
             task, description=what, completed=done, total=total or None))  # fmt: skip
 
 
@@ -91,7 +93,7 @@ def export(
     key: KeyFile = None,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="Without a signature.")] = False,
 ) -> None:
-    """Write what was tuned on this machine to a package.
+    """Write what was tuned on this machine to a package, and what it must not try again.
 
     Example: tilec tune export tuned.json --key team.key
     """
@@ -99,7 +101,8 @@ def export(
         raise TileError("a package needs a key to sign it", hint="--key FILE, or --unsigned")
     root = open_cache(settings().environment).root
     records = kept(root) if root is not None else []
-    document = package(records, None if key is None else Signer.of(key))
+    blocked = exported(payloads(root, KIND)) if root is not None else []
+    document = package(records, None if key is None else Signer.of(key), blocked)
     try:
         out.write_text(json.dumps(document) + "\n", "utf-8")
     except OSError as e:
@@ -114,14 +117,19 @@ def import_(
     unsigned: Annotated[bool, typer.Option("--unsigned", help="Take one that is not signed.")
                         ] = False,
 ) -> None:  # fmt: skip
-    """Take over the configs of a package. They are used on the machines that they name.
+    """Take over the configs of a package. They are used on the machines that they name; what it
+    blocks is not tried.
 
     Example: tilec tune import tuned.json --key team.key
     """
-    records = records_of(_read(file), None if key is None else Signer.of(key), unsigned)
+    document = _read(file)
+    records = records_of(document, None if key is None else Signer.of(key), unsigned)
+    blocked = rows_of(document)
     store = Store(open_cache(settings().environment))
     for r in records:
         store.keep(r)
+    for of, config in blocked:
+        store.blocklist(*of).add(config)
     typer.echo(f"{len(records)} configs from {file}")
 
 

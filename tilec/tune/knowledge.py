@@ -62,6 +62,14 @@ class Knowledge:
 
         return self.store.relatives(of, device(of.job.backend))
 
+    def blocked(self, of: Any) -> Any:
+        """What is not to be tried of a subject on this machine (tilec.tune.blocked)."""
+        from tilec.tune.job import device, device_digest, toolchain
+
+        backend = of.job.backend
+        digest = device_digest(device(backend))
+        return self.store.blocklist(of.job.kernel, digest, toolchain(backend))
+
     def later(self, of: Any, found: Callable[[Config], None]) -> None:
         """Look it up again when the service may answer, in a thread; `found` is told a config."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,16 +52,23 @@ class Signer:
 
 def kept(root: Path) -> list[dict[str, Any]]:
     """The records in a cache folder, the last used first."""
-    found = [r.stored.entry.payload for r in rows(root)
-             if r.stored is not None and r.stored.entry.header.get("kind") == "tuned"]  # fmt: skip
+    found = payloads(root, "tuned")
     return [strict.document(p.decode("utf-8", "replace"), "a tuned config") for p in found]
 
 
-def package(records: Iterable[Mapping[str, Any]], signer: Signer | None) -> dict[str, Any]:
-    """Records as a document."""
+def payloads(root: Path, kind: str) -> list[bytes]:
+    """What the entries of a kind hold in a cache folder, the last used first."""
+    return [r.stored.entry.payload for r in rows(root)
+            if r.stored is not None and r.stored.entry.header.get("kind") == kind]  # fmt: skip
+
+
+def package(records: Iterable[Mapping[str, Any]], signer: Signer | None,
+            blocked: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:  # fmt: skip
+    """Records as a document, and what is blocked (`tilec.tune.blocked.exported`)."""
     document: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "created": time.time(),
-        "configs": [_whole(r) for r in records], "blocklist": [], "signature": None,
+        "configs": [_whole(r) for r in records], "blocklist": [dict(b) for b in blocked],
+        "signature": None,
     }  # fmt: skip
     if signer is not None:
         document["signature"] = {"algorithm": ALGORITHM, "signer": signer.name,

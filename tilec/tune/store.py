@@ -16,6 +16,7 @@ from tilec.ir.errors import TileError
 from tilec.observe import fell_back
 from tilec.runtime.cache import Cache, Entry, Key
 from tilec.tune import relatives, strict
+from tilec.tune.blocked import Blocklist
 from tilec.tune.config import TUNED, Config
 from tilec.tune.job import Job, Policy, Subject, config_key, device_digest
 from tilec.tune.space import Space
@@ -114,6 +115,10 @@ class Store:
         if self._cache is not None and record.get("family"):
             there = device_digest(record["provenance"]["device"])
             relatives.remember(self._cache, there, record)
+
+    def blocklist(self, kernel: str, device: str, toolchain: str) -> Blocklist:
+        """What is not to be tried of a kernel on a device: digests."""
+        return Blocklist(self._cache, kernel, device, toolchain)
 
     def relatives(self, of: Subject, device: Mapping[str, Any], most: int = 4
                   ) -> tuple[Config, ...]:  # fmt: skip

@@ -1,7 +1,7 @@
 """Tuning here: ask for configs, measure them, confirm the best few side by side, choose.
 
 Two stages, since a few samples choose badly among many configs: all get a few, the best again many,
-in turns. What is as fast is as good, and the default is before all (`contest`, TUNING.md 2.3). The last
+in turns. What is as fast is as good, the default above all (`contest`, TUNING.md 2.3). The last
 part of the first stage goes through what is next to the best: two tunes end at the same place then.
 """
 
@@ -20,6 +20,7 @@ from rich.table import Table
 
 from tilec.ir.errors import TileError
 from tilec.tune import contest
+from tilec.tune.blocked import Blocklist
 from tilec.tune.config import Config
 from tilec.tune.job import (
     Policy,
@@ -33,7 +34,7 @@ from tilec.tune.job import (
 )
 from tilec.tune.measure.measurer import Measurer
 from tilec.tune.population import everything, neighbours
-from tilec.tune.records import Study, Trial
+from tilec.tune.records import Failure, Study, Trial
 from tilec.tune.relatives import adapted
 from tilec.tune.search.loop import Search, Stop
 from tilec.tune.search.transfer import Source
@@ -42,6 +43,7 @@ from tilec.tune.spaces import Derived, derived
 CONFIRMED = 8  # configs of the second stage, and the default
 HOPELESS = 8.0  # times the fastest prediction: not measured
 SHOWN = 8  # rows of a report
+BLOCKED = "it has taken two tuning processes down before"
 AROUND = 3  # one part in so many of the budget is for what is next to the best
 
 Told = Callable[[str, int, int], None]  # what is done, how much of it, of how much
@@ -142,8 +144,9 @@ class Tuned:
 def tune(
     of: Subject, options: Options | None = None, *, told: Told | None = None,
     found: Derived | None = None, measurer: Measures | None = None, policy: Policy | None = None,
+    blocked: Blocklist | None = None,
 ) -> Tuned:  # fmt: skip
-    """Tune a kernel on this machine. `told` is called as it goes on.
+    """Tune a kernel on this machine. `told` is called as it goes on; `blocked` is not tried.
 
     Raises TileError where the default config can't be measured, or nothing by this policy.
     """
@@ -160,7 +163,7 @@ def tune(
     measurer = measurer or Measurer(job, policy, default)
     tell = told or _silent
     try:
-        search = _searched(study, chosen, space, measurer, tell)
+        search = _searched(study, chosen, space, _Guarded(measurer, blocked), tell)
         finalists = best_few(search.study.trials, default)
         confirmed = measurer.confirm(finalists, chosen.confirm, lambda i: tell("confirming", i, 0))
         best, shown = chosen_of(confirmed, default), contest.paired(confirmed)
@@ -177,12 +180,28 @@ def tune(
                  policy, search.study, tuple(shown), time.monotonic() - start)  # fmt: skip
 
 
+class _Guarded:
+    """Measures configs, but those that are blocked; what is being tried is noted meanwhile."""
+
+    def __init__(self, measurer: Measures, blocked: Blocklist | None) -> None:
+        self._measurer = measurer
+        self._blocked = Blocklist(None, "", "", "") if blocked is None else blocked
+        self._configs = self._blocked.configs
+
+    def trial(self, config: Config) -> Trial:
+        """What comes of a config."""
+        if config in self._configs:
+            return Trial(config, (), Failure.DEVICE_FAULT, note=BLOCKED)
+        with self._blocked.trying(config):
+            return self._measurer.trial(config)
+
+
 def _silent(what: str, done: int, of: int) -> None:
     """Tell nobody."""
     del what, done, of
 
 
-def _searched(study: Study, options: Options, space: Derived, measurer: Measures, tell: Told
+def _searched(study: Study, options: Options, space: Derived, measurer: _Guarded, tell: Told
               ) -> Search:  # fmt: skip
     """The first stage."""
     search = Search(study, options.sampler, options.sources, space.predict,
