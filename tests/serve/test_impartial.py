@@ -1,5 +1,7 @@
 """Who may confirm: whose token a worker has counts, not what it is called."""
 
+from typing import Any
+
 from served import Client, asks, served
 
 
@@ -12,7 +14,7 @@ async def _measured(c: Client, **names: Client) -> dict:
                 continue
             if lease["trial"]["purpose"] == "confirm":
                 return {"by": name, **lease}
-            lied = {"samples_ms": [[1e-6]]} if name.startswith("liar") else {}
+            lied: dict[str, Any] = {"samples_ms": [[1e-6]]} if name.startswith("liar") else {}
             await by.complete(lease, **lied)
 
 

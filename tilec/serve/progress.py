@@ -62,7 +62,7 @@ def _confirm(tx: Connection, row: Row[Any], clock: Clock, most: int) -> None:
         chosen.append(here)
     if row.state != "confirming":
         into(tx, row.id, "confirming", clock.day())
-    add_trial(tx, row.id, "confirm", chosen, clock, best[0])
+    add_trial(tx, row.id, "confirm", chosen, clock, (best[0].worker, best[0].caller))
 
 
 def _incumbent(tx: Connection, row: Row[Any]) -> dict[str, Any] | None:
@@ -82,13 +82,13 @@ def key_of(row: Row[Any]) -> str:
 
 
 def add_trial(tx: Connection, study: str, purpose: str, chosen: list[dict[str, Any]],
-              clock: Clock, avoid: Row[Any] | None = None) -> None:  # fmt: skip
+              clock: Clock, avoid: tuple[str, str | None] | None = None) -> None:  # fmt: skip
     """A new trial at the end of a study, if possible not by the worker and caller to avoid."""
     last = select(func.coalesce(func.max(trials.c.number), 0)).where(trials.c.study == study)
     tx.execute(insert(trials).values(
         id=new_id("t"), study=study, number=tx.execute(last).scalar_one() + 1, purpose=purpose,
         configs=canonical(chosen), state="pending", attempts=0, lost=0,
-        avoid=avoid and avoid.worker, avoid_caller=avoid and avoid.caller,
+        avoid=avoid and avoid[0], avoid_caller=avoid and avoid[1],
         ready=clock.now(), detail="", created=clock.day()))  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def _conclude(tx: Connection, row: Row[Any], clock: Clock) -> None:
     said = select(trials).where(trials.c.study == row.id, trials.c.purpose == "confirm")
     last = tx.execute(said.order_by(trials.c.number.desc()).limit(1)).one()
     configs = map(Config.from_json, json.loads(last.configs))
-    samples = json.loads(last.samples or "[]") if last.state == "done" else []
+    samples = json.loads((last.state == "done" and last.samples) or "[]")
     tried = [Trial(c, tuple(s / 1000 for s in times))
              for c, times in zip(configs, samples, strict=False) if times]  # fmt: skip
     if not tried:
