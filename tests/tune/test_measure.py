@@ -1,4 +1,5 @@
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -77,6 +78,22 @@ def may_leave_the_network() -> bool:
     words = ["--net"] if os.geteuid() == 0 else ["--user", "--net"]
     return subprocess.run(["unshare", *words, "true"], check=False,
                           capture_output=True).returncode == 0  # fmt: skip
+
+
+def test_libraries_have_one_thread_where_kernels_are_timed():
+    """The threads that a library has besides would spin on the processors that a kernel needs."""
+    script = (
+        "import json, os, sys; asked, answers = (int(fd) for fd in sys.argv[-2:]); "
+        "os.read(asked, 1 << 16); said = [os.environ[n] for n in ("
+        "'OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'TILEC_THREADS')]; "
+        "os.write(answers, json.dumps({'failure': 'error', 'detail': str(said)}).encode() + b'\\n')"
+    )
+    wanted = str(["1", "1", "1", "2"])
+    with (
+        Measurer(JOB, WARM, Config.of({}), command=(sys.executable, "-c", script)) as m,
+        pytest.raises(TileError, match=re.escape(wanted)),
+    ):
+        m.trial(Config.of({}))
 
 
 def test_what_is_measured_has_no_network():

@@ -19,11 +19,11 @@ from tilec.bench.search_data import BUDGET, Recording, recordings
 from tilec.bench.search_runs import Run
 from tilec.ir.errors import TileError
 from tilec.settings import tell
+from tilec.tune.measure.measurer import ONE_THREAD
 from tilec.tune.search.transfer import Source
 
 SAMPLERS = ("gp", "lfbo", "evolve", "optuna")
 LOOKS = (1, 2, 5, 10, 25, 50, 60, 100)  # evaluations after which the best is looked at
-ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Suite:
@@ -41,7 +41,7 @@ class Suite:
         """All runs and what follows from them."""
         spaces = recordings(self.folder)
         jobs = list(self._jobs(spaces))
-        tell(**dict.fromkeys(ONE_THREAD, "1"))  # before the processes that inherit it start numpy
+        tell(**ONE_THREAD)  # before the processes that inherit it start numpy
         found: list[Run] = []
         with multiprocessing.get_context("spawn").Pool(processes) as pool:
             done = pool.imap_unordered(_done, jobs)

@@ -21,10 +21,10 @@ from tilec.serve.setup import Setup
 from tilec.serve.tables import studies as table
 from tilec.serve.tables import trials, workers
 from tilec.settings import tool_environment
+from tilec.tune.measure.measurer import ONE_THREAD
 
 BATCH = 16  # trials that are proposed at a time, at most
 LINE = 64 << 20  # bytes of an answer, at most
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 log = logging.getLogger("tilec.serve")
 
 
@@ -176,7 +176,7 @@ class _Child:
         return json.loads(line)  # ValueError where the child died
 
     async def _started(self) -> asyncio.subprocess.Process:
-        environment = {**tool_environment("PYTHONPATH"), **dict.fromkeys(THREADS, "1")}
+        environment = {**tool_environment("PYTHONPATH"), **ONE_THREAD}
         return await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "tilec.serve.proposals", env=environment, limit=LINE,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,

@@ -24,6 +24,9 @@ from tilec.tune.records import LONGEST_NOTE, Failure, Trial
 
 Judge = Callable[[Rounds], Sequence[int]]  # the places of configs to go on with
 COMMAND = (sys.executable, "-m", "tilec.tune.measure.child")
+# Of libraries: their idle threads spin for 0.1 s after a result was checked, on processors that the
+# kernel needs, so that the first bursts of every config would take as long as with one thread.
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 BURST = 0.01  # seconds of calls for a sample
 FIRST = 3  # samples of a trial; one where that is this many times as slow as the best so far:
 HOPELESS = 2.0
@@ -190,7 +193,8 @@ class Measurer:
         started."""
         if self._process is not None:
             return
-        environment = settings().environment | {"TILEC_THREADS": str(self.policy.threads)}
+        environment = {**settings().environment, **ONE_THREAD,
+                       "TILEC_THREADS": str(self.policy.threads)}  # fmt: skip
         self._process = Process(self._command, self._limits, environment)
         try:
             answer = self._process.ask(
