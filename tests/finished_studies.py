@@ -104,7 +104,8 @@ class Past:
                          "finished": end})  # fmt: skip
             heapq.heappush(under_way, (end, number, trial))
             heapq.heappush(free, (end + 0.15 + random.exponential(0.25), worker))
-        blank = {"failure": None, "samples": None, "time": None, "detail": ""}
+        blank = {"failure": None, "samples": None, "time": None, "detail": "",
+                 "compiled": None}  # fmt: skip
         rows = [{**blank, "study": self.id, "ready": 0.0, "lost": 0, **row} for row in rows]
         self.database.write(lambda tx: tx.execute(insert(trials), rows))
         self.put(planned=len(rows))
@@ -139,7 +140,7 @@ class Past:
         seconds = float(true.seconds or 1.0) * np.exp(random.normal(0, spread, 12))
         cost = compiling + 60 * float(seconds.sum())
         samples = [1000 * s for s in seconds.tolist()]
-        row |= {"state": "done", "samples": canonical([samples]),
+        row |= {"state": "done", "samples": canonical([samples]), "compiled": compiling,
                 "time": float(np.median(samples)), "cost": cost}  # fmt: skip
         return Trial(config, tuple(seconds.tolist()), cost=cost), row
 

@@ -228,7 +228,8 @@ def _schema(url: str, known: Sequence[tuple[Sent, Any]], count: int,
 
     def tried(case: Any) -> None:
         for name, value in ids.items():
-            if name in (case.path_parameters or {}) and len(str(case.body)) % 2:
+            spared = case.method == "DELETE" or not len(str(case.body)) % 2
+            if name in (case.path_parameters or {}) and not spared:
                 case.path_parameters[name] = value
         start = time.monotonic()
         answer = case.call(session=session, base_url=url, timeout=SLOW_S + 40)
