@@ -102,6 +102,20 @@ def test_two_tunes_agree():
     assert np.mean(np.array(apart) <= 0.02) >= 0.95
 
 
+def test_the_faster_half_is_measured_on():
+    given = rounds([1.0, 1.3, 0.9, 1.2, 0.95, 1.1], 0.01, 0, 12)
+    assert contest.faster_half(given) == [0, 2, 4]
+    assert contest.faster_half(given[:2]) == [0, 1]
+    assert contest.faster_half(given[:1]) == [0]
+
+
+def test_what_was_out_before_is_not_chosen():
+    """It was as fast in a few rounds only."""
+    few, many = [[1.0] * 30, [0.8] * 8, [0.9] * 30], [DEFAULT, *OTHERS[:2]]
+    assert chosen(many, few) == OTHERS[1]
+    assert chosen(many[:2], few[:2]) == OTHERS[0]
+
+
 def test_what_two_are_apart_is_measured_until_it_is_known():
     assert known(rounds([1.0, 1.01], 0.05, 0, 10)) == [0, 1]
     assert known(rounds([1.0, 1.01], 0.005, 0, 60)) == []

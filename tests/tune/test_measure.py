@@ -1,3 +1,4 @@
+import itertools
 import os
 import re
 import socket
@@ -6,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from tilec.observe import counters
 from tilec.tune.config import Config
 from tilec.tune.job import Job, Policy, Subject, choice_of, subject
 from tilec.tune.measure import Limits, Measurer, Patience, process, timing
+from tilec.tune.measure import measurer as measuring
 from tilec.tune.measure.arguments import arguments
 from tilec.tune.measure.measurer import LEAST_ROUNDS
 from tilec.tune.measure.process import Process
@@ -210,6 +213,27 @@ def test_configs_are_measured_until_it_is_decided():
         assert found[2].seconds == 0.003
         m.trial(configs[0])
         assert len(m.trial(configs[2]).samples) == 1  # hopeless beside the best
+
+
+def test_time_is_spent_on_what_may_be_chosen(monkeypatch):
+    """A clock that goes on by 10 ms whenever somebody looks."""
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: 0.01 * next(ticks))
+    configs = [Config.of({"time": t}) for t in (1.0, 0.95, 0.9, 0.97, 0.96)]
+
+    def all_of(rounds):
+        return range(len(rounds))
+
+    with measurer() as m:
+        m.trial(configs[0])
+        monkeypatch.setattr(measuring, "time", clock)
+        found = [len(t.samples) for t in m.confirm(configs, 4.0, judge=all_of)]
+        same = [len(t.samples) for t in m.confirm(configs, 4.0, judge=all_of, halves=0)]
+    default, *others = found
+    assert default == others[1] == max(found)
+    assert others[0] < default
+    assert others[2] == others[3] < others[0]
+    assert len(set(same)) == 1
 
 
 def test_patience_follows_what_has_finished():

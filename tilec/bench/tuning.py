@@ -144,8 +144,9 @@ def measured(case: Case, budget: int = BUDGET) -> Result:
     one, other = (tune(of, Options(budget, seed, confirm=CONFIRM)) for seed in (0, 1))
     configs: list[Config] = [one.default, one.config, other.config]
     with Measurer(of.job, policy_of("cpu"), one.default) as m:
-        found = dict(zip(distinct := list(dict.fromkeys(configs)),
-                         m.confirm(distinct, JUDGE, judge=known), strict=True))  # fmt: skip
+        distinct = list(dict.fromkeys(configs))
+        trials = m.confirm(distinct, JUDGE, judge=known, halves=0)
+        found = dict(zip(distinct, trials, strict=True))
     failed = [t for t in found.values() if t.failure is not None]
     if failed:
         raise TileError(f"{case}: {failed[0].config} fails now: {failed[0].note}")

@@ -70,6 +70,13 @@ def contending(rounds: Rounds) -> list[int]:
     return [0, *left]
 
 
+def faster_half(rounds: Rounds) -> list[int]:
+    """The default, and the faster half of the others, at least one: where time runs out before it
+    is decided, it is spent on what may be chosen (sequential halving, Karnin et al., 2013)."""
+    others = sorted(range(1, len(rounds)), key=lambda i: ratio(rounds[i], rounds[0]).middle)
+    return [0, *sorted(others[: max(1, len(others) // 2)])]
+
+
 def known(rounds: Rounds) -> list[int]:
     """All configs, until every two are surely apart by more than a tie, surely not, or their ratio
     is known well."""
@@ -86,7 +93,9 @@ def known(rounds: Rounds) -> list[int]:
 def chosen(configs: Sequence[Config], rounds: Rounds) -> Config:
     """The config to use: the default (the first), unless others are faster by more than half a
     tie; of these, among what is as fast as the fastest, the nearest to the default."""
-    found = {i: ratio(s, rounds[0]) for i, s in enumerate(rounds) if i and s and rounds[0]}
+    most = max(map(len, rounds[1:]), default=0)  # the others were out before
+    found = {i: ratio(s, rounds[0]) for i, s in enumerate(rounds)
+             if i and rounds[0] and len(s) == most > 0}  # fmt: skip
     faster = {i: r for i, r in found.items() if r.middle < 1 - NEAR and r.high < 1}
     if not faster:
         return configs[0]

@@ -17,7 +17,7 @@ from typing import Any
 from tilec.ir.errors import TileError
 from tilec.settings import settings
 from tilec.tune.config import Config
-from tilec.tune.contest import Rounds, contending
+from tilec.tune.contest import Rounds, contending, faster_half
 from tilec.tune.job import Job, Policy, check_policy
 from tilec.tune.measure.process import Limits, Lost, Process
 from tilec.tune.records import LONGEST_NOTE, Failure, Trial
@@ -31,6 +31,7 @@ BURST = 0.01  # seconds of calls for a sample
 FIRST = 3  # samples of a trial; one where that is this many times as slow as the best so far:
 HOPELESS = 2.0
 LEAST_ROUNDS, MOST_ROUNDS = 8, 400  # of samples of configs that are confirmed
+HALVES = 3  # times that only the faster half of what is confirmed is measured on
 LOOKED = 2  # rounds after which it is looked at what is decided
 FAR = 4  # times the seconds of a confirmation, when it ends whatever is known
 ENDED = {"output": Failure.RESOURCE_EXCEEDED, "processes": Failure.RESOURCE_EXCEEDED,
@@ -120,15 +121,16 @@ class Measurer:
         return Trial(config, samples, None, time.monotonic() - start, compiled=compiled)
 
     def confirm(self, configs: Sequence[Config], seconds: float = 20.0,
-                told: Callable[[int], None] | None = None, judge: Judge = contending
-                ) -> list[Trial]:  # fmt: skip
+                told: Callable[[int], None] | None = None, judge: Judge = contending,
+                halves: int = HALVES) -> list[Trial]:  # fmt: skip
         """The same configs measured side by side, round after round, so that what disturbs one
         disturbs all: until it is decided, or for so many seconds (of calls). `judge` says after
-        each round which configs are to be measured on. `told` gets the number of each round."""
+        each round which configs are to be measured on; after equal parts of the time, `halves`
+        times, only the default and the faster half are. `told` gets the number of each round."""
         start = time.monotonic()
         samples: dict[Config, list[float]] = {c: [] for c in configs}
         failed: dict[Config, _Failed] = {}
-        left = list(configs)
+        left, halved = list(configs), 0
         compiled: dict[Config, float] = {}
         for c in configs:
             self._attempt(c, lambda c: compiled.update({c: self._prepare(c)}), failed)
@@ -143,7 +145,9 @@ class Measurer:
                 self._attempt(c, lambda c: samples[c].append(self._burst(c)), failed)
             left = [c for c in left if c not in failed]
             if left and i + 1 >= LEAST_ROUNDS and i % LOOKED:
-                left = [left[at] for at in judge([samples[c] for c in left])]
+                halve = halved < halves and took * (halves + 1) > seconds * (halved + 1)
+                halved += halve
+                left = _still(left, samples, judge, halve)
             if told is not None:
                 told(i + 1)
         cost = (time.monotonic() - start) / len(configs)
@@ -251,6 +255,15 @@ class Measurer:
         self.close()
         sticky = any(word in detail.upper() for word in STICKY)
         return _Failed(Failure.DEVICE_FAULT if sticky else Failure.LAUNCH_ERROR, detail)
+
+
+def _still(left: Sequence[Config], samples: Mapping[Config, Sequence[float]], judge: Judge,
+           halve: bool) -> list[Config]:  # fmt: skip
+    """The configs to be measured on, the default first."""
+    kept = [left[at] for at in judge([samples[c] for c in left])]
+    if halve and kept:
+        kept = [kept[at] for at in faster_half([samples[c] for c in kept])]
+    return kept
 
 
 def _trial(config: Config, samples: list[float], failed: _Failed | None, cost: float,
