@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import gcd
 
 from tilec.codegen.cpu import atomics, numbers, stream
 from tilec.codegen.cpu import lanes as order
@@ -67,15 +68,16 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     in_rows = _in_vectors(mem, places, w.lanes)
     beside = _side_by_side(w, mem, places, w.lanes)
     together = in_rows or beside or _in_gathers(w, mem, places, w.lanes)
-    direct = in_rows and not checked and mem.records is None
+    alone = all(isinstance(p, Coordinates | Picked) for p in places)
+    direct = in_rows and alone and mem.records is None
     raw = _words(w, mem, places, shape) if direct and mem.dtype == bf16 else None
     plain = not checked and mem.records is None and mem.dtype in WORDS
     return Lazy(shape, mem.dtype, at, None, reads, reads, None, not together, raw, plain=plain)
 
 
 def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> Lazy:
-    """A tile of bf16 as it is stored. Of rows that lie one after the other, which a loop goes
-    through, those further on are asked for."""
+    """A tile of bf16 as it is stored; zeros where a number that chooses it is of none. Of rows that
+    lie one after the other, which a loop goes through, those further on are asked for."""
     rows = len(places) > 1 and isinstance(places[-2], Coordinates)
     ahead = rows and shape[-1] == mem.shape[-1]
 
@@ -83,10 +85,14 @@ def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> L
         w.f.prefetch(_address(w, mem, positions(w, mem, places, index)[0]))
 
     def at(index: Index, lanes: int) -> V:
-        place = _address(w, mem, positions(w, mem, places, index)[0])
+        position, inside = positions(w, mem, places, index)
+        place = _address(w, mem, position)
         if ahead and 2 * lanes >= LINE:
             w.ask_ahead(place)
-        return w.f.load("i16", lanes, place, 2)
+        found = w.f.load("i16", lanes, place, 2)
+        if inside is None:
+            return found
+        return w.f.select(w.f.splat(inside, lanes), found, constant("i16", 0, lanes))
 
     return Lazy(shape, mem.dtype, at, fetch=fetch)
 
@@ -104,6 +110,26 @@ def rows(w: Writer, mem: Tensor, indices: tuple[object, ...], stride: int) -> Ro
         return None
     at = tuple(p.at for p in known if isinstance(p, Picked))
     return Rows(_address(w, mem, (*at, last.start, 0)), stride)
+
+
+def matrix(w: Writer, mem: Tensor, indices: tuple[object, ...]
+           ) -> tuple[Coordinates, Coordinates] | None:  # fmt: skip
+    """The rows and columns of a tile of a matrix, or of one that a number chooses of a stack of
+    them, as rows of them all. There are no columns where the number is of none."""
+    places = [p for p in indices if isinstance(p, Coordinates | Lazy)]
+    *outer, n, k = places if len(places) == len(indices) > 1 else (None, None)
+    if not (isinstance(n, Coordinates) and isinstance(k, Coordinates)) or len(outer) > 1:
+        return None
+    if not outer:
+        return n, k
+    (place,), rows = picked(w, mem, tuple(p for p in outer if p is not None)), mem.shape[1]
+    if not isinstance(place, Picked) or not isinstance(rows, int):
+        return None
+    start = w.f.plus(w.f.times(place.at, rows), n.start)
+    size = k.size
+    if place.inside is not None:
+        size = w.f.select(place.inside, w.f.number(size), constant("i64", 0))
+    return replace(n, start=start, multiple=gcd(n.multiple, rows)), replace(k, size=size)
 
 
 def picked(w: Writer, mem: Tensor, indices: tuple[Place, ...]) -> tuple[Found, ...]:
