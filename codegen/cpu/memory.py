@@ -40,6 +40,8 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     reads = frozenset({mem.param}).union(*(p.reads for p in indices if isinstance(p, Lazy)))
     places = picked(w, mem, indices)
     checked = not all(isinstance(p, Coordinates) or _inside(p) for p in places)
+    last = places[-1] if places and mem.records is None else None
+    counted = isinstance(last, Coordinates) and last.counted  # read from end to end
 
     def one(index: Index) -> V:
         at, inside = positions(w, mem, places, index)
@@ -53,12 +55,13 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
             if _in_gathers(w, mem, places, lanes):
                 return _gathered(w, mem, places, index, lanes)
             return gathered(w, index, lanes, one)
-        if not checked or lanes == 1:
-            return (
-                one(index)
-                if lanes == 1
-                else element(w, mem, positions(w, mem, places, index)[0], lanes)
-            )
+        if lanes == 1:
+            return one(index)
+        if not checked:
+            position = positions(w, mem, places, index)[0]
+            if counted:
+                w.ask_ahead(_address(w, mem, position))
+            return element(w, mem, position, lanes)
         at, inside = positions(w, mem, places, index)
         value = element(w, mem, at, lanes)
         if inside is None:

@@ -245,7 +245,9 @@ def test_the_instructions_that_are_meant():
     block = source_of("block<16, 16, bf16, 64>", tc.bf16, 16)
     assert block.count("@llvm.x86.avx512bf16.dpbf16ps.512(") == 16 + 1  # a block's rows at once
     assert "llvm.masked" not in block
-    assert source_of("csr<f32, 999>", tc.f32, 1).count("@llvm.masked.gather") == 2 + 1  # a run
+    run = source_of("csr<f32, 999>", tc.f32, 1)
+    assert run.count("@llvm.masked.gather") == 2 + 1
+    assert run.count("@llvm.prefetch.p0(") == 4 + 1  # of every line of a run's columns and values
 
 
 @pytest.mark.parametrize("rows", [2, 4, 8, 16])
