@@ -1,4 +1,4 @@
-"""Stacks of matrices in codes: they lie in streams, and a task reads those of one as of a matrix."""
+"""Stacks of matrices in codes lie in streams: a task reads those of one as of a matrix."""
 
 # A dtype is an object, and annotates a number here.
 # pyright: reportInvalidTypeForm=false
@@ -72,7 +72,7 @@ def near(got, want, most: float = 3e-6) -> bool:
     return bool(np.linalg.norm(got - want) <= most * np.linalg.norm(want))
 
 
-def given(m: int, k: int, dtype=np.float32):
+def given(m: int, k: int, dtype: type = np.float32):
     return np.random.default_rng(m).standard_normal((m, k)).astype(dtype)
 
 
