@@ -40,8 +40,7 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     reads = frozenset({mem.param}).union(*(p.reads for p in indices if isinstance(p, Lazy)))
     places = picked(w, mem, indices)
     checked = not all(isinstance(p, Coordinates) or _inside(p) for p in places)
-    last = places[-1] if places and mem.records is None else None
-    counted = isinstance(last, Coordinates) and last.counted  # read from end to end
+    counted = _counted(mem, places)
 
     def one(index: Index) -> V:
         at, inside = positions(w, mem, places, index)
@@ -57,12 +56,9 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
             return gathered(w, index, lanes, one)
         if lanes == 1:
             return one(index)
-        if not checked:
-            position = positions(w, mem, places, index)[0]
-            if counted:
-                w.ask_ahead(_address(w, mem, position))
-            return element(w, mem, position, lanes)
         at, inside = positions(w, mem, places, index)
+        if counted:
+            w.ask_ahead(_address(w, mem, at))
         value = element(w, mem, at, lanes)
         if inside is None:
             return value
@@ -113,6 +109,12 @@ def rows(w: Writer, mem: Tensor, indices: tuple[object, ...], stride: int) -> Ro
         return None
     at = tuple(p.at for p in known if isinstance(p, Picked))
     return Rows(_address(w, mem, (*at, last.start, 0)), stride)
+
+
+def _counted(mem: Tensor, places: tuple[Found, ...]) -> bool:
+    """Whether what is read lies behind what was read before, and before what will be."""
+    last = places[-1] if places and mem.records is None else None
+    return isinstance(last, Coordinates) and last.counted
 
 
 def matrix(w: Writer, mem: Tensor, indices: tuple[object, ...]
