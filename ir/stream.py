@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -46,24 +47,29 @@ class Stream:
     sequence of records, one a group; a record is units of codes, then the group's scales and
     zeros, one for each of the 64. A lane has 32 bits: the low half for even k, the high for odd,
     each with as many codes as fit. Widths that do not divide 16 are split into planes.
+
+    A stack of matrices [E, N, K] lies as one of E * N rows, if N is a multiple of 64.
     """
 
     @staticmethod
     def fits(format: Format, shape: tuple[int, ...]) -> bool:
         """Whether a tensor can be stored so."""
-        return isinstance(format, Scaled) and len(shape) == 2 and 0 not in shape
+        if not isinstance(format, Scaled) or 0 in shape:
+            return False
+        return len(shape) == 2 or (len(shape) == 3 and shape[1] % COLUMNS == 0
+                                   and _by_rows(format, shape))  # fmt: skip
 
     def of(self, format: Format, shape: tuple[int, ...]) -> Records:
         """The numbers of the layout for one tensor."""
         assert isinstance(format, Scaled)
-        n, k = shape
-        inline = tuple((c.name, c.dtype) for c in format.components(shape) if _inline(format, c))
+        n, k = flat(shape)
+        inline = tuple((c.name, c.dtype) for c in format.components((n, k)) if _inline(format, c))
         return Records(format.codes, n, k, format.block.group or k, inline)
 
     def _apart(self, format: Format, shape: tuple[int, ...]) -> list[Component]:
         """The components that are arrays of their own."""
         assert isinstance(format, Scaled)
-        return [c for c in format.components(shape)[1:] if not _inline(format, c)]
+        return [c for c in format.components(flat(shape))[1:] if not _inline(format, c)]
 
     def arrays(self, format: Format, shape: tuple[int, ...]) -> int:
         """How many arrays there are."""
@@ -78,14 +84,16 @@ class Stream:
         """How a component lies in its array, if that is not plain."""
         for c in self._apart(format, shape):
             if c.name == component:
-                return beside(c, shape)
+                return beside(c, flat(shape))
         return self.of(format, shape)
 
     def pack(self, format: Format, parts: Parts, shape: tuple[int, ...]) -> list[Array]:
         """Components in their carriers as bytes."""
+        whole = format.components(flat(shape))
+        parts = {c.name: parts[c.name].reshape(_known(c)) for c in whole}
         out = [self.of(format, shape).pack(parts)]
         for c in self._apart(format, shape):
-            records = beside(c, shape)
+            records = beside(c, flat(shape))
             out.append(stored(c, parts[c.name]) if records is None else records.pack(parts))
         return out
 
@@ -93,9 +101,25 @@ class Stream:
         """The components again."""
         parts = self.of(format, shape).unpack(arrays[0])
         for c, a in zip(self._apart(format, shape), arrays[1:], strict=True):
-            records = beside(c, shape)
+            records = beside(c, flat(shape))
             parts |= {c.name: restored(c, a)} if records is None else records.unpack(a)
-        return parts
+        return {c.name: parts[c.name].reshape(_known(c)) for c in format.components(shape)}
+
+
+def flat(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The shape of the matrix that a stack of matrices is, one below the other."""
+    return prod(shape[:-1]), shape[-1]
+
+
+def _known(c: Component) -> tuple[int, ...]:
+    return tuple(int(str(d)) for d in c.shape)
+
+
+def _by_rows(format: Scaled, shape: tuple[int, ...]) -> bool:
+    """Whether what a stack of matrices has is what the matrix of all their rows has."""
+    pairs = zip(format.components(shape), format.components(flat(shape)), strict=True)
+    return all(a.shape == b.shape or (a.shape[:2] == shape[:2] and a.shape[2:] == b.shape[1:])
+               for a, b in pairs)  # fmt: skip
 
 
 def _inline(format: Scaled, c: Component) -> bool:

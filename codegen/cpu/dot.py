@@ -135,11 +135,14 @@ def _side(w: Writer, atom: Atom, decoder: _Decoder, to: Buffer, m: Number
     are in one, which is narrower for that where it needs to be, and for some more where an
     instruction expands."""
     tile, rows = register_tile(w.choices, w.features), to.shape[0]
+    if isinstance(decoder, Expanding) and decoder.direct and 1 < rows <= decoder.again:
+        if atom.pack == 1 and decoder.size > 1:
+            return RegisterTile(EXPANDED, 1)  # of floats it is two: beside more is no room
+        return tile if rows <= tile.rows else RegisterTile(EXPANDED, 2)
     if rows <= tile.rows:
         return RegisterTile(tile.rows, 1) if isinstance(decoder, Turning) else tile
     if isinstance(decoder, Expanding):
-        expands = decoder.direct and rows <= decoder.again
-        return RegisterTile(EXPANDED, 2) if expands else None
+        return None
     if not isinstance(m, int) or _as_it_lies(decoder, to.pitch):
         return None
     return narrow_tile(w.choices, w.features, atom, rows, decoder.deep, decoder.panel.k)

@@ -221,6 +221,7 @@ class Expanding(Vectors):
         """The words of a pair and where the values of each are, which are counted two words at
         once: what one word waits for is short."""
         f, start = self.w.f, self.next
+        f.keep_order()
         places = [f.pointer(of.units[0], 4 * (first + i)) for i in range(EACH)]
         twos = [f.intrinsic("ctpop", f.load("i64", 1, places[i])) for i in range(0, EACH, 2)]
         out: list[tuple[V, V]] = []

@@ -227,6 +227,11 @@ class Function:
         self.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         self.emit(f"call void @llvm.prefetch.p0(ptr {at.text}, i32 0, i32 3, i32 1)")
 
+    def keep_order(self) -> None:
+        """What reads memory stays on its side of this point: a scheduler that may move many loads
+        ahead of what uses them needs more registers than there are."""
+        self.emit('call void asm sideeffect "", "~{memory}"()')
+
     # -- numbers: i64 arithmetic folded where it is known --
 
     def number(self, n: Number) -> V:

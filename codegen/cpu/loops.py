@@ -24,6 +24,7 @@ class Regions:
     def __init__(self, w: Writer, env: Env) -> None:
         self.w, self.env = w, env
         self.carried: Mapping[Value, Buffer] = {}  # by the loop that is being written
+        self.counted: set[Value] = set()  # numbers that a loop goes through one by one
 
     def tile(self, v: Value) -> Lazy:
         """A tile operand."""
@@ -101,7 +102,8 @@ class Regions:
         if not whole or op.size not in (op.tile, *map(Sym, self.w.sizes)):
             raise TileError(f"cpu: tiles of {op.tile} by number do not fill {op.dim} coordinates")
         number = self.w.f.convert("sext", self.tile(op.number).at((), 1), "i64")
-        return Coordinates(self.w.f.times(number, op.tile), self.w.extent(op.size), op.tile)
+        start, counted = self.w.f.times(number, op.tile), op.number in self.counted
+        return Coordinates(start, self.w.extent(op.size), op.tile, counted=counted)
 
     def _for(self, op: control.For) -> None:
         self._enter(op)
@@ -165,6 +167,7 @@ class Regions:
         count = f.binary("sdiv", f.binary("sub", f.binary("add", far, by), one), by)
         count = f.select(f.compare("icmp sgt", far, zero), count, zero)
         buffers = self._carry(op.init)
+        self.counted.add(op.body.params[0])
 
         def body(i: V) -> None:
             at = f.binary("add", start, f.binary("mul", i, step))

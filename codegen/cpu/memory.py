@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import gcd
 
 from tilec.codegen.cpu import atomics, numbers, stream
 from tilec.codegen.cpu import lanes as order
@@ -39,6 +40,7 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     reads = frozenset({mem.param}).union(*(p.reads for p in indices if isinstance(p, Lazy)))
     places = picked(w, mem, indices)
     checked = not all(isinstance(p, Coordinates) or _inside(p) for p in places)
+    counted = _counted(mem, places)
 
     def one(index: Index) -> V:
         at, inside = positions(w, mem, places, index)
@@ -52,13 +54,11 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
             if _in_gathers(w, mem, places, lanes):
                 return _gathered(w, mem, places, index, lanes)
             return gathered(w, index, lanes, one)
-        if not checked or lanes == 1:
-            return (
-                one(index)
-                if lanes == 1
-                else element(w, mem, positions(w, mem, places, index)[0], lanes)
-            )
+        if lanes == 1:
+            return one(index)
         at, inside = positions(w, mem, places, index)
+        if counted:
+            w.ask_ahead(_address(w, mem, at))
         value = element(w, mem, at, lanes)
         if inside is None:
             return value
@@ -67,15 +67,16 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     in_rows = _in_vectors(mem, places, w.lanes)
     beside = _side_by_side(w, mem, places, w.lanes)
     together = in_rows or beside or _in_gathers(w, mem, places, w.lanes)
-    direct = in_rows and mem.records is None
+    alone = all(isinstance(p, Coordinates | Picked) for p in places)
+    direct = in_rows and alone and mem.records is None
     raw = _words(w, mem, places, shape) if direct and mem.dtype == bf16 else None
     plain = not checked and mem.records is None and mem.dtype in WORDS
     return Lazy(shape, mem.dtype, at, None, reads, reads, None, not together, raw, plain=plain)
 
 
 def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> Lazy:
-    """A tile of bf16 as it is stored. Of rows that lie one after the other, which a loop goes
-    through, those further on are asked for."""
+    """A tile of bf16 as it is stored; zeros where a number that chooses it is of none. Of rows that
+    lie one after the other, which a loop goes through, those further on are asked for."""
     rows = len(places) > 1 and isinstance(places[-2], Coordinates)
     ahead = rows and shape[-1] == mem.shape[-1]
 
@@ -124,6 +125,32 @@ def code_row(w: Writer, mem: Tensor, indices: Sequence[object]) -> V | None:
     at = (*(p.at for p in known if isinstance(p, Picked)), rows.start)
     first = w.f.divided(w.f.times(k.start, bits), 8)[0]
     return w.address(mem.at, (*at, first), (*strides, 1))
+
+
+def _counted(mem: Tensor, places: tuple[Found, ...]) -> bool:
+    """Whether what is read lies behind what was read before, and before what will be."""
+    last = places[-1] if places and mem.records is None else None
+    return isinstance(last, Coordinates) and last.counted
+
+
+def matrix(w: Writer, mem: Tensor, indices: tuple[object, ...]
+           ) -> tuple[Coordinates, Coordinates] | None:  # fmt: skip
+    """The rows and columns of a tile of a matrix, or of one that a number chooses of a stack of
+    them, as rows of them all. There are no columns where the number is of none."""
+    places = [p for p in indices if isinstance(p, Coordinates | Lazy)]
+    *outer, n, k = places if len(places) == len(indices) > 1 else (None, None)
+    if not (isinstance(n, Coordinates) and isinstance(k, Coordinates)) or len(outer) > 1:
+        return None
+    if not outer:
+        return n, k
+    (place,), rows = picked(w, mem, tuple(p for p in outer if p is not None)), mem.shape[1]
+    if not isinstance(place, Picked) or not isinstance(rows, int):
+        return None
+    start = w.f.plus(w.f.times(place.at, rows), n.start)
+    size = k.size
+    if place.inside is not None:
+        size = w.f.select(place.inside, w.f.number(size), constant("i64", 0))
+    return replace(n, start=start, multiple=gcd(n.multiple, rows)), replace(k, size=size)
 
 
 def picked(w: Writer, mem: Tensor, indices: tuple[Place, ...]) -> tuple[Found, ...]:

@@ -346,17 +346,17 @@ def _streamed(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> Panel | N
     found = chain.chain(turned.a, made)
     if found is None:
         return groups(w, turned.a, env, made) if atom == BYTES else None
-    if len(found[0].indices) != 2:
-        return None
     codes, links = found
-    tensor, n, k = (env[v] for v in (codes.mem, *codes.indices))
-    if not (isinstance(tensor, Tensor) and isinstance(n, Coordinates)):
+    tensor = env[codes.mem]
+    if not isinstance(tensor, Tensor) or not tensor.component:
         return None
-    if not isinstance(k, Coordinates) or not tensor.component:
+    at = memory.matrix(w, tensor, tuple(env[v] for v in codes.indices))
+    if at is None:
         return None
     if not isinstance(tensor.records, Records):
         missing = "a stream, the layout of CPU code: relayout(Stream())"
     else:
+        n, k = at
         values = chain.tabulated(codes, links)
         missing = scattered(tensor.records, n, k) or _unread(atom, tensor.records, values)
         if not missing:

@@ -25,6 +25,8 @@ def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     records = mem.records
     assert isinstance(records, Records)
     f = w.f
+    if len(at) == 3:  # of a stack of matrices
+        at = f.plus(f.times(at[0], mem.shape[1]), at[1]), at[2]
     block, column = f.divided(at[0], COLUMNS)
     if mem.component != "codes":
         offset = records.inline_offset(mem.component)
@@ -52,12 +54,12 @@ def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
 
 def in_rows(mem: Tensor, places: Sequence[Any]) -> bool:
     """Whether the columns of a vector of an inline component are neighbours."""
-    first, *rest = places
+    *outer, first, last = places
     return (
         mem.component != "codes"
         and isinstance(first, Coordinates)
         and first.multiple % LANES == 0
-        and not any(isinstance(p, Coordinates) or p.shape for p in rest)
+        and not any(isinstance(p, Coordinates) or p.shape for p in (*outer, last))
     )
 
 

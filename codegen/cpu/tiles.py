@@ -79,13 +79,15 @@ class Lazy:
 class Coordinates:
     """A span: its first coordinate, how many there are, and what the first is a multiple of.
 
-    `stopped` says that it may end before its dimension does.
+    `stopped` says that it may end before its dimension does; `counted` that a loop goes from each
+    such span to the one behind it.
     """
 
     start: Number
     size: Number
     multiple: int
     stopped: bool = False
+    counted: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from tilec.ir.packing import Plain
 from tilec.ir.sparse import Blocks
 from tilec.runtime.cache import Cache
 from tilec.runtime.engine import Engine
-from tilec.runtime.jit import host_machine
+from tilec.runtime.jit import assembly, host_machine
 from tilec.runtime.tensor import PackedTensor
 
 FEATURES = {
@@ -219,8 +221,12 @@ def test_on_processors_with_less(older, text):
         assert near(y, x @ w.dequantize().astype(float).T)
 
 
+def wide():
+    return host_machine("znver4", FEATURES["skylake-avx512"] + ",+avx512vbmi2,+avx512bf16")
+
+
 def source_of(text: str, x, rows: int) -> str:
-    host = host_machine("znver4", FEATURES["skylake-avx512"] + ",+avx512vbmi2,+avx512bf16")
+    host = wide()
     types = {"x": x, "w": tc.format(text), "y": tc.f32}
     return cpu_source(kernels.linear.definition, types, {"M": rows, "N": 128, "K": 512},
                       Engine(Cache(None), host)).text  # fmt: skip
@@ -239,7 +245,20 @@ def test_the_instructions_that_are_meant():
     block = source_of("block<16, 16, bf16, 64>", tc.bf16, 16)
     assert block.count("@llvm.x86.avx512bf16.dpbf16ps.512(") == 16 + 1  # a block's rows at once
     assert "llvm.masked" not in block
-    assert source_of("csr<f32, 999>", tc.f32, 1).count("@llvm.masked.gather") == 2 + 1  # a run
+    run = source_of("csr<f32, 999>", tc.f32, 1)
+    assert run.count("@llvm.masked.gather") == 2 + 1
+    assert run.count("@llvm.prefetch.p0(") == 4 + 1  # of every line of a run's columns and values
+
+
+@pytest.mark.parametrize("rows", [2, 4, 8, 16])
+@pytest.mark.parametrize("text", ["bitmap<f32, 400>", "nm<2, 4, f32>", "bitmap<bf16, 400>"])
+def test_what_is_expanded_stays_in_registers(text, rows):
+    """Every value is expanded once for eight rows, and no vector waits in memory meanwhile."""
+    source = source_of(text, tc.f32, rows)
+    values = 2 if "f32" in text else 1  # to a bit of a word
+    assert source.count("@llvm.masked.expandload.") == values * 32 + 1
+    kept = re.findall(r"\tvmov\w+\s+%zmm\d+, -?\d*\(%rsp\)", assembly(source, wide()))
+    assert not kept
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["lanes", "plain"])
