@@ -21,12 +21,10 @@ from tilec.passes.fuse_loops import Fresh, Loops
 from tilec.passes.fuse_masks import bounding, skipped
 from tilec.passes.fuse_nodes import Nodes
 from tilec.passes.fuse_order import Order, everything, forwarded, writes_before, written
-from tilec.passes.fuse_partition import Cut, cut, grouped
+from tilec.passes.fuse_partition import Cut, Partition
 from tilec.passes.fuse_saved import saved
 from tilec.passes.fuse_tiles import Scope
 from tilec.passes.pipeline import register
-
-ROUNDS = 64  # of values that are kept
 
 
 @register("fuse")
@@ -99,23 +97,27 @@ class _Fusion:
             return []
         for op in stores:
             self.overwritten(op)
-        roots, kept = roots_of(stores), dict(self.lying)
-        for _ in range(ROUNDS):
-            groups = grouped(roots, kept, self.source)
-            found = next((c for g in groups if (c := cut(g, self.source))), None)
-            found = found or _shared(groups)
-            if found is None:
-                Order(self.func.body.ops, part[0]).check(groups)
-                self.lying |= {r.value: r.mem for r in roots if self.readable(r)}
-                return [self.kernel(g) for g in groups]
-            if found.value in kept:
+        roots, groups = self.parted(roots_of(stores), stores[0])
+        Order(self.func.body.ops, part[0]).check(groups)
+        self.lying |= {r.value: r.mem for r in roots if self.readable(r)}
+        return [self.kernel(g) for g in groups]
+
+    def parted(self, roots: list[Root], store: memory.Write) -> tuple[list[Root], list[Group]]:
+        """Roots with those of values that have to be kept, and all in groups. It ends: each round
+        keeps a value that was not, of those that the function has."""
+        known = Partition(self.source, dict(self.lying))
+        while True:
+            groups = known.next(roots)
+            found = groups if isinstance(groups, Cut) else _shared(groups)
+            if isinstance(groups, list) and found is None:
+                return roots, groups
+            assert found is not None
+            if found.value in known.kept:
                 raise TileError(found.reason)
-            whole = (r for r in roots if self.whole(r))
-            stored = next((r for r in whole if r.value is found.value), None)
-            new = stored or Root(found.value, self.kept(found, stores[0]))
-            kept[found.value] = new.mem
+            whole = (r for r in roots if r.value is found.value and self.whole(r))
+            new = next(whole, None) or Root(found.value, self.kept(found, store))
+            known.keep(found.value, new.mem)
             roots = _placed(new, [r for r in roots if r is not new], self.source)
-        raise TileError(f"more than {ROUNDS} values would have to be kept")
 
     def overwritten(self, op: Op) -> None:
         """Values no longer lie in memory that an op writes."""
