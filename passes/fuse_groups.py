@@ -95,10 +95,16 @@ class Source:
     users: Mapping[Value, Sequence[Op]]
     same: Mapping[Value, Value]  # what loads read that was stored just before
     writes: Mapping[Value, int]  # how often memory was written before what was loaded of it
+    origins: Mapping[Value, int]  # the ops that values are made of, a bit for the place of each
+    place: Mapping[Op, int]
 
     def nodes(self, kept: Mapping[Value, Value]) -> Nodes:
         """No nodes yet; `kept` is memory in which values lie."""
         return Nodes(self.made, kept, self.same, self.writes)
+
+    def uses(self, v: Value, op: Op) -> bool:
+        """Whether a value is made of what an op gives, be it by way of memory."""
+        return bool(self.origins.get(v, 0) >> self.place[op] & 1)
 
     def sums(self, v: Value) -> bool:
         """Whether a value is made by a reduction, a product or a scan."""

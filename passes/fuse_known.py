@@ -48,7 +48,7 @@ class Known:
             if op is wanted:
                 return True
             below = (self.source.same.get(v, v) for v in (op.operands if op else ()))
-            new = [v for v in below if v not in seen and v not in self.kept]
-            seen.update(new)
+            new = {v for v in below if self.source.uses(v, wanted)} - seen - self.kept.keys()
+            seen |= new
             left += new
         return False

@@ -129,9 +129,7 @@ class Partition(Known):
         ops = [r.op for r in both.reductions]
         if needed and (len(set(ops)) < len(ops) or self.cuts(both)):
             return f"sums of `{name}` would be computed again"
-        if _twice(both.reductions) and not (
-            _twice(group.reductions) or _twice(alone.reductions)
-        ):
+        if _twice(both.reductions) and not (_twice(group.reductions) or _twice(alone.reductions)):
             return f"it needs products of `{name}` at other places"
         return both
 
@@ -232,13 +230,13 @@ def _undressed(v: Value, source: Source) -> Value:
 
 
 def _reaches(v: Value, wanted: Op | None, source: Source) -> bool:
-    """Whether a value is made from what an op gives; each value on the way is asked once, as many
-    ways may lead through it."""
+    """Whether a value is made from what an op gives, not by way of memory; each value on the way is
+    asked once, as many ways may lead through it."""
     seen, waiting = set[Value](), [v]
-    while waiting:
+    while waiting and wanted is not None:
         at = waiting.pop()
         op = source.made.get(at)
-        if op is None or at in seen:
+        if op is None or at in seen or not source.uses(at, wanted):
             continue
         if op is wanted:
             return True
