@@ -20,13 +20,18 @@ from tilec.passes.fuse_groups import Group, Root, Source, roots_of
 from tilec.passes.fuse_loops import Fresh, Loops
 from tilec.passes.fuse_masks import bounding, skipped
 from tilec.passes.fuse_nodes import Nodes
-from tilec.passes.fuse_order import Order, everything, forwarded, writes_before, written
-from tilec.passes.fuse_partition import Cut, cut, grouped
+from tilec.passes.fuse_order import (
+    Order,
+    everything,
+    forwarded,
+    origins,
+    writes_before,
+    written,
+)
+from tilec.passes.fuse_partition import Cut, Partition
 from tilec.passes.fuse_saved import saved
 from tilec.passes.fuse_tiles import Scope
 from tilec.passes.pipeline import register
-
-ROUNDS = 64  # of values that are kept
 
 
 @register("fuse")
@@ -64,8 +69,10 @@ class _Fusion:
         for op in ops:
             for v in _read(op):
                 users.setdefault(v, []).append(op)
-        self.source = Source({v: op for op in ops for v in op.results}, users, forwarded(ops),
-                             writes_before(ops))  # fmt: skip
+        same = forwarded(ops)
+        self.source = Source({v: op for op in ops for v in op.results}, users, same,
+                             writes_before(ops), origins(ops, same),
+                             {op: place for place, op in enumerate(ops)})  # fmt: skip
         self.taken = {n for p in self.func.params for e in symbols(p.type) for n in names(e)}
         for op in self.func.walk():
             self.taken |= mentioned(tuple(op.attributes.values()))
@@ -99,23 +106,27 @@ class _Fusion:
             return []
         for op in stores:
             self.overwritten(op)
-        roots, kept = roots_of(stores), dict(self.lying)
-        for _ in range(ROUNDS):
-            groups = grouped(roots, kept, self.source)
-            found = next((c for g in groups if (c := cut(g, self.source))), None)
-            found = found or _shared(groups)
-            if found is None:
-                Order(self.func.body.ops, part[0]).check(groups)
-                self.lying |= {r.value: r.mem for r in roots if self.readable(r)}
-                return [self.kernel(g) for g in groups]
-            if found.value in kept:
-                raise TileError(found.reason)
-            whole = (r for r in roots if self.whole(r))
-            stored = next((r for r in whole if r.value is found.value), None)
-            new = stored or Root(found.value, self.kept(found, stores[0]))
-            kept[found.value] = new.mem
-            roots = _placed(new, [r for r in roots if r is not new], self.source)
-        raise TileError(f"more than {ROUNDS} values would have to be kept")
+        roots, groups = self.parted(roots_of(stores), stores[0])
+        Order(self.func.body.ops, part[0]).check(groups)
+        self.lying |= {r.value: r.mem for r in roots if self.readable(r)}
+        return [self.kernel(g) for g in groups]
+
+    def parted(self, roots: list[Root], store: memory.Write) -> tuple[list[Root], list[Group]]:
+        """Roots with those of values that have to be kept, and all in groups. It ends: each round
+        keeps a value that was not, of those that the function has."""
+        known = Partition(self.source, dict(self.lying))
+        while True:
+            groups = known.next(roots)
+            cuts = [groups] if isinstance(groups, Cut) else _shared(groups)
+            if isinstance(groups, list) and not cuts:
+                return roots, groups
+            for found in cuts:
+                if found.value in known.kept:
+                    raise TileError(found.reason)
+                whole = (r for r in roots if r.value is found.value and self.whole(r))
+                new = next(whole, None) or Root(found.value, self.kept(found, store))
+                known.keep(found.value, new.mem)
+                roots = _placed(new, [r for r in roots if r is not new], self.source)
 
     def overwritten(self, op: Op) -> None:
         """Values no longer lie in memory that an op writes."""
@@ -303,36 +314,26 @@ def _waits(op: Op, part: Sequence[Op]) -> bool:
 
 def _placed(new: Root, roots: Sequence[Root], source: Source) -> list[Root]:
     """The roots with one more, before those that read it."""
-    uses = _above(new.value, source)
-    at = next((i for i, r in enumerate(roots) if r.value in uses), len(roots))
+    made = source.made[new.value]
+    uses = (i for i, r in enumerate(roots)
+            if r.value is not new.value and source.uses(r.value, made))  # fmt: skip
+    at = next(uses, len(roots))
     return [*roots[:at], new, *roots[at:]]
 
 
-def _above(v: Value, source: Source) -> set[Value]:
-    """The values that are made of another."""
-    found, left = set[Value](), [v]
-    while left:
-        last = left.pop()
-        made = [r for op in source.users.get(last, ()) for r in op.results]
-        made += [other for other, of in source.same.items() if of is last]
-        new = [r for r in dict.fromkeys(made) if r not in found]
-        found.update(new)
-        left += new
-    return found
-
-
-def _shared(groups: Sequence[Group]) -> Cut | None:
-    """A product that two kernels would compute, unless each does in a loop of another: there it is
-    more than what it is made of."""
+def _shared(groups: Sequence[Group]) -> list[Cut]:
+    """The products that two kernels would compute, unless each does in a loop of another: there it
+    is more than what it is made of."""
     seen: dict[Op, tuple[Group, bool]] = {}
+    found: dict[Value, None] = {}
     for g in groups:
-        for n in (n for v in g.values for n in v.walk() if product_of(n) and n.op is not None):
+        for n in (n for n in g.made_of if product_of(n) and n.op is not None):
             assert n.op is not None
             inside = any(a.running for a in n.axes)
             first, before = seen.setdefault(n.op, (g, inside))
             if first is not g and not (inside and before):
-                return Cut(n.op.result, "several kernels read it")
-    return None
+                found[n.op.result] = None
+    return [Cut(v, "several kernels read it") for v in found]
 
 
 def _bytes(v: Value) -> str:

@@ -48,21 +48,31 @@ class Node:
 
     def walk(self) -> Iterator[Node]:
         """This node and all that it is made of, each once, operands first."""
-        seen: set[Node] = set()
-        yield from _walk(self, seen)
+        yield from walked((self,))
 
     def below(self) -> tuple[Node, ...]:
         """The nodes that it is made of directly."""
+        if not self.indices:
+            return self.args
         return (*self.args, *(i for i in self.indices if isinstance(i, Node)))
 
 
-def _walk(node: Node, seen: set[Node]) -> Iterator[Node]:
-    if node in seen:
-        return
-    seen.add(node)
-    for n in node.below():
-        yield from _walk(n, seen)
-    yield node
+def walked(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Nodes and all that they are made of, each once, operands first."""
+    seen: set[Node] = set()
+    for top in nodes:
+        open_ = [] if top in seen else [(top, iter(top.below()))]
+        seen.add(top)
+        while open_:
+            node, below = open_[-1]
+            for n in below:
+                if n not in seen:
+                    seen.add(n)
+                    open_.append((n, iter(n.below())))
+                    break
+            else:
+                open_.pop()
+                yield node
 
 
 Indices = tuple[Index | Node | None, ...]  # a Node: a computed place; None: the only one

@@ -19,6 +19,7 @@ from tilec.passes.fuse_cost import size_of
 from tilec.passes.specialise import attribute
 
 Ops = list[Op]
+Touched = tuple[set[Value], set[Value]]  # the memories that an op reads, and those it writes
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,20 @@ class Joined:
 def joined(ops: Sequence[Op], params: Sequence[Value]) -> tuple[Ops, list[Value], list[Remark]]:
     """The ops and parameters after every prologue and epilogue that saves bytes, with remarks."""
     left, known, remarks = list(ops), list(params), list[Remark]()
-    while found := next((j for p in known if "." in p.hint and (j := _without(left, p))), None):
+    grids: dict[Op, Touched] = {}
+    while found := next((j for p in known if "." in p.hint
+                         and (j := _without(left, p, grids))), None):  # fmt: skip
         left = found.ops
         known.remove(found.mem)
         remarks.append(found.remark)
     return left, known, remarks
 
 
-def _without(ops: Ops, mem: Value) -> Joined | None:
-    """The ops without a memory of the function's own."""
-    stores = [op for op in ops if mem in _written(op)]
-    readers = [op for op in ops if mem in _read(op)]
+def _without(ops: Ops, mem: Value, grids: dict[Op, Touched]) -> Joined | None:
+    """The ops without a memory of the function's own; `grids` is what they touch, once known."""
+    grids |= {op: (_read(op), _written(op)) for op in ops if op not in grids}
+    stores = [op for op in ops if mem in grids[op][1]]
+    readers = [op for op in ops if mem in grids[op][0]]
     if len(stores) != 1 or not readers or stores[0] in readers:
         return None
     (grid,) = stores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 from tilec.ir.core import Op, Trait, Value
@@ -11,8 +12,8 @@ from tilec.ir.extent import Extent
 from tilec.ir.ops import memory, reduce, scan, top
 from tilec.ir.ops.cast import Cast
 from tilec.ir.types import Tile
-from tilec.passes.cascade import loads, product_of, reductions
-from tilec.passes.fuse_elements import Index, Indices, Node
+from tilec.passes.cascade import product_of
+from tilec.passes.fuse_elements import Index, Indices, Node, walked
 from tilec.passes.fuse_nodes import Nodes
 
 WHOLE = 256  # elements of an axis that a tile of a product has at most, where it has all of them
@@ -37,7 +38,7 @@ class Root:
         return self.value.type.shape
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Roots that one grid computes. `idx` are the indices of the widest, `places` those of each."""
 
@@ -60,10 +61,30 @@ class Group:
         return [i for i in self.own if i not in self.inner
                 and (i not in self.nodes.whole or i in self.nodes.single)]  # fmt: skip
 
-    @property
+    @cached_property
+    def made_of(self) -> list[Node]:
+        """Its values and all that they are made of, operands first."""
+        return list(walked(self.values))
+
+    @cached_property
     def read(self) -> set[Value]:
         """The memories that it reads."""
-        return {n.mem for v in self.values for n in loads(v) if n.mem is not None}
+        return {n.mem for n in self.made_of if n.of is memory.Load and n.mem is not None}
+
+    @cached_property
+    def reductions(self) -> list[Node]:
+        """The reductions that its values are made of, operands first."""
+        return [n for n in self.made_of if n.bound is not None and n.bound not in n.axes]
+
+    @cached_property
+    def maxima(self) -> set[Node]:
+        """What is made of a maximum, or of one that is kept."""
+        found: set[Node] = set()
+        for n in self.made_of:
+            kept = n.of is memory.Load and isinstance(n.op, reduce.Max)
+            if n.of is reduce.Max or kept or not found.isdisjoint(n.below()):
+                found.add(n)
+        return found
 
 
 @dataclass(frozen=True)
@@ -74,10 +95,16 @@ class Source:
     users: Mapping[Value, Sequence[Op]]
     same: Mapping[Value, Value]  # what loads read that was stored just before
     writes: Mapping[Value, int]  # how often memory was written before what was loaded of it
+    origins: Mapping[Value, int]  # the ops that values are made of, a bit for the place of each
+    place: Mapping[Op, int]
 
     def nodes(self, kept: Mapping[Value, Value]) -> Nodes:
         """No nodes yet; `kept` is memory in which values lie."""
         return Nodes(self.made, kept, self.same, self.writes)
+
+    def uses(self, v: Value, op: Op) -> bool:
+        """Whether a value is made of what an op gives, be it by way of memory."""
+        return bool(self.origins.get(v, 0) >> self.place[op] & 1)
 
     def sums(self, v: Value) -> bool:
         """Whether a value is made by a reduction, a product or a scan."""
@@ -142,18 +169,13 @@ def _at(roots: list[Root], idx: Indices, nodes: Nodes) -> Group:
     return group
 
 
-def reductions_in(group: Group) -> list[Node]:
-    """The reductions that a group's values are made of, operands first."""
-    return list(dict.fromkeys(r for v in group.values for r in reductions(v)))
-
-
 def _decide(group: Group) -> None:
     """Which indices run in the grid, which in loops inside, and which are whole."""
-    found = reductions_in(group)
+    found = group.reductions
     own = set(group.own)
     outer = [r for r in found if set(r.axes) <= own | group.nodes.whole]
     for r in (*outer, *(x for o in outer for x in _summands(o))):
-        most = HEAD if behind_softmax(r) else WHOLE
+        most = HEAD if behind_softmax(r, group) else WHOLE
         for n in nested(r) if looped(r, group) else ():
             held = r.bound if nested(n) else n.bound
             if product_of(n) and held is not None and holdable(held.dim, most):
@@ -161,7 +183,7 @@ def _decide(group: Group) -> None:
             if product_of(n) and product_of(r):
                 last = {i for i in again(r, n) if i is group.idx[-1] and holdable(i.dim, most)}
                 group.nodes.whole |= {
-                    i for i in last if isinstance(i.dim, int) or behind_softmax(r)
+                    i for i in last if isinstance(i.dim, int) or behind_softmax(r, group)
                 }
     for i in own - group.nodes.single:
         lacking = [r for r in outer if i not in r.axes and looped(r, group)]
@@ -220,11 +242,11 @@ def _rows(group: Group) -> set[Index]:
     again."""
     rows: set[Index] = set()
     for i in group.own:
-        lacking = [r for r in reductions_in(group) if i not in r.axes]
+        lacking = [r for r in group.reductions if i not in r.axes]
         along = [r for r in lacking if r.bound is not None and r.bound.dim == i.dim]
         if not isinstance(i.dim, int) or not along:
             continue
-        products = {r.op for r in reductions_in(group) if product_of(r) and i in r.axes}
+        products = {r.op for r in group.reductions if product_of(r) and i in r.axes}
         if any(n.op in products for r in along for n in nested(r)):
             if i.dim <= WHOLE and i is group.own[-1] and _tasks(group, i) >= TASKS:
                 rows.add(i)
@@ -238,13 +260,9 @@ def _tasks(group: Group, row: Index) -> float:
     return prod(i.dim if isinstance(i.dim, int) else TASKS for i in group.own if i is not row)
 
 
-def behind_softmax(r: Node) -> bool:
+def behind_softmax(r: Node, group: Group) -> bool:
     """Whether a maximum is between a product and another in its operand, or one that is kept."""
-    return any(
-        x.of is reduce.Max or (x.of is memory.Load and isinstance(x.op, reduce.Max))
-        for a in r.args
-        for x in a.walk()
-    )
+    return not group.maxima.isdisjoint(r.args)
 
 
 def roots_of(stores: Sequence[memory.Write]) -> list[Root]:

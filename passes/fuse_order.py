@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tilec.ir.core import Op, Value
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent
 from tilec.ir.ops import memory
-from tilec.passes.cascade import loads
 from tilec.passes.fuse_elements import Node
 from tilec.passes.fuse_groups import Group, Root
 
@@ -23,35 +23,46 @@ class Order:
 
     def check(self, groups: Sequence[Group]) -> None:
         """Raise TileError where a kernel would read other numbers than the program."""
-        made = {v: op for op in self.ops for v in op.results}
-        seen: list[Root] = []
-        for r in (r for g in groups for r in g.roots):
-            if not all(r.mem is not o.mem or apart(r, o, made) for o in seen):
+        roots: dict[Value, list[tuple[int, Root]]] = {}  # by what they write
+        for at, r in ((i, r) for i, g in enumerate(groups) for r in g.roots):
+            seen = roots.setdefault(r.mem, [])
+            if not all(apart(r, o, self.made) for _, o in seen):
                 raise TileError(f"`{r.mem.hint}` is written twice", r.op and r.op.loc)
-            seen.append(r)
+            seen.append((at, r))
         for at, g in enumerate(groups):
             for n in _loads(g):
+                assert n.mem is not None
                 self.before(n)
-                for other, r in ((i, r) for i, w in enumerate(groups) for r in w.roots):
-                    if r.mem is n.mem and r.op is not None and n.op is not None:
+                for other, r in roots.get(n.mem, ()):
+                    if r.op is not None and n.op is not None:
                         self.pair(n, at, r, other, g)
 
-    @property
+    @cached_property
     def made(self) -> dict[Value, Op]:
         """The ops by what they give."""
         return {v: op for op in self.ops for v in op.results}
 
-    def place(self, op: Op) -> int:
-        """The number of an op; of one inside of another, nothing."""
-        return next(i for i, o in enumerate(self.ops) if o is op)
+    @cached_property
+    def place(self) -> dict[Op, int]:
+        """The numbers of ops; not of those inside of others."""
+        return {op: i for i, op in enumerate(self.ops)}
+
+    @cached_property
+    def writes(self) -> dict[Value, list[int]]:
+        """The numbers of the ops that write a memory."""
+        found: dict[Value, list[int]] = {}
+        for i, op in enumerate(self.ops):
+            for mem in written(op):
+                found.setdefault(mem, []).append(i)
+        return found
 
     def before(self, n: Node) -> None:
         """Nothing may write what was read earlier, until it is used."""
         assert n.mem is not None
         if not isinstance(n.op, memory.Load):
             return
-        between = self.ops[self.place(n.op) : self.place(self.first)]
-        if any(n.mem in written(op) for op in between):
+        first, last = self.place[n.op], self.place[self.first]
+        if any(first <= i < last for i in self.writes.get(n.mem, ())):
             raise TileError(f"`{n.mem.hint}` is written before what was read of it is used",
                             n.op.loc)  # fmt: skip
 
@@ -60,7 +71,7 @@ class Order:
         assert n.op is not None
         assert r.op is not None
         kept = not isinstance(n.op, memory.Load)  # a value that lies there
-        if kept or self.place(n.op) > self.place(r.op):
+        if kept or self.place[n.op] > self.place[r.op]:
             good = at > other
         else:
             here = group.places[group.roots.index(r)] if at == other else ()
@@ -91,7 +102,7 @@ def _ends(span: memory.Whole) -> tuple[int, Extent]:
 
 
 def _loads(group: Group) -> list[Node]:
-    return list(dict.fromkeys(n for v in group.values for n in loads(v)))
+    return [n for n in group.made_of if n.of is memory.Load]
 
 
 def written(op: Op) -> Iterator[Value]:
@@ -127,6 +138,18 @@ def sources(ops: Sequence[Op]) -> dict[Value, frozenset[Value]]:
         mems = {op.mem} if isinstance(op, memory.Load) else set[Value]()
         own = frozenset(mems).union(*(found.get(v, frozenset[Value]()) for v in op.operands))
         found.update(dict.fromkeys(op.results, own))
+    return found
+
+
+def origins(ops: Sequence[Op], same: Mapping[Value, Value]) -> dict[Value, int]:
+    """The ops that values are made of, a bit for the place of each; those of `same`, of which loads
+    give others, too."""
+    found: dict[Value, int] = {}
+    for place, op in enumerate(ops):
+        made = 1 << place
+        for v in (*op.operands, *(same[r] for r in op.results if r in same)):
+            made |= found.get(v, 0)
+        found.update(dict.fromkeys(op.results, made))
     return found
 
 

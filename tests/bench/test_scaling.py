@@ -11,7 +11,7 @@ from tilec.bench.problems.kept import Kept
 from tilec.bench.suites.scaling import SUITES, counts
 
 
-@pytest.mark.parametrize(("kind", "parts"), [("chain", 3), ("layers", 1)])
+@pytest.mark.parametrize(("kind", "parts"), [("chain", 3), ("layers", 1), ("layers", 3)])
 def test_programs_of_any_length(kind, parts):
     torch = pytest.importorskip("torch")
     made = Grown(kind, (parts, 16, 64), "f32", "f32").made()

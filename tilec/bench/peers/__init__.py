@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from tilec.bench.case import Peer
 from tilec.bench.peers import (
     ggml,
+    llama_cpp,
     on_gpu,
     scipy_sparse,
     torch_compiled,
@@ -25,6 +26,7 @@ from tilec.ir.errors import TileError
 GROUP = "tilec.bench.peers"
 _OWN = (
     torch_eager.PEER, torch_compiled.PEER, torchao.PEER, scipy_sparse.PEER, ggml.PEER,
+    llama_cpp.PEER,
     triton_code.PEER, tvm_ffi_calls.PEER, *on_gpu.PEERS,
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from ctypes import POINTER, Structure, c_bool, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -42,7 +42,18 @@ CALLS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ggml_tensor_overhead": (c_size_t, ()),
     "ggml_graph_overhead": (c_size_t, ()),
     "ggml_new_tensor_2d": (c_void_p, (c_void_p, c_int, c_int64, c_int64)),
+    "ggml_new_tensor_4d": (c_void_p, (c_void_p, c_int, c_int64, c_int64, c_int64, c_int64)),
+    "ggml_view_4d": (c_void_p, (c_void_p, c_void_p, *(c_int64,) * 4, *(c_size_t,) * 4)),
+    "ggml_reshape_4d": (c_void_p, (c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64)),
     "ggml_mul_mat": (c_void_p, (c_void_p, c_void_p, c_void_p)),
+    "ggml_add": (c_void_p, (c_void_p, c_void_p, c_void_p)),
+    "ggml_mul": (c_void_p, (c_void_p, c_void_p, c_void_p)),
+    "ggml_cpy": (c_void_p, (c_void_p, c_void_p, c_void_p)),
+    "ggml_rms_norm": (c_void_p, (c_void_p, c_void_p, c_float)),
+    "ggml_swiglu_split": (c_void_p, (c_void_p, c_void_p, c_void_p)),
+    "ggml_rope_ext": (
+        c_void_p, (*(c_void_p,) * 4, c_int, c_int, c_int, *(c_float,) * 6)),
+    "ggml_flash_attn_ext": (c_void_p, (*(c_void_p,) * 5, c_float, c_float, c_float)),
     "ggml_new_graph": (c_void_p, (c_void_p,)),
     "ggml_build_forward_expand": (None, (c_void_p, c_void_p)),
     "ggml_quantize_chunk": (
@@ -83,7 +94,8 @@ class _Pool(Structure):
                 ("poll", ctypes.c_uint32), ("strict", c_bool), ("paused", c_bool))  # fmt: skip
 
 
-def _folder() -> Path | None:
+def folder_() -> Path | None:
+    """Where the libraries are."""
     given = settings().environment.get("TILEC_GGML")
     if given:
         return Path(given)
@@ -92,8 +104,9 @@ def _folder() -> Path | None:
     return Path(places[0]) / "lib" if places else None
 
 
-def _absent() -> str:
-    folder = _folder()
+def absent() -> str:
+    """Why ggml can't run here."""
+    folder = folder_()
     if folder is None:
         return "llama-cpp-python is not installed, and TILEC_GGML names no folder of ggml"
     missing = [f for f in FILES if not (folder / f).exists()]
@@ -102,7 +115,7 @@ def _absent() -> str:
     return "" if find_spec("gguf") else "gguf, which says what its codes mean, is not installed"
 
 
-class _Library:
+class Library:
     """ggml, loaded: functions by name, and a pool of threads."""
 
     def __init__(self, folder: Path, threads: int) -> None:
@@ -129,6 +142,11 @@ class _Library:
     def __call__(self, name: str, *args: Any) -> Any:
         return self._found[name](*args)
 
+    def compute(self, graph: Any) -> None:
+        """Run a graph. Raises TileError where that fails."""
+        if self("ggml_backend_graph_compute", self.backend, graph):
+            raise TileError("ggml: a graph was not computed")
+
     def context(self, tensors: int, graphs: int = 0) -> Any:
         """Room for the descriptions of tensors and graphs."""
         size = tensors * self("ggml_tensor_overhead") + graphs * self("ggml_graph_overhead")
@@ -152,7 +170,7 @@ class _Library:
 
 
 @dataclass(frozen=True)
-class _Weights:
+class Weights:
     """Codes of a type as they are in a file, and what they mean."""
 
     number: int
@@ -172,30 +190,31 @@ def _contenders(problem: Problem) -> Mapping[str, Make]:
     return {f"ggml {kind}": partial(_product, problem, kind) for kind in kinds}
 
 
-def _product(of: Linear, kind: str) -> Made:
-    folder = _folder()
+def library() -> Library:
+    """ggml, with as many threads as the settings say. Raises TileError where there is none."""
+    folder = folder_()
     if folder is None:
         raise TileError("ggml: no folder")
-    lib = _Library(folder, settings().threads)
-    weights, x = _weights(lib, of, kind), of.rows()
+    return Library(folder, settings().threads)
+
+
+def _product(of: Linear, kind: str) -> Made:
+    lib = library()
+    weights, x = coded(lib, of.dense(), kind), of.rows()
     nbytes = weights.codes.nbytes
     copies = of.copies(nbytes)
     stored = lib.context(copies)
     kept = [lib("ggml_new_tensor_2d", stored, weights.number, of.k, of.n) for _ in range(copies)]
     place = lib.repacking() if kind in REPACKED else lib("ggml_backend_cpu_buffer_type")
-    _allocated(lib, stored, place)
+    allocated(lib, stored, place)
     for w in kept:
         lib("ggml_backend_tensor_set", w, weights.codes.ctypes.data, 0, nbytes)
     around = lib.context(1 + copies, copies)
     rows = lib("ggml_new_tensor_2d", around, F32, of.k, of.m)
     results = [lib("ggml_mul_mat", around, w, rows) for w in kept]
-    graphs = [_graph(lib, around, y) for y in results]
-    _allocated(lib, around, lib("ggml_backend_cpu_buffer_type"))
+    graphs = [graph_(lib, around, y) for y in results]
+    allocated(lib, around, lib("ggml_backend_cpu_buffer_type"))
     lib("ggml_backend_tensor_set", rows, x.ctypes.data, 0, x.nbytes)
-
-    def call(graph: Any) -> None:
-        if lib("ggml_backend_graph_compute", lib.backend, graph):
-            raise TileError("ggml: a graph was not computed")
 
     def got(_: object) -> Array:
         y = np.full((of.m, of.n), np.nan, np.float32)
@@ -205,31 +224,33 @@ def _product(of: Linear, kind: str) -> Made:
     def want() -> Array:
         return x.astype(np.float64) @ weights.dense.T.astype(np.float64)
 
-    return Made([partial(call, g) for g in graphs], want, got, nbytes=nbytes,
+    return Made([partial(lib.compute, g) for g in graphs], want, got, nbytes=nbytes,
                 operations=of.operations, worst=WORST)  # fmt: skip
 
 
-def _graph(lib: _Library, context: Any, result: Any) -> Any:
+def graph_(lib: Library, context: Any, *results: Any) -> Any:
+    """What computes results in order."""
     graph = lib("ggml_new_graph", context)
-    lib("ggml_build_forward_expand", graph, result)
+    for result in results:
+        lib("ggml_build_forward_expand", graph, result)
     return graph
 
 
-def _allocated(lib: _Library, context: Any, place: Any) -> None:
+def allocated(lib: Library, context: Any, place: Any) -> None:
+    """Give the tensors of a context memory of a kind."""
     if not lib("ggml_backend_alloc_ctx_tensors_from_buft", context, place):
         raise TileError("ggml: no memory for tensors")
 
 
-def _weights(lib: _Library, of: Linear, kind: str) -> _Weights:
+def coded(lib: Library, dense: Array, kind: str) -> Weights:
+    """A matrix [N, K] of f32 in a type."""
     import gguf
 
     number = gguf.GGMLQuantizationType[kind.upper()]
-    dense = of.dense()
-    row = lib("ggml_row_size", int(number), of.k)
-    codes = np.empty((of.n, row), np.uint8)
-    lib("ggml_quantize_chunk", int(number), dense.ctypes.data, codes.ctypes.data, 0, of.n, of.k,
-        None)  # fmt: skip
-    return _Weights(int(number), codes, gguf.quants.dequantize(codes, number))
+    n, k = dense.shape
+    codes = np.empty((n, lib("ggml_row_size", int(number), k)), np.uint8)
+    lib("ggml_quantize_chunk", int(number), dense.ctypes.data, codes.ctypes.data, 0, n, k, None)
+    return Weights(int(number), codes, gguf.quants.dequantize(codes, number))
 
 
-PEER = Peer("ggml", _absent, _contenders)
+PEER = Peer("ggml", absent, _contenders)

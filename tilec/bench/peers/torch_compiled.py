@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any
 
 from tilec.bench.case import Made, Make, Peer, Problem
-from tilec.bench.peers.torch_eager import absent, attended, tensors, torch_
+from tilec.bench.peers.torch_eager import absent, attended, models, tensors, torch_
 from tilec.bench.problems.attention import SCALE, Attention
 from tilec.bench.problems.compiled import Compiled
 from tilec.bench.problems.layered import Layered
+from tilec.bench.problems.models import Model
 from tilec.settings import settings, tell
 
 
@@ -28,6 +29,8 @@ def _absent() -> str:
 
 def _contenders(problem: Problem) -> Mapping[str, Make]:
     match problem:
+        case Model():
+            return models(problem, "torch compiled", _layer)
         case Layered():
             return {"torch compiled": partial(_layer, problem)}
         case Attention() if problem.cache == "dense" and problem.m != 1:

@@ -20,6 +20,7 @@ from tilec.bench.problems.attention import GROUPS, HEADS, SCALE, WIDTH, Attentio
 from tilec.bench.problems.layered import Layered
 from tilec.bench.problems.layers import tensor
 from tilec.bench.problems.linear import STORED, WORST, Linear
+from tilec.bench.problems.models import Model
 from tilec.bench.problems.pruned import Pruned
 from tilec.bench.problems.routed import Routed
 from tilec.ir.dtype import Array
@@ -53,6 +54,8 @@ def _contenders(problem: Problem) -> Mapping[str, Make]:
         case Attention():
             return {"torch sdpa": partial(_attention, problem, False),
                     "torch sdpa gqa": partial(_attention, problem, True)}  # fmt: skip
+        case Model():
+            return models(problem, "torch eager", _layer)
         case Layered():
             return {"torch eager": partial(_layer, problem)}
         case Routed():
@@ -60,6 +63,12 @@ def _contenders(problem: Problem) -> Mapping[str, Make]:
                     "torch grouped bf16": partial(_experts, problem, True)}  # fmt: skip
         case _:
             return {}
+
+
+def models(of: Model, name: str, layer: Callable[[Layered], Made]) -> dict[str, Make]:
+    """A contender with the weights of a model, and one with weights of bf16 of the same sizes."""
+    both = {f"{name} {m.weight}": m for m in (of, of.dense)}
+    return {n: partial(layer, m) for n, m in both.items()}
 
 
 def _layer(of: Layered) -> Made:

@@ -29,10 +29,12 @@ from tilec.ops.decoder import step
 
 def decoder(case: Sized) -> Layer:
     """Sizes: sequences, places of the cache. The rest is as in Llama-3-8B."""
-    return _Decoder(case).layer()
+    return Decoder(case).layer()
 
 
-class _Decoder:
+class Decoder:
+    """The layer's tensors, and what torch and doubles make of them."""
+
     wide, groups, heads, half, inner = 4096, 8, 4, 64, 14336
 
     def __init__(self, case: Sized) -> None:
@@ -50,12 +52,14 @@ class _Decoder:
         self.scale = 1 / math.sqrt(2 * self.half)
 
     def layer(self) -> Layer:
+        """What is measured."""
         q, k, v, o, gate, up, down = (w.ours() for w in self.weights)
         ours = (self.x, self.gains[0], q, k, v, o, self.gains[1], gate, up, down, *self.angles,
                 *(c.copy() for c in self.caches), self.place, self.scale)  # fmt: skip
         return Layer(step, ours, self.theirs, self.want)
 
     def theirs(self, torch: Any) -> Callable[[], Any]:
+        """torch's function without arguments."""
         norm, g, d = torch.nn.functional.rms_norm, self.groups, 2 * self.half
         x, first, second, cos, sin, keys, values = (
             tensor(torch, v.copy()) for v in (self.x, *self.gains, *self.angles, *self.caches)
@@ -80,6 +84,7 @@ class _Decoder:
         return step
 
     def want(self) -> Array:
+        """The result in double."""
         q, k, v, o, gate, up, down = self.weights
         keys, values = (c.astype(np.float64) for c in self.caches)
         g, d = self.groups, 2 * self.half

@@ -44,6 +44,9 @@ class Layered(Sized):
                 return 2.0 * s[0] * s[1] * s[2]
             case "mlp":
                 return 6.0 * s[0] * s[1] * s[2]
+            case "encoder":  # each layer: four products, the MLP; scores and their sum
+                tokens, c = s[0] * s[1], 384
+                return 12.0 * tokens * (4 * c * c + 8 * c * c + 2 * s[1] * c)
             case "decoder":  # query and output, keys and values, the MLP; scores and their sum
                 c, inner, kv = 4096, 14336, 1024
                 return 2.0 * s[0] * (2 * c * c + 2 * c * kv + 3 * c * inner + 2 * c * s[1])

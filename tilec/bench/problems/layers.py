@@ -33,7 +33,7 @@ class Sized:
     layer: str
     sizes: tuple[int, ...]
     dtype: str = "bf16"
-    weight: str = ""  # "bf16", "f32" or "int4"
+    weight: str = ""  # "bf16", "f32", "int8" or "int4"
 
     def __str__(self) -> str:
         weight = f", {self.weight} weights" if self.weight else ""
@@ -52,7 +52,8 @@ class Sized:
 
 @dataclass(frozen=True)
 class Weight:
-    """A matrix [N, K], drawn when it is asked for: dense, or codes of 4 bits and scales."""
+    """A matrix [N, K], drawn when it is asked for: dense, or codes of 4 bits and scales of groups,
+    or of 8 bits and a scale for each row."""
 
     kind: str
     n: int
@@ -61,38 +62,52 @@ class Weight:
 
     @property
     def codes(self) -> Array:
-        """From -8 to 7."""
-        rng = np.random.default_rng([self.seed, self.n, self.k])
-        return rng.integers(-8, 8, (self.n, self.k), np.int8)
+        """From -8 to 7, or -128 to 127."""
+        rng, most = np.random.default_rng([self.seed, self.n, self.k]), 16 * self.spread
+        return rng.integers(-most // 2, most // 2, (self.n, self.k), np.int8)
+
+    @property
+    def spread(self) -> int:
+        """How many times as far codes reach as those of 4 bits."""
+        return 16 if self.kind == "int8" else 1
+
+    @property
+    def group(self) -> int:
+        """How many elements of a row share a scale."""
+        return self.k if self.kind == "int8" else GROUP
 
     @property
     def scale(self) -> Array:
-        """[N, K / GROUP], numbers of bf16 that are numbers of f16 too."""
+        """[N, K / group], numbers of bf16 that are numbers of f16 too."""
         rng = np.random.default_rng([self.seed, self.n])
-        drawn = rng.uniform(0.5, 1.5, (self.n, self.k // GROUP)) / (4.6 * math.sqrt(self.k))
-        return drawn.astype(ml_dtypes.bfloat16)
+        drawn = rng.uniform(0.5, 1.5, (self.n, self.k // self.group)) / (4.6 * math.sqrt(self.k))
+        return (drawn / self.spread).astype(ml_dtypes.bfloat16)
 
     @property
     def dense(self) -> Array:
         """As f32."""
-        if self.kind == "int4":
-            return self.codes * np.repeat(self.scale.astype(np.float32), GROUP, 1)
+        if self.kind in ("int4", "int8"):
+            return self.codes * np.repeat(self.scale.astype(np.float32), self.group, 1)
         rng = np.random.default_rng([self.seed, self.n, self.k])
         drawn = rng.standard_normal((self.n, self.k), np.float32) / np.float32(math.sqrt(self.k))
         return drawn.astype(STORED[self.kind]).astype(np.float32)
 
     def ours(self) -> Array | PackedTensor:
         """What tilec takes."""
-        if self.kind != "int4":
+        if self.kind in STORED:
             return self.dense.astype(STORED[self.kind])
         parts = {"codes": self.codes.astype(np.int64), "scale": self.scale.astype(np.float64)}
-        return packed(named(f"int4<group={GROUP}>"), parts, (self.n, self.k))
+        format = "int8<channel, scale=bf16>" if self.kind == "int8" else f"int4<group={GROUP}>"
+        return packed(named(format), parts, (self.n, self.k))
 
     def theirs(self, torch: Any) -> Callable[[Any], Any]:
         """torch's product with it."""
-        if self.kind != "int4":
+        if self.kind in STORED:
             w = tensor(torch, self.dense.astype(STORED[self.kind]))
             return lambda x: torch.nn.functional.linear(x, w)
+        if self.kind == "int8":
+            codes, column = torch.from_numpy(self.codes), tensor(torch, self.scale[:, 0].copy())
+            return lambda x: torch.ops.aten._weight_int8pack_mm(x, codes, column)
         codes = torch.from_numpy(self.codes.astype(np.int32) + 8)
         w = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
         scale = tensor(torch, np.ascontiguousarray(self.scale.T))

@@ -172,8 +172,17 @@ def _row(case: Case, others: Sequence[str]) -> list[str]:
 
 
 def _timed(timing: Timing) -> Html:
-    """A time, and its spread below."""
-    return joined(element("b", _time(timing)), element("small", _spread(timing)))
+    """A time, and its spread below; of a model the tokens of a second, and memory."""
+    return joined(element("b", _time(timing)), element("small", _spread(timing)), _tokens(timing))
+
+
+def _tokens(timing: Timing) -> Html:
+    """Tokens of a second, and the bytes of a model with those that a call takes beside them."""
+    tokens = timing.about.get("tokens")
+    if not tokens or not timing.time:
+        return Html()
+    memory = (timing.bytes + (timing.peak or 0)) / 1e6
+    return element("small", f"{tokens / timing.time:.4g} tokens/s, {memory:.4g} MB")
 
 
 def _time(timing: Timing) -> str:
@@ -200,7 +209,7 @@ def _other(case: Case, name: str) -> Html:
     kind = "behind" if name in case.behind else ""
     share = "" if timing.share is None else f", {timing.share:.0%}"
     return joined(element("b", said, class_=kind), element("small", _time(timing) + share),
-                  element("small", _spread(timing)))  # fmt: skip
+                  element("small", _spread(timing)), _tokens(timing))  # fmt: skip
 
 
 def _behind(cases: Sequence[Case], causes: Causes) -> Html:

@@ -11,6 +11,7 @@ from tilec.bench.suites import (
     gemm,
     gemv,
     launching,
+    models,
     moe,
     norm,
     scaling,
@@ -21,6 +22,6 @@ SUITES: dict[str, Suite] = {
     s.name: s
     for s in (
         gemv.SUITE, gemm.SUITE, formats.SUITE, sparse.SUITE, attention.SUITE, norm.SUITE, moe.SUITE,
-        fusion.SUITE, compiling.SUITE, launching.SUITE, *scaling.SUITES,
+        fusion.SUITE, models.SUITE, compiling.SUITE, launching.SUITE, *scaling.SUITES,
     )
 }  # fmt: skip

@@ -22,7 +22,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 QUERIES, KEYS = (64, 128, 256, 512, 1024, 2048, 4096), (256, 512, 1024, 2048, 4096, 8192, 16384)
 DENSITIES = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
 MLP = (2048, 5632)  # elements of a row, and inside
-STEPS, LAYERS, ENTRIES = (2, 4, 8, 16, 32, 64), (1, 2, 4, 8), (10, 100, 1000, 10_000)
+STEPS, LAYERS, ENTRIES = (2, 4, 8, 16, 32, 64), (1, 2, 4, 8, 16), (10, 100, 1000, 10_000)
 SMALL = (16, 64)  # rows and elements of programs whose compiling is timed
 
 
