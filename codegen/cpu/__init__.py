@@ -67,7 +67,7 @@ class _Module:
         self, func: Func, params: tuple[Param, ...], cpu: str, features: str, has: frozenset[str],
         threads: int, ranges: Ranges, choices: Choices,
     ) -> None:  # fmt: skip
-        self.func, self.params, self.has, self.threads = func, params, has, threads
+        self.func, self.params, self.has, self.threads, self.cpu = func, params, has, threads, cpu
         self.choices = choices
         self.ranges = tuple(ranges)
         self.most = {name: found.most for name, found in ranges.items()}
@@ -171,7 +171,7 @@ class _Module:
         whole = f.load("ptr", 1, space, 8)
         shared = f.pointer(whole, V("i64", 1, "@SHARED@"))
         w = Writer(f, self.lanes, self.has, Scratch(), f.pointer(whole, own), shared,
-                   *self._sizes(f), choices=self.choices)  # fmt: skip
+                   *self._sizes(f), choices=self.choices, cpu=self.cpu)  # fmt: skip
         self.writers.append(w)
         return w
 

@@ -227,6 +227,7 @@ class Walker(Regions):
             operands.thin_product(w, op, (a, b), found, self.copies, buffer)
             return w.read(buffer, t.dtype, w.shape(t))
         atom, panel = operands.right(w, op, self.env, self.made)
+        whole = operands.whole_numbers(w, op, panel, self.env, self.made, self.copies)
         if panel is None:
             panel = evaluated(w, atom, b, buffer, lying(w, op, self.env, self.made))
         multiple = lcm(panel.deep if panel else 1, dot.LINE if atom == BYTES else atom.pack)
@@ -238,7 +239,8 @@ class Walker(Regions):
         if of_bits(atom) and operands.ones(op.b, self.made):
             dot.count(w, rows, (m, k), target)
         else:
-            dot.emit(w, atom, rows, panel or self._second(op, atom), (m, k, deep), target)
+            dot.emit(w, atom, rows, panel or self._second(op, atom), (m, k, deep), target,
+                     whole)  # fmt: skip
         return w.read(buffer, t.dtype, w.shape(t))
 
     def _accumulator(self, op: reductions.Dot, later: bool) -> tuple[Buffer, Lazy | None]:

@@ -7,8 +7,9 @@ stays row by row and is broadcast. The accumulator is a buffer; its padding colu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from tilec.codegen.cpu import along
+from tilec.codegen.cpu import along, digits
 from tilec.codegen.cpu.atoms import BITS, BYTES, SIXTEENS, Atom, Rows, of_bits
 from tilec.codegen.cpu.bits import Bits
 from tilec.codegen.cpu.code_rows import CodeRows, Turning
@@ -37,8 +38,6 @@ _PAIRS = {  # sums of two products of i16, modulo 2**32
 EXPANDED = 8  # rows of a tile of expanded vectors
 CHAINS = 16  # accumulators that hide the latency of a multiply-add, at most half the registers
 SHORT = 8  # pairs of k to an accumulator; steps of fewer overlap anyway
-
-
 LINE = 64  # bytes of a row that are summed at once
 
 
@@ -56,20 +55,21 @@ class _Left:
 
 def emit(
     w: Writer, atom: Atom, rows: Rows, right: Lazy | Source,
-    shape: tuple[Number, Number, int], to: Target,
+    shape: tuple[Number, Number, int], to: Target, whole: digits.Whole | None = None,
 ) -> None:  # fmt: skip
     """to += rows @ right; what is stored for products is decoded, any other tile packed first.
 
-    `shape` holds the rows, the k of this step and the most that k can be.
+    `shape` holds the rows, the k of this step and the most that k can be; `whole` is the operands
+    as whole numbers, if they are multiplied so.
     """
     m, k, deep = shape
     pitch = to.buffer.pitch
     if isinstance(right, Source):
         decoder = _decoder(w, atom, right)
         left = _Left(rows, decoder.offset)
-        side = _side(w, atom, decoder, to.buffer, m)
+        side = digits.side(to.buffer.shape[0]) if whole else _side(w, atom, decoder, to.buffer, m)
         if side is not None:
-            _direct(w, atom, left, decoder, m, to, side)
+            _direct(w, atom, left, decoder, m, to, side, whole)
             return
         if isinstance(right, Panel | Stored) and _as_it_lies(decoder, pitch):
             pb = right.at
@@ -289,7 +289,7 @@ def _scaled(w: Writer, atom: Atom, kind: str, before: V, v: V, scale: V | None,
 
 
 def _direct(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, rows: Number,
-            to: Target, side: RegisterTile) -> None:  # fmt: skip
+            to: Target, side: RegisterTile, whole: digits.Whole | None) -> None:  # fmt: skip
     """Few rows: each vector is decoded into a register and used at once."""
     columns = to.buffer.pitch // w.lanes
     most = side.rows if isinstance(rows, int) else min(side.rows, to.buffer.shape[0])
@@ -306,7 +306,16 @@ def _direct(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, rows: Number,
         vectors = min(side.vectors, columns - first)
 
         def block(m: Number, tall: int, first: int = first, vectors: int = vectors) -> None:
-            _direct_tile(w, atom, left, decoder, _Corner(m, tall, first, vectors), to)
+            corner = _Corner(m, tall, first, vectors)
+            if whole is None:
+                _direct_tile(w, atom, left, decoder, corner, to)
+                return
+            lines = [whole.rows.row(w, w.f.plus(m, r)) for r in range(tall)]
+            columns = range(first * w.lanes, (first + vectors) * w.lanes, w.lanes)
+            sums = partial(digits.sums, w, whole, lines, columns)
+            other = partial(_direct_tile, w, atom, left, decoder, corner, to)
+            add = partial(_add, w, Atom("float", 1), corner, to)
+            digits.unless_usual(w, lines, whole.deep, lambda: add(sums()), other)
 
         w.f.blocks(rows, most, block, exact=most <= EXPANDED)
 
@@ -339,10 +348,10 @@ def _direct_tile(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, at: _Cor
 
     zero = constant(atom.kind, 0, w.lanes)
     begin = _corrections(w, atom, left, rows, f.times(decoder.count, decoder.deep), at.vectors)
-    partial = decoder.loop([*begin, *[zero] * (n * (chains - 1))], one, columns)
-    sums = partial[:n]
+    parts = decoder.loop([*begin, *[zero] * (n * (chains - 1))], one, columns)
+    sums = parts[:n]
     for chain in range(1, chains):
-        sums = [f.binary("fadd" if atom.kind == "float" else "add", s, partial[chain * n + i])
+        sums = [f.binary("fadd" if atom.kind == "float" else "add", s, parts[chain * n + i])
                 for i, s in enumerate(sums)]  # fmt: skip
     _add(w, atom, at, to, sums)
 

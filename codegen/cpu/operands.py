@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from tilec.codegen.cpu import bits, chain, lanes, memory, thin
+from tilec.codegen.cpu import bits, chain, digits, lanes, memory, thin
 from tilec.codegen.cpu.atoms import BYTES, PAIRS, Atom, Rows, choose, decoded_to, of_bits
 from tilec.codegen.cpu.bits import in_order
 from tilec.codegen.cpu.chain import Link, Made
@@ -149,6 +149,26 @@ def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: 
     to = Rows(w.f.pointer(w.base, w.scratch.take(height * stride)), stride)
     pack_rows(w, atom, x, to, multiple)
     return to
+
+
+def whole_numbers(w: Writer, op: Dot, right: Panel | Stored | CodeRows | None, env: Env, made: Made,
+                  copies: Copies) -> digits.Whole | None:  # fmt: skip
+    """The first operand as digits, if it is few rows of a matrix of bf16 that all tasks read, the
+    second one is whole numbers, and that is the faster way."""
+    height, depth = (w.largest(d) for d in _shape(op.a))
+    few = height <= digits.MOST and depth % w.lanes == 0 and _dtype(op.a) == bf16
+    panel = digits.whole(right) if isinstance(right, Panel) and few and digits.pays(w) else None
+    found = chain.chain(op.a, made)
+    if panel is None or found is None or len(found[0].indices) != 2:
+        return None
+    source, links = found
+    tensor, m, k = (env[v] for v in (source.mem, *source.indices))
+    if not (isinstance(tensor, Tensor) and isinstance(m, Coordinates)):
+        return None
+    if not isinstance(k, Coordinates) or not isinstance(k.size, int) or k.stopped:
+        return None
+    rows = _copied(w, copies, (tensor, links, digits.DIGITS, panel[0].deep), m, k)
+    return None if rows is None else digits.Whole(rows, *panel)
 
 
 def _block(w: Writer, atom: Atom, source: Load, env: Env, copies: Copies, multiple: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tilec.codegen.cpu import bits, numbers
+from tilec.codegen.cpu import bits, digits, numbers
 from tilec.codegen.cpu.atoms import BYTES, PAIRS, SIXTEENS, Atom, Rows, of_bits
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.tiles import Index, Lazy, Writer
@@ -37,6 +37,9 @@ def pack_rows(w: Writer, atom: Atom, a: Lazy, to: Rows, deep: int) -> None:
     """A tile as rows whose k is padded with zeros to a multiple of `deep`."""
     if of_bits(atom):
         bits.pack_rows(w, atom, a, to)
+        return
+    if atom == digits.DIGITS:
+        digits.pack_rows(w, a, to)
         return
     rows, k = a.shape
     item = atom.bytes(1)
