@@ -68,7 +68,7 @@ class _Module:
         threads: int, ranges: Ranges, choices: Choices,
     ) -> None:  # fmt: skip
         self.func, self.params, self.has, self.threads = func, params, has, threads
-        self.choices = choices
+        self.choices, self.cpu = choices, cpu
         self.ranges = tuple(ranges)
         self.most = {name: found.most for name, found in ranges.items()}
         self.lanes = 16 if "avx512bw" in has else 8 if "avx2" in has else 4
@@ -171,7 +171,7 @@ class _Module:
         whole = f.load("ptr", 1, space, 8)
         shared = f.pointer(whole, V("i64", 1, "@SHARED@"))
         w = Writer(f, self.lanes, self.has, Scratch(), f.pointer(whole, own), shared,
-                   *self._sizes(f), choices=self.choices)  # fmt: skip
+                   *self._sizes(f), choices=self.choices, cpu=self.cpu)  # fmt: skip
         self.writers.append(w)
         return w
 

@@ -224,7 +224,7 @@ def write_copy(w: Writer, c: Copy | Turned, tensor: Tensor, chunk: V) -> None:
 def right(w: Writer, op: Dot, env: Env, made: Made) -> tuple[Atom, Panel | Stored | None]:
     """The instruction of a product, and the second operand if that reads it where it is stored."""
     a, b, out = (_dtype(v) for v in (op.a, op.b, op.acc))
-    atom = choose(w, a, b, out)
+    atom = choose(w, a, b, out, w.largest(_shape(op.a)[0]))
     if atom.pack == 1 and f16 in (a, b):
         w.remark(op, "products of f16 are computed in f32", "bf16 operands, at twice the rate")
     stored = _in_lanes(w, op, env, made) if atom.kind == "float" else None

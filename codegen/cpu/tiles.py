@@ -130,6 +130,7 @@ class Writer:
     most: dict[str, int] = field(default_factory=dict[str, int])
     remarks: list[Remark] = field(default_factory=list[Remark])
     choices: Choices = field(default_factory=Choices)
+    cpu: str = ""  # the processor, in LLVM's names
 
     def remark(self, op: Op, message: str, missing: str) -> None:
         """Say what this code could not do, and what it would have needed."""
