@@ -36,8 +36,9 @@ def test_pairs_of_bf16_where_they_are_the_faster(weight):
 
 def test_rows_further_on_are_asked_for_where_l1_does_not_hold_them():
     """A register tile of 6 rows and 4 vectors, one of 5 and 4: a vector each, and a line a step.
-    Sixteen rows stay in L1."""
+    Of few rows, which stay in L1, only the next panel is: a line for each of 16 columns."""
     many, few = (source("znver5", rows, "bf16").count(AHEAD) for rows in (256, 32))
+    assert few == 16
     assert many - few == 6 * 4 + 5 * 4 + 2
 
 
