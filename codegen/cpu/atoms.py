@@ -68,7 +68,7 @@ BIT = integer(1, signed=False)
 # multiplied twice as fast: measured on emeraldrapids (209 and 428 GFLOP/s on two cores; a Zen 5
 # 1010 and 485). sapphirerapids has the same cores; of others nothing is known to us.
 HALVED = frozenset({"sapphirerapids", "emeraldrapids"})
-# Rows that pairs serve at least as well even there: of codes, and of what is read along k.
+# Rows that pairs serve at least as well even there: of codes, and of what is read as it lies.
 FEW, DENSE = 1, 16
 
 
@@ -93,15 +93,15 @@ def _paired(w: Writer, rows: int, dense: bool) -> bool:
     return "avx512bf16" in w.features and (w.cpu not in HALVED or few)
 
 
-def choose(w: Writer, a: DType, b: DType, acc: DType, rows: int) -> Atom:
+def choose(w: Writer, a: DType, b: DType, acc: DType, rows: int, dense: bool) -> Atom:
     """The instruction for these operands on this machine, where the first has at most so many
-    rows."""
+    rows, and the second is `dense`, read as it lies, or not."""
     if a == b == BIT and acc in (i32, f32):
         return BITS
     if acc in (i32, f32) and whole_bytes(a, b):
         signed = a.kind == "int" and w.lanes == 16 and w.features >= QUADS
         return BYTES if signed else SIXTEENS
-    paired = acc == f32 and _paired(w, rows, a == b == bf16)
+    paired = acc == f32 and _paired(w, rows, dense)
     if paired and exact_in_bf16(a) and exact_in_bf16(b):
         return PAIRS
     if acc == i32 and exact_in_i16(a) and exact_in_i16(b):

@@ -32,6 +32,8 @@ def test_pairs_of_bf16_where_they_are_the_faster(weight):
     assert PAIRS not in source("emeraldrapids", 64, weight)
     assert FLOATS in source("emeraldrapids", 64, weight)
     assert PAIRS in source("emeraldrapids", 1, weight)  # bound by reading
+    dense = weight == "bf16"  # costs as much to turn as some rows of it
+    assert (PAIRS in source("emeraldrapids", 16, weight)) == dense
 
 
 def test_rows_further_on_are_asked_for_where_l1_does_not_hold_them():
