@@ -64,21 +64,22 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
             return value
         return w.f.select(w.f.splat(inside, lanes), value, constant(value.type, 0, lanes))
 
-    def fetch(index: Index) -> None:
-        w.f.prefetch(_address(w, mem, positions(w, mem, places, index)[0]))
-
     in_rows = _in_vectors(mem, places, w.lanes)
     beside = _side_by_side(w, mem, places, w.lanes)
     together = in_rows or beside or _in_gathers(w, mem, places, w.lanes)
     direct = in_rows and not checked and mem.records is None
-    raw = _words(w, mem, places, shape, fetch) if direct and mem.dtype == bf16 else None
+    raw = _words(w, mem, places, shape) if direct and mem.dtype == bf16 else None
     plain = not checked and mem.records is None and mem.dtype in WORDS
     return Lazy(shape, mem.dtype, at, None, reads, reads, None, not together, raw, plain=plain,
-                fetch=fetch if direct and mem.dtype in WORDS else None)  # fmt: skip
+                fetch=_fetch(w, mem, places) if direct and plain else None)  # fmt: skip
 
 
-def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index,
-           fetch: Callable[[Index], None]) -> Lazy:  # fmt: skip
+def _fetch(w: Writer, mem: Tensor, places: tuple[Found, ...]) -> Callable[[Index], None]:
+    """What asks for an element."""
+    return lambda index: w.f.prefetch(_address(w, mem, positions(w, mem, places, index)[0]))
+
+
+def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> Lazy:
     """A tile of bf16 as it is stored. Of rows that lie one after the other, which a loop goes
     through, those further on are asked for."""
     rows = len(places) > 1 and isinstance(places[-2], Coordinates)
@@ -90,7 +91,7 @@ def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index,
             w.ask_ahead(place)
         return w.f.load("i16", lanes, place, 2)
 
-    return Lazy(shape, mem.dtype, at, fetch=fetch)
+    return Lazy(shape, mem.dtype, at, fetch=_fetch(w, mem, places))
 
 
 def rows(w: Writer, mem: Tensor, indices: tuple[object, ...], stride: int) -> Rows | None:
