@@ -71,7 +71,13 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     direct = in_rows and alone and mem.records is None
     raw = _words(w, mem, places, shape) if direct and mem.dtype == bf16 else None
     plain = not checked and mem.records is None and mem.dtype in WORDS
-    return Lazy(shape, mem.dtype, at, None, reads, reads, None, not together, raw, plain=plain)
+    return Lazy(shape, mem.dtype, at, None, reads, reads, None, not together, raw, plain=plain,
+                fetch=_fetch(w, mem, places) if direct and plain else None)  # fmt: skip
+
+
+def _fetch(w: Writer, mem: Tensor, places: tuple[Found, ...]) -> Callable[[Index], None]:
+    """What asks for an element."""
+    return lambda index: w.f.prefetch(_address(w, mem, positions(w, mem, places, index)[0]))
 
 
 def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> Lazy:
@@ -79,9 +85,6 @@ def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> L
     lie one after the other, which a loop goes through, those further on are asked for."""
     rows = len(places) > 1 and isinstance(places[-2], Coordinates)
     ahead = rows and shape[-1] == mem.shape[-1]
-
-    def fetch(index: Index) -> None:
-        w.f.prefetch(_address(w, mem, positions(w, mem, places, index)[0]))
 
     def at(index: Index, lanes: int) -> V:
         at, inside = positions(w, mem, places, index)
@@ -93,7 +96,7 @@ def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> L
             return v
         return w.f.select(w.f.splat(inside, lanes), v, constant("i16", 0, lanes))
 
-    return Lazy(shape, mem.dtype, at, fetch=fetch)
+    return Lazy(shape, mem.dtype, at, fetch=_fetch(w, mem, places))
 
 
 def rows(w: Writer, mem: Tensor, indices: tuple[object, ...], stride: int) -> Rows | None:

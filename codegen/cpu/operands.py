@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from tilec.codegen.cpu import bits, chain, digits, lanes, memory, thin
-from tilec.codegen.cpu.atoms import BYTES, PAIRS, Atom, Rows, choose, decoded_to, of_bits
+from tilec.codegen.cpu.atoms import BYTES, PAIRS, Atom, Rows, choose, of_bits
 from tilec.codegen.cpu.bits import in_order
 from tilec.codegen.cpu.chain import Link, Made
 from tilec.codegen.cpu.code_rows import CodeRows, code_rows
@@ -246,7 +246,10 @@ def right(w: Writer, op: Dot, env: Env, made: Made
           ) -> tuple[Atom, Panel | Stored | CodeRows | None]:  # fmt: skip
     """The instruction of a product, and the second operand if that reads it where it is stored."""
     a, b, out = (_dtype(v) for v in (op.a, op.b, op.acc))
-    atom = choose(w, a, b, out)
+    turned = made.get(op.b)
+    read = made.get(turned.a) if isinstance(turned, shape.Transpose) else turned
+    dense = isinstance(read, Load)
+    atom = choose(w, a, b, out, w.largest(_shape(op.a)[0]), dense)
     if atom.pack == 1 and f16 in (a, b):
         w.remark(op, "products of f16 are computed in f32", "bf16 operands, at twice the rate")
     stored = _in_lanes(w, op, env, made) if atom.kind == "float" else None
@@ -254,7 +257,7 @@ def right(w: Writer, op: Dot, env: Env, made: Made
         return atom, stored
     lying = code_rows(w, op, env, made, atom)
     if lying is not None:
-        return decoded_to(w, atom), lying
+        return atom, lying
     found = _streamed(w, op, env, made, atom)
     return (in_order(found) if found and of_bits(atom) else atom), found
 

@@ -1,0 +1,68 @@
+"""Which instruction multiplies bf16: by what a processor has, and by how fast it is there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from lang import kernels
+
+import tilec as tc
+from tilec.cpu import cpu_source
+from tilec.runtime.cache import Cache
+from tilec.runtime.engine import Engine
+from tilec.runtime.jit import host_machine
+from tilec.runtime.tensor import quantize
+
+FEATURES = "+avx2,+fma,+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx512bf16"
+PAIRS, FLOATS = "call <16 x float> @llvm.x86.avx512bf16.dpbf16ps", "call <16 x float> @llvm.fma"
+AHEAD = "call void @llvm.prefetch"
+
+
+def source(cpu: str, rows: int, weight: str = "int4<group=128>", columns: int = 128) -> str:
+    host = Engine(Cache(None), host_machine(cpu, FEATURES), threads=2)
+    types = {"x": tc.bf16, "w": tc.format(weight), "y": tc.f32}
+    dims = {"M": rows, "N": columns, "K": 512}
+    return cpu_source(kernels.linear.definition, types, dims, host).text
+
+
+@pytest.mark.parametrize("weight", ["int4<group=128>", "bf16"])
+def test_pairs_of_bf16_where_they_are_the_faster(weight):
+    assert PAIRS in source("znver5", 64, weight)
+    assert PAIRS in source("cooperlake", 64, weight)  # nothing is known of it
+    assert PAIRS not in source("emeraldrapids", 64, weight)
+    assert FLOATS in source("emeraldrapids", 64, weight)
+    assert PAIRS in source("emeraldrapids", 1, weight)  # bound by reading
+    dense = weight == "bf16"  # costs as much to turn as some rows of it
+    assert (PAIRS in source("emeraldrapids", 16, weight)) == dense
+
+
+def test_rows_further_on_are_asked_for_where_l1_does_not_hold_them():
+    """A register tile of 6 rows and 4 vectors, one of 5 and 4: a vector each, and a line a step.
+    Of few rows, which stay in L1, only the next panel is: a line for each of 16 columns."""
+    many, few = (source("znver5", rows, "bf16").count(AHEAD) for rows in (256, 32))
+    assert few == 16
+    assert many - few == 6 * 4 + 5 * 4 + 2
+
+
+@pytest.mark.parametrize("cpu", ["emeraldrapids", "znver5"])
+@pytest.mark.parametrize(("weight", "n", "k"), [
+    ("int4<group=32>", 70, 96), ("int8<channel>", 64, 100), ("mxfp4", 130, 128), ("bf16", 67, 77),
+    ("bf16", 64, 300), ("fp8", 96, 64)])  # fmt: skip
+@pytest.mark.parametrize("rows", [1, 7, 16, 100])
+def test_products_on_processors_of_either_kind(cpu, weight, n, k, rows):
+    """The name of the processor decides what is chosen, within the features of this one."""
+    host = Engine(Cache(None), replace(host_machine(), cpu=cpu))
+    rng = np.random.default_rng([rows, n, k])
+    x = tc.bf16.round(rng.standard_normal((rows, k)))
+    known = tc.bf16.round(rng.standard_normal((n, k)).astype(np.float32))
+    w = tc.bf16.to_storage(known)
+    format = tc.format(weight)
+    if weight != "bf16":
+        w = quantize(known, format)
+        known = w.dequantize()
+    y = np.full((rows, n), np.nan, np.float32)
+    types, dims = {"x": tc.bf16, "w": format, "y": tc.f32}, {"M": rows, "N": n, "K": k}
+    compiled = host.load(cpu_source(kernels.linear.definition, types, dims, host))
+    host.dispatcher("linear", lambda _: compiled).launch(tc.bf16.to_storage(x), w, y)
+    want = x.astype(np.float64) @ known.astype(np.float64).T
+    assert np.linalg.norm(y - want) <= 2e-6 * np.linalg.norm(want)
