@@ -45,9 +45,11 @@ def _held(f: Function, x: V, low: float, high: float) -> V:
 
 def _scaled(f: Function, x: V, n: V) -> V:
     """x * 2**n for whole floats n in [-252, 254], rounded once."""
-    if "avx512f" in f.features and x.lanes == 16:
+    if "avx512f" in f.features and x.lanes % 16 == 0:
         every, nearest = V("i16", 1, "-1"), V("i32", 1, "4")
-        return f.call("llvm.x86.avx512.mask.scalef.ps.512", "float", 16, x, n, x, every, nearest)
+        name = "llvm.x86.avx512.mask.scalef.ps.512"
+        pairs = zip(f.parts(x, 16), f.parts(n, 16), strict=True)
+        return f.joined([f.call(name, "float", 16, a, b, a, every, nearest) for a, b in pairs])
     whole = f.convert("fptosi", n, "i32")
     half = f.binary("ashr", whole, constant("i32", 1, n.lanes))
     for part in (half, f.binary("sub", whole, half)):
