@@ -3,14 +3,16 @@ for a vector at once. So a row that is joined of parts is computed part by part.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import permutations
 
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
 from tilec.codegen.cpu.tiles import Index, Lazy, Writer
 from tilec.ir.core import Op, Value
 from tilec.ir.ops import arith
-from tilec.ir.ops.shape import Full
+from tilec.ir.ops.shape import Broadcast, Full
+from tilec.ir.types import Tile
 
 
 def known(w: Writer, op: Op, operands: list[Lazy], made: Mapping[Value, Op], x: Lazy) -> Lazy:
@@ -18,6 +20,8 @@ def known(w: Writer, op: Op, operands: list[Lazy], made: Mapping[Value, Op], x: 
     x = replace(x, joined=any(o.joined for o in operands))
     if len(operands) != 2:
         return x
+    if isinstance(op, arith.Eq):
+        return replace(x, only=_only(w, op, operands, made))
     (a, b), number = operands, made.get(op.operands[1])
     if a.first is None or not isinstance(number, Full) or not b.dtype.is_integer:
         return x
@@ -33,10 +37,35 @@ def known(w: Writer, op: Op, operands: list[Lazy], made: Mapping[Value, Op], x: 
             return x
 
 
-def where(w: Writer, sides: tuple[Lazy, Lazy, Lazy], x: Lazy) -> Lazy:
+def _only(w: Writer, op: Op, operands: list[Lazy], made: Mapping[Value, Op]
+          ) -> Callable[[Index], V] | None:  # fmt: skip
+    """Where in a row of consecutive numbers one is that is the same for the whole row."""
+    for (own, first), (v, other) in permutations(zip(op.operands, operands, strict=True)):
+        del own
+        spread, start = made.get(v), first.first
+        if start is None or not isinstance(spread, Broadcast) or other.dtype.bits > 32:
+            continue
+        t = spread.a.type
+        assert isinstance(t, Tile)
+        if t.rank and (t.shape[-1] != 1 or other.shape[-1] == 1):
+            continue
+        signed = "sext" if other.dtype.kind == "int" else "zext"
+
+        def place(index: Index, other: Lazy = other, start: Number = start, to: str = signed) -> V:
+            number = w.f.convert(to, other.at((*index, 0), 1), "i64")
+            return w.f.binary("sub", number, w.f.number(start))
+
+        return place
+    return None
+
+
+def where(w: Writer, sides: tuple[Lazy, Lazy, Lazy], otherwise: Op | None, x: Lazy) -> Lazy:
     """A choice whose condition holds for the first numbers of each row: of a vector on one side
-    of the end, that side alone is computed."""
+    of the end, that side alone is computed. Or for one number of each row, where `otherwise` makes
+    zeros: that element is all that a sum needs."""
     condition, yes, no = sides
+    if condition.only is not None and isinstance(otherwise, Full) and otherwise.value == 0:
+        return replace(x, picked=(condition.only, yes))
     if condition.until is None:
         return x
     first, end = condition.until
@@ -62,7 +91,7 @@ def where(w: Writer, sides: tuple[Lazy, Lazy, Lazy], x: Lazy) -> Lazy:
         ways = ", ".join(f"[{v.text}, %{label}]" for v, label in found)
         return f.op(kind.type, kind.lanes, f"phi {kind.spelled} {ways}")
 
-    return replace(x, at=at, joined=isinstance(first, int))
+    return replace(x, at=at, joined=isinstance(first, int), wide=False)
 
 
 def inside(w: Writer, first: Number, lanes: int, extent: Number) -> V:

@@ -13,6 +13,7 @@ from tilec.codegen.cpu import (
     numbers,
     operands,
     pointwise,
+    quotients,
     reduce,
     scan,
     views,
@@ -203,10 +204,20 @@ class Walker(Regions):
             lambda index, lanes: pointwise.emit(f, op, [x.at(index, lanes) for x in operands]),
             None, reads, beside, singly=any(x.singly for x in operands),
             words=pointwise.words(self.w, op, operands[0]),
+            rounds=pointwise.rounds(op, operands[0]),
             plain=_widens(op) and operands[0].plain,
+            wide=pointwise.side_by_side(op) and all(x.wide for x in operands),
         )  # fmt: skip
+        if isinstance(op, arith.Div):
+            spread = self.made.get(op.b)
+            source = (
+                self.env.get(spread.operands[0]) if isinstance(spread, shape.Broadcast) else None
+            )
+            if isinstance(source, Lazy):
+                return quotients.by_rows(self.w, op, operands[0], spread, source, found)
         if isinstance(op, arith.Where):
-            return consecutive.where(self.w, (operands[0], operands[1], operands[2]), found)
+            sides = operands[0], operands[1], operands[2]
+            return consecutive.where(self.w, sides, self.made.get(op.operands[2]), found)
         return consecutive.known(self.w, op, operands, self.made, found)
 
     def _span(self, v: Value) -> Coordinates:

@@ -14,6 +14,13 @@ from itertools import accumulate
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.quarters import reduced
 
+# Polynomials of least relative error up to half of ln 2 and of 1, the highest power first; found by
+# least squares whose weights are the errors of the step before (Lawson's algorithm).
+EXP = (0.0013814540104697857, 0.008368745195589498, 0.04166839079138325, 0.1666652039831879,
+       0.4999999343207684, 1.0, 1.0)  # fmt: skip
+EXP2 = (0.00015353258118218574, 0.0013399003573302604, 0.009618438601413856, 0.05550332162676964,
+        0.24022647896875263, 0.6931472029850811, 1.0)  # fmt: skip
+
 
 def _poly(f: Function, x: V, coefficients: Sequence[float]) -> V:
     """Horner's rule, the highest power first."""
@@ -38,9 +45,11 @@ def _held(f: Function, x: V, low: float, high: float) -> V:
 
 def _scaled(f: Function, x: V, n: V) -> V:
     """x * 2**n for whole floats n in [-252, 254], rounded once."""
-    if "avx512f" in f.features and x.lanes == 16:
+    if "avx512f" in f.features and x.lanes % 16 == 0:
         every, nearest = V("i16", 1, "-1"), V("i32", 1, "4")
-        return f.call("llvm.x86.avx512.mask.scalef.ps.512", "float", 16, x, n, x, every, nearest)
+        name = "llvm.x86.avx512.mask.scalef.ps.512"
+        pairs = zip(f.parts(x, 16), f.parts(n, 16), strict=True)
+        return f.joined([f.call(name, "float", 16, a, b, a, every, nearest) for a, b in pairs])
     whole = f.convert("fptosi", n, "i32")
     half = f.binary("ashr", whole, constant("i32", 1, n.lanes))
     for part in (half, f.binary("sub", whole, half)):
@@ -50,24 +59,29 @@ def _scaled(f: Function, x: V, n: V) -> V:
     return x
 
 
+def _nearest(f: Function, x: V, factor: float) -> V:
+    """The whole number nearest to x * factor, for |x * factor| < 2**22: added to a number so great
+    that its last place is 1, which costs no instruction of its own."""
+    great = constant("float", 1.5 * 2**23, x.lanes)
+    near = f.intrinsic("fma", x, constant("float", factor, x.lanes), great)
+    return f.binary("fsub", near, great)
+
+
 def _single_exp2(f: Function, x: V) -> V:
-    """2**whole * 2**rest, the rest in [-1/2, 1/2]: its series errs by less than 2**-27."""
+    """2**whole * 2**rest, the rest in [-1/2, 1/2]: its polynomial errs by less than 2**-28."""
     x = _held(f, x, -151, 129)
-    whole = f.intrinsic("roundeven", x)
-    terms = [math.log(2) ** k / math.factorial(k) for k in range(7, -1, -1)]
-    return _scaled(f, _poly(f, f.binary("fsub", x, whole), terms), whole)
+    whole = _nearest(f, x, 1.0)
+    return _scaled(f, _poly(f, f.binary("fsub", x, whole), EXP2), whole)
 
 
 def _single_exp(f: Function, x: V) -> V:
     """As exp2; what is left of x is found in two steps, for ln 2 has more bits than a float."""
     x = _held(f, x, -105, 89)
-    whole = f.binary("fmul", x, constant("float", 1 / math.log(2), x.lanes))
-    whole = f.intrinsic("roundeven", whole)
+    whole = _nearest(f, x, 1 / math.log(2))
     high = 355 / 512  # short, so that its multiples are exact
     rest = f.intrinsic("fma", whole, constant("float", -high, x.lanes), x)
     rest = f.intrinsic("fma", whole, constant("float", high - math.log(2), x.lanes), rest)
-    terms = [1 / math.factorial(k) for k in range(7, -1, -1)]
-    return _scaled(f, _poly(f, rest, terms), whole)
+    return _scaled(f, _poly(f, rest, EXP), whole)
 
 
 def _power(f: Function, x: V, n: V) -> V:

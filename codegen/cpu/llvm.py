@@ -176,6 +176,19 @@ class Function:
             f"shufflevector {a.spelled} {a.text}, {b.spelled} {b.text}, <{n} x i32> <{mask}>",
         )
 
+    def parts(self, a: V, lanes: int) -> list[V]:
+        """A vector as shorter ones, in order."""
+        if a.lanes == lanes:
+            return [a]
+        return [self.shuffle(a, a, range(i, i + lanes)) for i in range(0, a.lanes, lanes)]
+
+    def joined(self, parts: Sequence[V]) -> V:
+        """Vectors as one, in order: as many as a power of two."""
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            parts = [self.shuffle(a, b, range(2 * a.lanes)) for a, b in pairs]
+        return parts[0]
+
     def lane(self, a: V, i: int) -> V:
         """One lane as a scalar."""
         return (
@@ -283,6 +296,23 @@ class Function:
     def branch(self, condition: V, yes: str, no: str) -> None:
         """Go to one of two labels."""
         self.emit(f"br i1 {condition.text}, label %{yes}, label %{no}")
+
+    def unless(self, rare: V, usual: V, other: Callable[[], V]) -> V:
+        """`usual`; where any lane of a condition holds, which is rare, other() instead, in code out
+        of the way."""
+        self.declared.add('!1 = !{!"branch_weights", i32 1, i32 10000}')
+        bits = self.recast(rare, f"i{rare.lanes}", 1) if rare.lanes > 1 else rare
+        found = self.compare("icmp ne", bits, constant(bits.type, 0))
+        yes, done = self.labels("rare", "usual")
+        before = self.label
+        self.emit(f"br i1 {found.text}, label %{yes}, label %{done}, !prof !1")
+        self.place(yes)
+        instead = other()
+        after = self.label
+        self.emit(f"br label %{done}")
+        self.place(done)
+        ways = f"[{usual.text}, %{before}], [{instead.text}, %{after}]"
+        return self.op(usual.type, usual.lanes, f"phi {usual.spelled} {ways}")
 
     def place(self, label: str) -> None:
         """Begin the block of that label."""

@@ -71,8 +71,9 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     direct = in_rows and alone and mem.records is None
     raw = _words(w, mem, places, shape) if direct and mem.dtype == bf16 else None
     plain = not checked and mem.records is None and mem.dtype in WORDS
+    wide = direct and not checked and mem.dtype in (f32, bf16)
     return Lazy(shape, mem.dtype, at, None, reads, reads, None, not together, raw, plain=plain,
-                fetch=_fetch(w, mem, places) if direct and plain else None)  # fmt: skip
+                fetch=_fetch(w, mem, places) if direct and plain else None, wide=wide)  # fmt: skip
 
 
 def _fetch(w: Writer, mem: Tensor, places: tuple[Found, ...]) -> Callable[[Index], None]:
@@ -279,7 +280,24 @@ def store(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy) -> Non
     def act(v: V, at: V) -> None:
         numbers.store(w.f, mem.dtype, v, at, past=w.choices.nontemporal > 0 and v.lanes > 1)
 
-    _written(w, mem, places, value, vectors, act)
+    _written(w, mem, places, _paired(w, value) if vectors else value, vectors, act)
+
+
+def _paired(w: Writer, value: Lazy) -> Lazy:
+    """A tile of which two vectors or more at a time are words."""
+    source = value.rounds
+    if source is None or not numbers.pairs_bf16(w.features, w.lanes):
+        return replace(value, rounds=None)
+
+    def at(index: Index, lanes: int) -> V:
+        if lanes <= w.lanes:
+            return value.at(index, lanes)
+        if source.wide:
+            return numbers.bf16_words(w.f, source.at(index, lanes))
+        places = ((*index[:-1], w.f.plus(index[-1], i)) for i in range(0, lanes, w.lanes))
+        return numbers.bf16_words(w.f, w.f.joined([source.at(i, w.lanes) for i in places]))
+
+    return replace(value, at=at)
 
 
 def accumulate(w: Writer, mem: Tensor, places: tuple[Place, ...], value: Lazy) -> None:
@@ -311,7 +329,8 @@ def _written(w: Writer, mem: Tensor, indices: tuple[Place, ...], value: Lazy, ve
         w.f.emit(f"br label %{no}")
         w.f.place(no)
 
-    w.each(value.shape, write, apart=value.joined)
+    side = max(w.side(value), 2 if value.rounds is not None else 1) if vectors else 1
+    w.each(value.shape, write, apart=value.joined, side=side)
 
 
 def _both(w: Writer, a: V | None, b: V | None) -> V | None:

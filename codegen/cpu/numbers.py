@@ -7,6 +7,8 @@ the float that it stands for.
 
 from __future__ import annotations
 
+from functools import reduce
+
 from tilec.codegen.cpu import codes, rounding
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.rounding import Spacing
@@ -48,14 +50,15 @@ def load(f: Function, t: DType, at: V, lanes: int) -> V:
 
 
 def store(f: Function, t: DType, v: V, at: V, past: bool = False) -> None:
-    """Values that are of the dtype already, to memory; with `past`, past the caches."""
+    """Values that are of the dtype already, or words of it, to memory; with `past`, past the
+    caches."""
     if t.kind == "bool":
         stored = f.convert("zext", v, "i8")
     elif t.kind == "code":
         stored = f.convert("trunc", codes.encode(f, t, v), "i8")
     elif not t.is_float:
         stored = f.convert("trunc", v, f"i{8 * item(t)}")
-    elif t.bits >= 32:
+    elif t.bits >= 32 or v.type == f"i{t.bits}":
         stored = v
     else:
         stored = f.convert("trunc", narrow(f, t, v), f"i{t.bits}")
@@ -143,6 +146,27 @@ def round_float(
         v = _shortened(f, t, v, mode)
         return _saturated(f, t, v) if saturate else v
     return _round_small(f, t, v, mode, saturate)
+
+
+def pairs_bf16(features: frozenset[str], lanes: int) -> bool:
+    """Whether `bf16_words` has instructions."""
+    return lanes == 16 and {"avx512bf16", "avx512dq"} <= features
+
+
+def bf16_words(f: Function, v: V) -> V:
+    """Two or more vectors of floats as the words of the nearest bf16s. The instruction makes 0 of
+    what is too small for a normal number, so such floats are rounded without it."""
+    name, kind = "llvm.x86.avx512bf16.cvtne2ps2bf16.512", "llvm.x86.avx512.fpclass.ps.512"
+    vectors, below_normal = f.parts(v, 16), V("i32", 1, "32")
+    made = [f.recast(f.call(name, "bfloat", 32, high, low), "i16", 32)
+            for low, high in zip(vectors[::2], vectors[1::2], strict=True)]  # fmt: skip
+    small = [f.call(kind, "i1", 16, part, below_normal) for part in vectors]
+    any_small = reduce(lambda a, b: f.binary("or", a, b), small)
+
+    def exactly() -> V:
+        return f.convert("trunc", narrow(f, bf16, round_float(f, bf16, v)), "i16")
+
+    return f.unless(any_small, f.joined(made), exactly)
 
 
 def _spacing(t: DType) -> Spacing:

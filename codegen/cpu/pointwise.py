@@ -7,7 +7,7 @@ from tilec.codegen.cpu.functions import FUNCTIONS
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.tiles import Index, Lazy, Writer
 from tilec.ir.core import Op
-from tilec.ir.dtype import DType, bf16, f64
+from tilec.ir.dtype import DType, bf16, f32, f64
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith
 from tilec.ir.ops import cast as casts
@@ -43,6 +43,21 @@ def emit(f: Function, op: Op, a: list[V]) -> V:
         case _:
             v = _float(f, op, a) if source.is_float else _whole(f, op, source, a)
             return _rounded(f, out, v)
+
+
+def side_by_side(op: Op) -> bool:
+    """Whether the code of an op is for any number of lanes: arithmetic of floats."""
+    types = [dtype(v.type) for v in (*op.operands, op.result)]
+    plain = op.name in (*FLOAT, "maximum", "minimum", "fma", "sqrt", "rsqrt", "abs", "neg", "exp",
+                        "exp2", "cast")  # fmt: skip
+    return plain and all(t in (f32, bf16) for t in types)
+
+
+def rounds(op: Op, x: Lazy) -> Lazy | None:
+    """The floats of which an op makes the nearest bf16s."""
+    if not isinstance(op, casts.Cast) or op.dtype != bf16 or op.rounding != "nearest":
+        return None
+    return x if x.dtype == f32 and op.random is None and not op.saturate else None
 
 
 def words(w: Writer, op: Op, x: Lazy) -> Lazy | None:

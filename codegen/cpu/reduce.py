@@ -79,6 +79,8 @@ def _row(w: Writer, name: str, x: Lazy, index: Index) -> V:
     """Along the last axis: whole vectors, their lanes, and what is left over."""
     f, n = w.f, x.shape[-1]
     kind, zero = numbers.register(x.dtype), neutral(name, x.dtype)
+    if name == "sum" and x.dtype.is_float and x.picked is not None:
+        return _picked(w, *x.picked, index)
     whole = w.whole(n)
     total = constant(kind, zero)
     if whole != 0:
@@ -90,6 +92,15 @@ def _row(w: Writer, name: str, x: Lazy, index: Index) -> V:
         lambda i, c: [combine(w, name, x.dtype, c[0], x.at((*index, i), 1))],
     )  # fmt: skip
     return total
+
+
+def _picked(w: Writer, only: Callable[[Index], V], x: Lazy, index: Index) -> V:
+    """The sum of a row of zeros and one element, which may be beyond the row."""
+    f, place = w.f, only(index)
+    zero = constant(numbers.register(x.dtype), 0.0)
+    inside = f.compare("icmp ult", place, f.number(x.shape[-1]))
+    found = x.at((*index, f.select(inside, place, constant("i64", 0))), 1)
+    return f.binary("fadd", f.select(inside, found, zero), zero)
 
 
 def _vectors(w: Writer, name: str, x: Lazy, index: Index, whole: Number) -> V:
@@ -124,7 +135,10 @@ def _chains(w: Writer, name: str, x: Lazy, index: Index, stop: V) -> list[V]:
     order = "ogt" if name == "max" else "olt"
 
     def step(i: V, c: list[V]) -> list[V]:
-        given = [x.at((*index, f.plus(i, j * w.lanes)), w.lanes) for j in range(CHAINS)]
+        if x.wide:
+            given = f.parts(x.at((*index, i), CHAINS * w.lanes), w.lanes)
+        else:
+            given = [x.at((*index, f.plus(i, j * w.lanes)), w.lanes) for j in range(CHAINS)]
         if not noted:
             return [combine(w, name, t, a, b) for a, b in zip(c, given, strict=True)]
         *sofar, bad = c

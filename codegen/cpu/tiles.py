@@ -23,6 +23,7 @@ from tilec.ir.types import Tile
 Index = tuple[Number, ...]
 At = Callable[[Index, int], V]
 ROW = 16  # vectors of a row that may have code of their own
+SIDE = 4  # vectors that are computed side by side, so that none waits for what it needs
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,11 @@ class Lazy:
     that reading it is no more work than reading a buffer. Consecutive whole numbers begin with
     `first`; `until` are those of a last axis and where they stop to make a condition true. `joined`
     says that vectors of a row are computed in other ways than others: each has code of its own
-    then. `fetch` asks for an element in memory that will be read.
+    then. `fetch` asks for an element in memory that will be read. `rounds`, of bf16, are the floats
+    of which these are the nearest. `wide` says that several vectors may be asked for at once, which
+    are computed side by side. `only`, of a condition, is the one place of a row (as i64, maybe
+    beyond it) where it holds; `picked` is that of the one element that may not be 0, and a tile
+    that has it.
     """
 
     shape: Index
@@ -73,6 +78,10 @@ class Lazy:
     until: tuple[Number, int] | None = None
     joined: bool = False
     fetch: Callable[[Index], None] | None = None
+    rounds: Lazy | None = None
+    wide: bool = False
+    only: Callable[[Index], V] | None = None
+    picked: tuple[Callable[[Index], V], Lazy] | None = None
 
 
 @dataclass(frozen=True)
@@ -178,9 +187,11 @@ class Writer:
         """The extents of a tile in this iteration."""
         return tuple(self.extent(d) for d in t.shape)
 
-    def each(self, shape: Index, body: Callable[[Index, int], None], apart: bool = False) -> None:
-        """body(index, lanes) over every element, vectors of consecutive ones first; those of a row
-        `apart` in code of their own if they are few."""
+    def each(self, shape: Index, body: Callable[[Index, int], None], apart: bool = False,
+             side: int = 1) -> None:  # fmt: skip
+        """body(index, lanes) over every element, vectors of consecutive ones first, `side` at a
+        time while there are as many; those of a row `apart` in code of their own if they are few.
+        """
         if not shape:
             body((), 1)
             return
@@ -190,22 +201,34 @@ class Writer:
             if len(done) < len(outer):
                 self.f.loop(0, outer[len(done)], 1, lambda i: axis((*done, i)))
                 return
-            whole = self.whole(last)
-            if apart and isinstance(whole, int) and whole <= ROW * self.lanes:
-                for i in range(0, whole, self.lanes):
-                    body((*done, i), self.lanes)
-            elif whole != 0:
-                self.f.loop(0, whole, self.lanes, lambda i: body((*done, i), self.lanes))
-            if not isinstance(last, int) or whole != last:
-                self.f.loop(whole, last, 1, lambda i: body((*done, i), 1))
+            start: Number = 0
+            for size in dict.fromkeys((side * self.lanes, self.lanes)):
+                stop = self.whole(last, size)
+                self._vectors(start, stop, size, lambda i, n: body((*done, i), n), apart)
+                start = stop
+            if not isinstance(last, int) or start != last:
+                self.f.loop(start, last, 1, lambda i: body((*done, i), 1))
 
         axis(())
 
-    def whole(self, n: Number) -> Number:
-        """How many of n elements fill whole vectors."""
+    def _vectors(self, start: Number, stop: Number, size: int, body: Callable[[Number, int], None],
+                 apart: bool) -> None:  # fmt: skip
+        """body(i, size) for every size-th number, each in code of its own if they are few."""
+        if isinstance(start, int) and isinstance(stop, int):
+            if apart and stop <= ROW * self.lanes:
+                for i in range(start, stop, size):
+                    body(i, size)
+                return
+            if start == stop:
+                return
+        self.f.loop(start, stop, size, lambda i: body(i, size))
+
+    def whole(self, n: Number, size: int = 0) -> Number:
+        """How many of n elements fill whole vectors (or as many at a time as `size`)."""
+        size = size or self.lanes
         if isinstance(n, int):
-            return n - n % self.lanes
-        return self.f.binary("and", n, constant("i64", -self.lanes))
+            return n - n % size
+        return self.f.binary("and", n, constant("i64", -size))
 
     def buffer(self, t: Tile) -> Buffer:
         """Fresh scratch memory for a tile."""
@@ -238,7 +261,8 @@ class Writer:
 
         if not shape:
             return scalar(self.f, at((), 1), t)
-        return Lazy(shape, t, at, b, frozenset({b.at.text}), plain=True)
+        reads = frozenset[object]({b.at.text})
+        return Lazy(shape, t, at, b, reads, plain=True, wide=t.is_float)
 
     def write(self, b: Buffer, t: DType, index: Index, v: V) -> None:
         """Elements into a buffer."""
@@ -247,8 +271,12 @@ class Writer:
 
     def fill(self, b: Buffer, x: Lazy) -> Lazy:
         """Evaluate a tile into a buffer."""
-        self.each(x.shape, lambda i, n: self.write(b, x.dtype, i, x.at(i, n)))
+        self.each(x.shape, lambda i, n: self.write(b, x.dtype, i, x.at(i, n)), side=self.side(x))
         return self.read(b, x.dtype, x.shape)
+
+    def side(self, x: Lazy) -> int:
+        """How many vectors of a tile are computed side by side, as registers allow."""
+        return (SIDE if self.lanes == 16 else SIDE // 2) if x.wide and not x.joined else 1
 
     def settled(self, x: Lazy, t: Tile) -> Lazy:
         """The tile in a buffer, or a scalar in a register."""

@@ -60,8 +60,10 @@ def _broadcast(w: Writer, x: Lazy, t: Tile, out: Tile) -> Lazy:
             return w.f.splat(x.at(own, 1), lanes)
         return x.at(own, lanes)
 
-    until = None if not t.rank or stretched[-1] else x.until
-    return replace(view(x, w.shape(out), at), until=until)
+    one = not t.rank or stretched[-1]
+    until = None if one else x.until
+    first = None if one else x.first
+    return replace(view(x, w.shape(out), at), until=until, first=first, wide=one or x.wide)
 
 
 def turned(w: Writer, x: Lazy) -> Lazy:
@@ -191,7 +193,7 @@ def iota(w: Writer, size: Number, start: Number, t: Tile) -> Lazy:
         steps = V("i32", lanes, f"<{', '.join(f'i32 {i}' for i in range(lanes))}>")
         return w.f.binary("add", w.f.splat(first, lanes), steps)
 
-    return Lazy((size,), t.dtype, at, first=start)
+    return Lazy((size,), t.dtype, at, plain=True, first=start)
 
 
 def full(w: Writer, op: shape.Full) -> Lazy:
@@ -201,7 +203,7 @@ def full(w: Writer, op: shape.Full) -> Lazy:
     rounded = t.dtype.round(t.dtype.carrier(op.value)).item()
     below = int(rounded) + 1 if t.dtype.is_integer and rounded >= 0 else 0
     return Lazy(w.shape(t), t.dtype, lambda _, n: constant(numbers.register(t.dtype), rounded, n),
-                below=below)  # fmt: skip
+                below=below, wide=t.dtype.is_float)  # fmt: skip
 
 
 def random_bits(w: Writer, seed: Lazy, offset: Lazy) -> Lazy:
