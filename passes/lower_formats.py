@@ -152,7 +152,7 @@ class _Lowering(Elements):
     def _product(self, op: reduce.Dot, b: Builder) -> Value | None:
         """The product with whole codes, the scale on the accumulator; None where it can't be."""
         lying = self.decoded.get(op.b)
-        if self.first and lying and _of_one_matrix(lying) and first_scales.suits(self, op, lying):
+        if self.first and lying and of_one_matrix(lying) and first_scales.suits(self, op, lying):
             self._remark(op, f"{_what(lying)}: codes in f32, the scale on the first operand")
             return first_scales.product(self, op, lying, b)
         load = self._operand(op)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tilec.codegen.cpu.atoms import PAIRS, Atom, Rows
 from tilec.codegen.cpu.llvm import Number, V, constant
+from tilec.codegen.cpu.target import Target
 from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
 
 MOST = 16  # rows; each reads every column anew
@@ -23,7 +24,25 @@ def columns(w: Writer, atom: Atom, right: Lazy, to: Buffer) -> Lazy | None:
     return words if words is not None and words.across is not None and whole and few else None
 
 
-def emit(w: Writer, rows: Rows, right: Lazy, shape: tuple[Number, int, int],
+def add(w: Writer, rows: Rows, words: Lazy, shape: tuple[Number, Lazy], to: Target) -> None:
+    """to += the products of few rows with columns that are read along k."""
+    m, right = shape
+    k, n = right.shape
+    assert isinstance(k, int)
+    assert isinstance(n, int)
+
+    def put(row: Number, column: Number, sums: V) -> None:
+        place = w.address(to.buffer.at, (row, column), (to.buffer.pitch * 4, 4))
+        if to.start is None:
+            before = w.f.load("float", sums.lanes, place, 4)
+        else:
+            before = to.start.at((row, column), sums.lanes)
+        w.f.store(w.f.binary("fadd", before, sums), place, 4)
+
+    _emit(w, rows, words, (m, k, n), put)
+
+
+def _emit(w: Writer, rows: Rows, right: Lazy, shape: tuple[Number, int, int],
          put: Callable[[Number, Number, V], None]) -> None:  # fmt: skip
     """put(m, n, sums) for the products of each row with every four columns."""
     (m, k, n), f, read, fetch = shape, w.f, right.across, right.fetch

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tilec.codegen.cpu import chain, memory, numbers
+from tilec.codegen.cpu import chain, matrices, numbers
 from tilec.codegen.cpu.atoms import Atom
 from tilec.codegen.cpu.chain import Made
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
@@ -69,7 +69,7 @@ def code_rows(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> CodeRows 
     values = chain.tabulated(load, links)
     if tensor.dtype.bits == 8 and middle(tensor.dtype, values) is None:
         return None
-    at = memory.code_row(w, tensor, places)
+    at = matrices.code_row(w, tensor, places)
     if at is None:
         return None
     assert isinstance(k.size, int)
@@ -97,7 +97,7 @@ def lying(w: Writer, op: Dot, env: Env, made: Made) -> Lying | None:
     tensor, *places = (env[v] for v in (load.mem, *load.indices))
     if not isinstance(tensor, Tensor) or tensor.records or not isinstance(tensor.shape[-1], int):
         return None
-    at = memory.code_row(w, tensor, places)
+    at = matrices.code_row(w, tensor, places)
     if at is None:
         return None
     pitch, t = tensor.shape[-1] * tensor.dtype.bits // 8, tensor.dtype

@@ -9,6 +9,7 @@ from math import gcd, lcm
 from tilec.codegen.cpu import (
     consecutive,
     dot,
+    expansions,
     memory,
     numbers,
     operands,
@@ -145,7 +146,7 @@ class Walker(Regions):
                 return self._load(op)
             case Expand():
                 alone = multiplied(op.result, self.users, self.uses)
-                return operands.expand(self.w, op, self.env, alone)
+                return expansions.expand(self.w, op, self.env, alone)
             case reductions.Dot():
                 return self._dot(op)
             case reductions.Reduction():
@@ -291,7 +292,7 @@ class Walker(Regions):
         root = origin(turned.a, self.made) if isinstance(turned, shape.Transpose) else None
         if root is not None and isinstance(root[0], Expand):
             source, links = root
-            self.env[source.result] = operands.expand(self.w, root[0], self.env, False)
+            self.env[source.result] = expansions.expand(self.w, root[0], self.env, False)
             for made in (*(link.op for link in links), self.made[op.b]):
                 self.env[made.result] = self._made(made)
         if whole and isinstance(turned, shape.Transpose) and chain(turned.a, self.made) is None:

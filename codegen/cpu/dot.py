@@ -77,31 +77,13 @@ def emit(
     else:
         words = along.columns(w, atom, right, to.buffer)
         if words is not None and to.scale is None and to.row_scale is None:
-            _along(w, rows, words, (m, right), to)
+            along.add(w, rows, words, (m, right), to)
             return
         left = _Left(rows, OFFSET if atom == BYTES and right.dtype.kind == "int" else 0)
         pb = _room(w, atom, deep, pitch)
         pack_columns(w, atom, right, pb, pitch)
         used = w.f.divided(padded(w, k, atom.pack), atom.pack)[0]
     _tiles(w, atom, left, pb, m, used, to)
-
-
-def _along(w: Writer, rows: Rows, words: Lazy, shape: tuple[Number, Lazy], to: Target) -> None:
-    """to += the products of few rows with columns that are read along k."""
-    m, right = shape
-    k, n = right.shape
-    assert isinstance(k, int)
-    assert isinstance(n, int)
-
-    def put(row: Number, column: Number, sums: V) -> None:
-        place = w.address(to.buffer.at, (row, column), (to.buffer.pitch * 4, 4))
-        if to.start is None:
-            before = w.f.load("float", sums.lanes, place, 4)
-        else:
-            before = to.start.at((row, column), sums.lanes)
-        w.f.store(w.f.binary("fadd", before, sums), place, 4)
-
-    along.emit(w, rows, words, (m, k, n), put)
 
 
 def count(w: Writer, rows: Rows, shape: tuple[Number, Number], to: Target) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import gcd
 
 from tilec.codegen.cpu import atomics, numbers, stream
 from tilec.codegen.cpu import lanes as order
-from tilec.codegen.cpu.atoms import Rows
 from tilec.codegen.cpu.consecutive import inside
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
 from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer, fixed
@@ -39,7 +37,7 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     """mem[indices] as a tile that is read when it is used."""
     reads = frozenset({mem.param}).union(*(p.reads for p in indices if isinstance(p, Lazy)))
     places = picked(w, mem, indices)
-    checked = not all(isinstance(p, Coordinates) or _inside(p) for p in places)
+    checked = not all(isinstance(p, Coordinates) or surely_inside(p) for p in places)
     counted = _counted(mem, places)
 
     def one(index: Index) -> V:
@@ -58,7 +56,7 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
             return one(index)
         at, inside = positions(w, mem, places, index)
         if counted:
-            w.ask_ahead(_address(w, mem, at))
+            w.ask_ahead(address(w, mem, at))
         value = element(w, mem, at, lanes)
         if inside is None:
             return value
@@ -78,7 +76,7 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
 
 def _fetch(w: Writer, mem: Tensor, places: tuple[Found, ...]) -> Callable[[Index], None]:
     """What asks for an element."""
-    return lambda index: w.f.prefetch(_address(w, mem, positions(w, mem, places, index)[0]))
+    return lambda index: w.f.prefetch(address(w, mem, positions(w, mem, places, index)[0]))
 
 
 def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> Lazy:
@@ -89,7 +87,7 @@ def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> L
 
     def at(index: Index, lanes: int) -> V:
         at, inside = positions(w, mem, places, index)
-        place = _address(w, mem, at)
+        place = address(w, mem, at)
         if ahead and 2 * lanes >= LINE:
             w.ask_ahead(place)
         v = w.f.load("i16", lanes, place, 2)
@@ -100,61 +98,10 @@ def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> L
     return Lazy(shape, mem.dtype, at, fetch=_fetch(w, mem, places))
 
 
-def rows(w: Writer, mem: Tensor, indices: tuple[object, ...], stride: int) -> Rows | None:
-    """The rows mem[indices], if they surely are there and the last of the indices is a span."""
-    places = [p for p in indices if isinstance(p, Coordinates | Lazy)]
-    *outer, last = places
-    if len(places) != len(indices) or not isinstance(last, Coordinates):
-        return None
-    if not all(isinstance(p, Lazy) and not p.shape for p in outer):
-        return None
-    known = picked(w, mem, tuple(outer))
-    if not all(map(_inside, known)):
-        return None
-    at = tuple(p.at for p in known if isinstance(p, Picked))
-    return Rows(_address(w, mem, (*at, last.start, 0)), stride)
-
-
-def code_row(w: Writer, mem: Tensor, indices: Sequence[object]) -> V | None:
-    """Where the first of the rows of packed codes mem[indices] begins, if it is surely there and
-    the last two indices are spans."""
-    *outer, rows, k = indices
-    if not (isinstance(rows, Coordinates) and isinstance(k, Coordinates)):
-        return None
-    known = picked(w, mem, tuple(p for p in outer if isinstance(p, Lazy) and not p.shape))
-    if len(known) < len(outer) or not all(map(_inside, known)):
-        return None
-    bits, depth = mem.dtype.bits, fixed(mem.shape[-1], "rows of codes")
-    strides = _strides(w, depth * bits // 8, mem.shape[:-1])
-    at = (*(p.at for p in known if isinstance(p, Picked)), rows.start)
-    first = w.f.divided(w.f.times(k.start, bits), 8)[0]
-    return w.address(mem.at, (*at, first), (*strides, 1))
-
-
 def _counted(mem: Tensor, places: tuple[Found, ...]) -> bool:
     """Whether what is read lies behind what was read before, and before what will be."""
     last = places[-1] if places and mem.records is None else None
     return isinstance(last, Coordinates) and last.counted
-
-
-def matrix(w: Writer, mem: Tensor, indices: tuple[object, ...]
-           ) -> tuple[Coordinates, Coordinates] | None:  # fmt: skip
-    """The rows and columns of a tile of a matrix, or of one that a number chooses of a stack of
-    them, as rows of them all. There are no columns where the number is of none."""
-    places = [p for p in indices if isinstance(p, Coordinates | Lazy)]
-    *outer, n, k = places if len(places) == len(indices) > 1 else (None, None)
-    if not (isinstance(n, Coordinates) and isinstance(k, Coordinates)) or len(outer) > 1:
-        return None
-    if not outer:
-        return n, k
-    (place,), rows = picked(w, mem, tuple(p for p in outer if p is not None)), mem.shape[1]
-    if not isinstance(place, Picked) or not isinstance(rows, int):
-        return None
-    start = w.f.plus(w.f.times(place.at, rows), n.start)
-    size = k.size
-    if place.inside is not None:
-        size = w.f.select(place.inside, w.f.number(size), constant("i64", 0))
-    return replace(n, start=start, multiple=gcd(n.multiple, rows)), replace(k, size=size)
 
 
 def picked(w: Writer, mem: Tensor, indices: tuple[Place, ...]) -> tuple[Found, ...]:
@@ -174,7 +121,7 @@ def _looked_at(w: Writer, p: Lazy, extent: Number) -> Picked:
     return Picked(w.f.select(within, wide, constant("i64", 0)), within)
 
 
-def _inside(p: Found) -> bool:
+def surely_inside(p: Found) -> bool:
     """Whether an index surely lies inside."""
     return isinstance(p, Picked) and p.inside is None
 
@@ -232,7 +179,7 @@ def _masked(w: Writer, mem: Tensor, places: tuple[Found, ...], index: Index, lan
     mask = inside(w, first, lanes, extent)
     if within is not None:
         mask = f.binary("and", mask, f.splat(within, lanes))
-    found = f.masked(f"i{bits}", lanes, _address(w, mem, (*rows, first)), mask)
+    found = f.masked(f"i{bits}", lanes, address(w, mem, (*rows, first)), mask)
     if bits == 16:
         return numbers.from_bits(f, mem.dtype, f.convert("zext", found, "i32"))
     return f.convert("bitcast", found, numbers.register(mem.dtype))
@@ -261,7 +208,7 @@ def _gathered(w: Writer, mem: Tensor, places: tuple[Found, ...], index: Index, l
     first = f.compare("icmp eq", wanted, constant("i32", 0, lanes))
     if size == 2:
         at = f.select(first, at, f.binary("sub", at, constant("i32", 2, lanes)))
-    row = _address(w, mem, (*start, 0))
+    row = address(w, mem, (*start, 0))
     kind = "float" if mem.dtype == f32 else "i32"
     found = f.gather(kind, row, f.convert("sext", at, "i64"), inside)
     if size == 4:
@@ -320,12 +267,12 @@ def _written(w: Writer, mem: Tensor, indices: tuple[Place, ...], value: Lazy, ve
     def put(index: Index, v: V) -> None:
         at, inside = positions(w, mem, places, index)
         if inside is None:
-            act(v, _address(w, mem, at))
+            act(v, address(w, mem, at))
             return
         yes, no = w.f.labels("inside", "outside")
         w.f.branch(inside, yes, no)
         w.f.place(yes)
-        act(v, _address(w, mem, at))
+        act(v, address(w, mem, at))
         w.f.emit(f"br label %{no}")
         w.f.place(no)
 
@@ -365,18 +312,19 @@ def positions(
     return tuple(out), inside
 
 
-def _address(w: Writer, mem: Tensor, at: Index) -> V:
+def address(w: Writer, mem: Tensor, at: Index) -> V:
+    """Where an element lies."""
     if isinstance(mem.records, Slabs):
         return order.address(w, mem, mem.records, at)
-    return w.address(mem.at, at, _strides(w, numbers.item(mem.dtype), mem.shape))
+    return w.address(mem.at, at, strides(w, numbers.item(mem.dtype), mem.shape))
 
 
-def _strides(w: Writer, size: int, extents: Index) -> Index:
+def strides(w: Writer, size: int, extents: Index) -> Index:
     """Bytes from one index of each axis to the next, `size` of them along the last."""
-    strides: list[Number] = [size]
+    found: list[Number] = [size]
     for extent in reversed(extents[1:]):
-        strides.insert(0, w.f.times(strides[0], extent))
-    return tuple(strides[: len(extents)])
+        found.insert(0, w.f.times(found[0], extent))
+    return tuple(found[: len(extents)])
 
 
 def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
@@ -384,7 +332,7 @@ def element(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     if isinstance(mem.records, Records):
         return stream.element(w, mem, at, lanes)
     if mem.dtype.bits >= 8 or mem.dtype.kind == "bool":
-        return numbers.load(w.f, mem.dtype, _address(w, mem, at), lanes)
+        return numbers.load(w.f, mem.dtype, address(w, mem, at), lanes)
     return _unpacked(w, mem, at, lanes)
 
 
@@ -397,7 +345,7 @@ def _unpacked(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     if not mem.shape:  # a scalar is a row of one element
         return _unpacked(w, replace(mem, shape=(1,)), (0,), lanes)
     pitch = -(-fixed(mem.shape[-1], f"elements of {bits} bits") * bits // 8)
-    rows = _strides(w, pitch, mem.shape[:-1])
+    rows = strides(w, pitch, mem.shape[:-1])
     row = w.address(mem.at, at[:-1], rows)
     bit = f.number(f.times(at[-1], bits))
     first = f.pointer(row, f.binary("lshr", bit, constant("i64", 3)))

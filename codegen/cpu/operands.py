@@ -6,26 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
-
-from tilec.codegen.cpu import bits, chain, digits, lanes, memory, thin
+from tilec.codegen.cpu import bits, chain, digits, lanes, matrices, memory, thin
 from tilec.codegen.cpu.atoms import BYTES, PAIRS, Atom, Rows, choose, of_bits
 from tilec.codegen.cpu.bits import in_order
 from tilec.codegen.cpu.chain import Link, Made
 from tilec.codegen.cpu.code_rows import CodeRows, code_rows
 from tilec.codegen.cpu.expanded import groups
-from tilec.codegen.cpu.filled import filled
+from tilec.codegen.cpu.expansions import expansion, plain
 from tilec.codegen.cpu.lanes import Stored
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.packing import pack_rows
 from tilec.codegen.cpu.stream import Panel, middle, panel, scattered
 from tilec.codegen.cpu.thin import Turned, write_turned
 from tilec.codegen.cpu.tiles import Buffer, Coordinates, Lazy, Tensor, Writer
-from tilec.ir.bits import from_raw
 from tilec.ir.core import Value
 from tilec.ir.dtype import Array, DType, bf16, f16, f32, i8
-from tilec.ir.errors import TileError
-from tilec.ir.masked import Masked
 from tilec.ir.ops import shape
 from tilec.ir.ops.memory import Load
 from tilec.ir.ops.reduce import Dot
@@ -183,7 +178,7 @@ def _block(w: Writer, atom: Atom, source: Load, env: Env, copies: Copies, multip
     if tensor.param in copies.written or not isinstance(depth, int) or depth % multiple:
         return None
     whole = isinstance(k, Coordinates) and k.size == depth <= DENSE
-    return memory.rows(w, tensor, tuple(rows), atom.bytes(depth)) if whole else None
+    return matrices.rows(w, tensor, tuple(rows), atom.bytes(depth)) if whole else None
 
 
 def _in_place(w: Writer, atom: Atom, t: Tensor, m: Coordinates, k: Coordinates,
@@ -274,8 +269,8 @@ def _in_lanes(w: Writer, op: Dot, env: Env, made: Made) -> Stored | None:
         return None
     root = chain.origin(turned.a, made)
     if root is not None and isinstance(root[0], Expand):
-        found = _expansion(root[0], env)
-        if found.missing or not _plain(root[0], root[1]):
+        found = expansion(root[0], env)
+        if found.missing or not plain(root[0], root[1]):
             return None
         return lanes.step(w, *found.tensors, *found.places)
     source = made.get(turned.a)
@@ -285,51 +280,6 @@ def _in_lanes(w: Writer, op: Dot, env: Env, made: Made) -> Stored | None:
     if not (isinstance(tensor, Tensor) and isinstance(n, Coordinates)):
         return None
     return lanes.slab(w, tensor, n, k) if isinstance(k, Coordinates) else None
-
-
-def _plain(op: Expand, links: tuple[Link, ...]) -> bool:
-    """Whether what is made of a stream's elements is their values."""
-    if not links:
-        return True
-    t = _dtype(op.result)
-    own = from_raw(t, np.arange(1 << t.bits)) if t.bits <= 8 else None
-    return own is not None and np.array_equal(own, chain.tabulated(op, links), equal_nan=True)
-
-
-@dataclass(frozen=True)
-class _Expansion:
-    """What an `expand` reads: values and their places, at rows and columns."""
-
-    tensors: tuple[Tensor, Tensor]
-    places: tuple[Coordinates, Coordinates]
-
-    @property
-    def missing(self) -> str:
-        """What would make it a step that lies in one piece, or nothing."""
-        return lanes.scattered(self.tensors[0], *self.places)
-
-
-def _expansion(op: Expand, env: Env) -> _Expansion:
-    values, places, n, k = (env[v] for v in op.operands)
-    if not (isinstance(values, Tensor) and isinstance(places, Tensor)):
-        raise TileError(f"cpu: expand of {op.values.type} that is no argument")
-    if not (isinstance(n, Coordinates) and isinstance(k, Coordinates)):
-        raise TileError("cpu: expand at no spans")
-    if not isinstance(values.records, Masked):
-        raise TileError("cpu: expand reads a stream of values and bits, the layout Lanes()")
-    return _Expansion((values, places), (n, k))
-
-
-def expand(w: Writer, op: Expand, env: Env, alone: bool) -> Lazy:
-    """A tile of a stream of values. Where nothing but a product reads it (`alone`), it stays in the
-    stream until then if it lies there in one piece."""
-    found = _expansion(op, env)
-    if alone and not found.missing:
-        return lanes.waiting(w, op)
-    if found.missing:
-        w.remark(op, f"`{op.values.hint}` is expanded into memory", found.missing)
-    assert isinstance(op.result.type, Tile)
-    return filled(w, found.tensors, found.places, op.result.type)
 
 
 Thin = tuple[Turned, Lazy, Coordinates]
@@ -373,7 +323,7 @@ def _streamed(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> Panel | N
     tensor = env[codes.mem]
     if not isinstance(tensor, Tensor) or not tensor.component:
         return None
-    at = memory.matrix(w, tensor, tuple(env[v] for v in codes.indices))
+    at = matrices.matrix(w, tensor, tuple(env[v] for v in codes.indices))
     if at is None:
         return None
     if not isinstance(tensor.records, Records):

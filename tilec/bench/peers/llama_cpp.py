@@ -160,8 +160,7 @@ def _layer(problem: Model, kind: str) -> Made:
         return y
 
     def want() -> Array:
-        of.weights = [_Meant(w.dense) for w in weights]
-        return of.want()
+        return of.want([_Meant(w.dense) for w in weights])
 
     return Made([partial(lib.compute, graph)], want, got, nbytes=tensors.nbytes,
                 operations=problem.operations, worst=WORST, about=problem.about)  # fmt: skip

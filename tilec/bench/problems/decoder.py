@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,9 +83,9 @@ class Decoder:
 
         return step
 
-    def want(self) -> Array:
-        """The result in double."""
-        q, k, v, o, gate, up, down = self.weights
+    def want(self, weights: Sequence[Any] = ()) -> Array:
+        """The result in double, of other weights if there are any."""
+        q, k, v, o, gate, up, down = weights or self.weights
         keys, values = (c.astype(np.float64) for c in self.caches)
         g, d = self.groups, 2 * self.half
         turn = tuple(a[:, None] for a in self.angles)

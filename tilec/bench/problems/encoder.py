@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ class _Encoder:
         for i in range(LAYERS):
             weights, biases, norms = self.of_layer(i)
             q, k, v, o, up, down = (
-                lambda a, w=w, b=b: w.times(a) + b.astype(np.float64)
+                partial(_affine, w, b.astype(np.float64))
                 for w, b in zip(weights, biases, strict=True)
             )
             heads = [f(x).reshape(-1, self.tokens, HEADS, d).swapaxes(1, 2) for f in (q, k, v)]
@@ -117,6 +118,10 @@ class _Encoder:
             wide = up(x)
             x = _normed(down(wide * 0.5 * (1 + _erf(wide / math.sqrt(2)))) + x, norms[1])
         return x
+
+
+def _affine(w: Weight, b: Array, x: Array) -> Array:
+    return w.times(x) + b
 
 
 def _erf(x: Array) -> Array:
