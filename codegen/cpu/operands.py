@@ -162,6 +162,8 @@ def whole_numbers(w: Writer, op: Dot, right: Panel | Stored | CodeRows | None, e
         return None
     if not isinstance(k, Coordinates) or not isinstance(k.size, int) or k.stopped:
         return None
+    if not isinstance(tensor.shape[1], int) or tensor.shape[1] % w.lanes:
+        return None  # the last step has vectors that are not whole
     rows = _copied(w, copies, (tensor, links, digits.DIGITS, panel[0].deep), m, k)
     return None if rows is None else digits.Whole(rows, *panel)
 
