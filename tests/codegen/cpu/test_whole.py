@@ -57,7 +57,8 @@ def test_every_code_reaches_a_product_of_bytes(name, rows):
 
 
 def test_the_instruction_is_used_where_both_are_whole():
-    """Not for codes that are no whole numbers, nor for activations without a sign."""
+    """Not for codes that are no whole numbers, nor for activations without a sign; of more rows than
+    are split into digits."""
     for x, w, found in (
         (tc.i8, "int4<group=64>", True),
         (named("int8<channel>"), "uint3<group=64, zero=int>", True),
@@ -68,7 +69,7 @@ def test_the_instruction_is_used_where_both_are_whole():
         (tc.f32, "int4<group=64>", False),
     ):
         types = {"x": x, "w": named(w), "y": tc.f32}
-        text = kernels.linear.source(types, {"M": 16, "N": 64, "K": 256})
+        text = kernels.linear.source(types, {"M": 64, "N": 64, "K": 256})
         able = "+avx512vnni" in text and "+avx512vbmi," in text
         assert ("vpdpbusd" in text) == (found and able), (x, w)
 

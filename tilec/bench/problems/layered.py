@@ -53,13 +53,18 @@ class Layered(Sized):
             case _:
                 return 0.0
 
+    @property
+    def worst(self) -> float:
+        """The relative error that results may have."""
+        return WORST[self.dtype]
+
     def timed(self, run: Callable[[], Any], about: Mapping[str, Any], kept: int = 0) -> Made:
         """A contender that does the layer with `run`."""
         made = self.made()
         result = run()
         nbytes = sum(int(getattr(x, "nbytes", 0)) for x in (*made.ours, result))
         return Made([run], made.want, nbytes=nbytes, operations=self.operations,
-                    worst=WORST[self.dtype], kept=kept, about=about)  # fmt: skip
+                    worst=self.worst, kept=kept, about=about)  # fmt: skip
 
     def ours(self) -> Mapping[str, Make]:
         """The program."""

@@ -24,6 +24,11 @@ class Model(Layered):
         return self.sizes[0] * (self.sizes[1] if self.layer == "encoder" else 1)
 
     @property
+    def worst(self) -> float:
+        """Twice that of a layer: what is kept between six layers is rounded more often."""
+        return (2 if self.layer == "encoder" else 1) * super().worst
+
+    @property
     def about(self) -> Mapping[str, Any]:
         """What results say beside times."""
         return {"tokens": self.tokens}
