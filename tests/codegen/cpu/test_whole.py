@@ -57,8 +57,8 @@ def test_every_code_reaches_a_product_of_bytes(name, rows):
 
 
 def test_the_instruction_is_used_where_both_are_whole():
-    """Not for codes that are no whole numbers, nor for activations without a sign; of more rows than
-    are split into digits."""
+    """Not for codes that are no whole numbers, nor for activations without a sign; of so many rows
+    that they are not split into digits."""
     for x, w, found in (
         (tc.i8, "int4<group=64>", True),
         (named("int8<channel>"), "uint3<group=64, zero=int>", True),

@@ -131,10 +131,11 @@ class Layer:
 
 
 def tensor(torch: Any, x: Array) -> Any:
-    """An array as torch's."""
+    """A copy of an array as torch's, which begins where its kernels expect: its product with
+    bytes crashes where rows do not begin at 32 bytes, as those of numpy may not."""
     if x.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(x)
+        return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16).clone()
+    return torch.from_numpy(x).clone()
 
 
 def rms(x: Array, gain: Array) -> Array:
