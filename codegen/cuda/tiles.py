@@ -77,7 +77,7 @@ class Values:
         """Which of the matrices in a memory the indices before its last two axes mean, and what
         says that there is one."""
         number, bounds = "0", list[str]()
-        for index, dim in zip(numbers, extents(mem), strict=False):
+        for index, dim in zip(numbers, extents(mem) if numbers else (), strict=False):
             text = self.coordinate(index)
             number = plus(times(f"({number})" if "+" in number else number, dim), text)
             bounds.append(f"{text} < {dim}")
