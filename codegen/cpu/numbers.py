@@ -12,6 +12,7 @@ from functools import reduce
 from tilec.codegen.cpu import codes, rounding
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.rounding import Spacing
+from tilec.ir.choices import LINE
 from tilec.ir.dtype import DType, Rounding, bf16, f32, f64, tf32
 
 WORD = 16  # bytes of the least vector that is stored past the caches
@@ -63,7 +64,8 @@ def store(f: Function, t: DType, v: V, at: V, past: bool = False) -> None:
     else:
         stored = f.convert("trunc", narrow(f, t, v), f"i{t.bits}")
     if past and v.lanes * item(t) >= WORD:
-        f.store_past(stored, at, v.lanes * item(t))
+        for i, part in enumerate(f.parts(stored, min(v.lanes, LINE // item(t)))):
+            f.store_past(part, f.pointer(at, LINE * i), part.lanes * item(t))
     else:
         f.store(stored, at)
 
