@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from tilec.bench.machine import machine
 from tilec.compile import engine
 from tilec.ir.dtype import DType, bf16, f32
 from tilec.ir.errors import TileError
@@ -201,5 +202,6 @@ def data(results: list[Result]) -> dict[str, Any]:
         "failures": [t.failures for t in r.tunes],
         "samples_ms": [[1e3 * s for s in t.samples] for t in r.trials],
     } for r in results]  # fmt: skip
-    return {"threads": engine().pool.threads, "geometric_mean": asdict(geometric_mean(results)),
+    return {"machine": machine(), "threads": engine().pool.threads,
+            "geometric_mean": asdict(geometric_mean(results)),
             "agree": sum(r.agree for r in results), "cases": rows}  # fmt: skip
