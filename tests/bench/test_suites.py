@@ -41,7 +41,7 @@ def test_cases_have_names_axes_and_contenders(suite):
 def test_the_suites_cover_what_was_asked():
     assert set(BASIC) <= set(SUITES)
     names = {c.axes["format"] for c in SUITES["gemv"].cases(False)}
-    assert {"bf16", "nf4", "mxfp4", "int3<group=128, scale=bf16>"} <= names
+    assert {"bf16", "nf4<group=64>", "mxfp4", "int3<group=128, scale=bf16>"} <= names
     assert SUITES["gemv"].threads == (1, 0)
     rows = {c.axes["M"] for c in SUITES["gemm"].cases(False)}
     assert {2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096} <= rows

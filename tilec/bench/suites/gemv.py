@@ -9,7 +9,8 @@ SHAPES = ((4096, 4096), (14336, 4096), (4096, 14336))  # N and K, of Llama-3-8B
 INT4, INT8 = "int4<group=128, scale=bf16>", "int8<channel, scale=bf16>"
 WIDTHS = (
     "bf16", "f32", "int2<group=128, scale=bf16>", "int3<group=128, scale=bf16>",
-    "int5<group=128, scale=bf16>", "int6<group=128, scale=bf16>", "fp6", "nf4", "mxfp4", "nvfp4",
+    "int5<group=128, scale=bf16>", "int6<group=128, scale=bf16>", "fp6",
+    "nf4<group=64>", "mxfp4", "nvfp4",
 )  # fmt: skip
 CODES = "int8<channel, scale=f32>"  # of activations
 
