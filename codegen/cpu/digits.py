@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tilec.codegen.cpu.atoms import QUADS, Atom, Rows
+from tilec.codegen.cpu.atoms import HALVED, QUADS, Atom, Rows
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.quads import BYTES_OF_VECTOR, Quads, unsigned
 from tilec.codegen.cpu.registers import RegisterTile
@@ -31,8 +31,6 @@ BEHIND = 8 * COUNT  # bytes behind the digits of a row: the unit of each digit, 
 SUMS = 24  # registers that sums are in
 MOST = 8  # rows, each with a sum for every digit
 HALVES = 4  # values may be whole numbers times 2**-HALVES
-SLOW = frozenset({"cooperlake", "sapphirerapids", "emeraldrapids", "graniterapids",
-                  "graniterapids-d"})  # fmt: skip
 LEAST, TOP = 1 + FRACTION + HALVES, 254  # exponents of f32 that the greatest number may have
 
 
@@ -68,7 +66,7 @@ def pays(w: Writer) -> bool:
     16 floats half of one and the decoding of 16 codes. Before there were products of bf16 it is the
     same. On Zen 4 and 5 those take one and half a cycle, and are as fast.
     """
-    halved = "avx512bf16" not in w.features or w.cpu in SLOW
+    halved = "avx512bf16" not in w.features or w.cpu in HALVED
     return w.lanes == 16 and w.features >= QUADS and halved
 
 
