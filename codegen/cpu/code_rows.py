@@ -187,13 +187,7 @@ class Turning:
         f, words = self.w.f, PIECE // 4
         rows = [f.load("i32", words, self._row(of, first + r)) for r in range(LANES)]
         parts = [[rows[r + words * i] for i in range(LANES // words)] for r in range(words)]
-        joined: list[V] = []
-        for found in parts:
-            while len(found) > 1:
-                halves = zip(found[::2], found[1::2], strict=True)
-                found = [f.shuffle(a, b, range(2 * a.lanes)) for a, b in halves]
-            joined += found
-        return transposed(self.w, joined)
+        return transposed(self.w, [f.joined(found) for found in parts])
 
     def _row(self, of: Round, number: int) -> V:
         """Where a round begins in a row. A row behind the last is the last: a column of padding."""
