@@ -2,10 +2,10 @@
 
 import gzip
 import json
-import os
+import subprocess
+import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from pretended_service import lease
@@ -131,17 +131,47 @@ def test_ends_have_classes():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_poison_costs_its_time_and_leaves_nothing(fault):
-    before = left_over("tilec.fleet.poison")
+def test_poison_costs_its_time_and_leaves_nothing(fault, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # so that its processes are known
     found = poisoned(fault, 6.0, STOP)
     assert found.cost < 7.0
     assert found.failure in (Failure.RUN_TIMEOUT, Failure.DEVICE_FAULT, Failure.LAUNCH_ERROR,
                              Failure.RESOURCE_EXCEEDED)  # fmt: skip
-    until = time.monotonic() + 2
-    while left_over("tilec.fleet.poison") > before and time.monotonic() < until:
+    assert _soon(lambda: left_over(tmp_path) == 1)  # this one
+
+
+def test_left_over_sees_what_was_started_in_a_folder_and_nothing_else(tmp_path):
+    """A grandchild too that has another session, no environment, and whose parent is gone."""
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    script = """if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execve(sys.executable, [sys.executable, "-c", "input()"], {})
+        os._exit(0)"""
+    started = []
+    for folder in (here, elsewhere, elsewhere):
+        folder.mkdir(exist_ok=True)
+        asking = ["-c", "import os, sys\n" + script + "\nos.wait()"]
+        started.append(subprocess.Popen([sys.executable, *asking], cwd=folder,
+                                        stdin=subprocess.PIPE))  # fmt: skip
+    try:
+        assert [p.wait() for p in started] == [0, 0, 0]
+        assert _soon(lambda: (left_over(here), left_over(elsewhere)) == (1, 2))
+        assert left_over(tmp_path) == 0
+    finally:
+        for p in started:
+            assert p.stdin is not None
+            p.stdin.close()
+    assert _soon(lambda: left_over(here) + left_over(elsewhere) == 0)
+    named = subprocess.Popen(
+        [sys.executable, "-c", "input()", str(tmp_path / "journal")], stdin=subprocess.PIPE
+    )
+    assert _soon(lambda: left_over(tmp_path) == 1)
+    named.communicate()
+
+
+def _soon(holds):
+    until = time.monotonic() + 60
+    while not holds() and time.monotonic() < until:
         time.sleep(0.05)
-    assert left_over("tilec.fleet.poison") <= before
-
-
-def test_left_over_sees_processes():
-    assert left_over(Path(f"/proc/{os.getpid()}/cmdline").read_text().split("\0")[1]) >= 1
+    return holds()

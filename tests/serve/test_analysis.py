@@ -1,11 +1,14 @@
 """What trials say: on spaces whose truth is known."""
 
+import socket
 import threading
 import time
 
 import finished_studies
+import httpx
 import numpy as np
 import pytest
+from browsed import Running
 from tuning_spaces import MAKERS
 
 from tilec.serve import analysis
@@ -204,6 +207,36 @@ def test_only_so_many_wait_for_an_analysis(filled, monkeypatch):
         go.set()
         for thread in waiting:
             thread.join(20)
+
+
+def test_who_is_gone_makes_room_for_others(tmp_path, monkeypatch):
+    """As a dashboard does that goes from study to study faster than they are analysed."""
+    running, go = Running(tmp_path), threading.Event()
+    try:
+        ids = list(finished_studies.fill(running.service.database).values())
+        real, port = analysis.analysed, int(running.url.rpartition(":")[2])
+        monkeypatch.setattr(analysis, "analysed", lambda *a: go.wait(60) and real(*a))
+        waiting = running.service.analyses._waiting
+        for i in range(2 * analysis.WAITING):
+            path, taken = f"/v1/studies/{ids[i % len(ids)]}/analysis", waiting._value
+            with socket.create_connection(("127.0.0.1", port)) as page:
+                page.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                assert _soon(lambda taken=taken: waiting._value < taken)
+            assert _soon(lambda: waiting._value == analysis.WAITING - 1)  # who has the turn stays
+        go.set()
+        found = httpx.get(f"{running.url}/v1/studies/{ids[0]}/analysis", timeout=60)
+        assert found.status_code == 200
+        assert found.json()["study"] == ids[0]
+    finally:
+        go.set()
+        running.stop()
+
+
+def _soon(holds):
+    end = time.monotonic() + 30
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
 
 
 @pytest.mark.slow

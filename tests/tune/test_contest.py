@@ -50,7 +50,7 @@ def test_the_default_wins_what_ties_and_it_is_decided_soon():
     for seed in range(12):
         config, took = tuned([DEFAULT, OTHERS[0]], [1.0, 0.998], 0.01, seed)
         assert config == DEFAULT
-        assert took < ROUNDS / 2
+        assert took < ROUNDS
         assert tuned([DEFAULT, OTHERS[0]], [1.0, 0.995], 0.01, seed)[0] == DEFAULT
 
 
@@ -100,6 +100,17 @@ def test_two_tunes_agree():
         one, other = (times[[DEFAULT, *OTHERS].index(c)] for c in ends)
         apart.append(abs(one / other - 1))
     assert np.mean(np.array(apart) <= 0.02) >= 0.95
+
+
+def test_rounds_that_were_disturbed_decide_nothing():
+    """Most of the time something else slows one config down by more than the other."""
+    random = np.random.default_rng(0)
+    slow = 1 + np.where(random.random(100) < 0.45, random.uniform(0.1, 0.6, 100), 0.0)
+    noise = 1 + 0.01 * random.standard_normal((2, 100))
+    base, other = slow**0.2 * noise[0], 0.9 * slow * noise[1]
+    assert ratio(other, base).middle == pytest.approx(0.9, rel=0.005)
+    assert 1 / ratio(base, other).middle == pytest.approx(ratio(other, base).middle)
+    assert float(np.median(other / base)) > 0.905  # what all rounds say
 
 
 def test_the_faster_half_is_measured_on():

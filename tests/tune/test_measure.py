@@ -16,6 +16,7 @@ from fake_driver import FakeDriver
 from launched import BACKENDS, LINEAR, definition, gpu_of
 
 import tilec as tc
+from tilec.bench.reliability_fleet import left_over
 from tilec.ir.errors import TileError
 from tilec.observe import counters
 from tilec.tune.config import Config
@@ -137,18 +138,6 @@ def descendants() -> set[int]:
     return found
 
 
-def children_of_the_poison() -> int:
-    """Processes of the poisoned child's program, wherever they hang."""
-    count = 0
-    for p in Path("/proc").iterdir():
-        if p.name.isdecimal():
-            try:
-                count += CHILD[1].encode() in (p / "cmdline").read_bytes()
-            except OSError:
-                continue
-    return count
-
-
 FAULTS = {
     ("loop", "compile"): Failure.COMPILE_TIMEOUT,
     ("loop", "burst"): Failure.RUN_TIMEOUT,
@@ -172,8 +161,9 @@ SLOW = {("loop", "compile"), ("memory", "check"), ("output", "check"), ("forks",
 @pytest.mark.parametrize(
     ("fault", "at"), [pytest.param(*f, marks=[pytest.mark.slow] * (f in SLOW)) for f in FAULTS]
 )
-def test_poison_costs_its_time_limit_and_leaves_nothing(fault, at):
+def test_poison_costs_its_time_limit_and_leaves_nothing(fault, at, tmp_path, monkeypatch):
     """Some faults end in a time limit where the machine is slow: both are right."""
+    monkeypatch.chdir(tmp_path)  # so that its processes are known
     with measurer() as m:
         for i in range(3):
             assert m.trial(Config.of({"time": 1 + i})).failure is None
@@ -185,7 +175,7 @@ def test_poison_costs_its_time_limit_and_leaves_nothing(fault, at):
         assert took <= LIMIT + 1
         again = m.trial(Config.of({"time": 5.0}))  # in a new process
         assert again.samples == (0.005,)
-    assert children_of_the_poison() == 0
+    assert left_over(tmp_path) == 1  # this one
 
 
 def test_a_wrong_result_is_a_failure():
@@ -200,7 +190,8 @@ def test_a_default_that_fails_is_an_error():
         assert m.trial(Config.of({})).failure is Failure.INFRA
 
 
-def test_configs_are_measured_until_it_is_decided():
+def test_configs_are_measured_until_it_is_decided(monkeypatch):
+    monkeypatch.setattr(measuring, "LEAST_S", 0.0)
     configs = [Config.of({"time": t}) for t in (1.0, 1.05, 3.0)]
 
     def two(rounds):
@@ -234,6 +225,27 @@ def test_time_is_spent_on_what_may_be_chosen(monkeypatch):
     assert others[0] < default
     assert others[2] == others[3] < others[0]
     assert len(set(same)) == 1
+
+
+def test_a_machine_that_gets_slower_says_nothing_of_a_config(monkeypatch):
+    """Times drift by half of a config's advantage with every burst; the first scale is kept."""
+    bursts = itertools.count()
+    times = {"a": 1.0, "b": 0.9, "c": 1.1}
+
+    def burst(self, config):
+        return 1e-3 * times[config["is"]] * 1.05 ** next(bursts)
+
+    default, faster, slower = (Config.of({"is": n}) for n in times)
+    monkeypatch.setattr(Measurer, "_burst", burst)
+    monkeypatch.setattr(Measurer, "_prepare", lambda self, config: 0.0)
+    with Measurer(JOB, WARM, default) as m:
+        found = [m.trial(c) for c in (default, slower, faster, slower, faster, default)]
+    usual = 1e-3 * 1.05  # the median of the first three bursts
+    for trial, time_ in zip(found, (1.0, 1.1, 0.9, 1.1, 0.9, 1.0), strict=True):
+        assert len(trial.samples) == measuring.FIRST
+        assert trial.seconds == pytest.approx(usual * time_, rel=0.03)
+    faster_, slower_ = found[2::2][0].seconds, found[1].seconds
+    assert faster_ / slower_ == pytest.approx(0.9 / 1.1, rel=1e-9)
 
 
 def test_patience_follows_what_has_finished():

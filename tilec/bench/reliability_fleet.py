@@ -34,6 +34,7 @@ SPACE = "synthetic"
 DEVICE = "recorded:fake"
 STARTS_S = 180.0  # for a service to answer
 LAST = 500  # letters of a log that are told
+JOURNAL = "journal"  # in the folder of a run: what its workers say that they did
 # A clock of the day that is a day off, now in one direction and now in the other.
 STEPS = """
 import random, time
@@ -155,6 +156,7 @@ class Fleet:
     killed: set[int] = field(default_factory=set[int])
 
     def __post_init__(self) -> None:
+        self.folder = self.folder.resolve()  # where the workers are: see left_over
         (self.folder / "recorded").mkdir(exist_ok=True)
         (self.folder / "recorded" / f"{SPACE}.json").write_text(describe(self.space), "utf-8")
 
@@ -164,10 +166,12 @@ class Fleet:
             name = f"w{len(self.workers)}-{os.getpid()}"
             options = ["--service", self.server.address.url, "--device", DEVICE, "--name", name,
                        "--recorded", str(self.folder / "recorded"), "--wait", "2",
-                       "--journal", str(self.folder / "journal"), *more]  # fmt: skip
+                       "--journal", str(self.folder / JOURNAL), *more]  # fmt: skip
             with (self.folder / f"{name}.log").open("ab") as log:
-                self.workers.append(subprocess.Popen([*TILEC, "worker", "run", *options],
-                                                     stdout=log, stderr=log))  # fmt: skip
+                command = [*TILEC, "worker", "run", *options]
+                self.workers.append(
+                    subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+                )
 
     @property
     def alive(self) -> list[subprocess.Popen[bytes]]:
@@ -189,7 +193,7 @@ class Fleet:
 
     def journal(self) -> list[dict[str, Any]]:
         """What the workers say that they did."""
-        path = self.folder / "journal"
+        path = self.folder / JOURNAL
         return [json.loads(x) for x in path.read_text().splitlines()] if path.exists() else []
 
     def errors(self) -> int:
@@ -259,11 +263,18 @@ def waited(server: Server, study: str, seconds: float) -> bool:
     return False
 
 
-def left_over(word: str) -> int:
-    """Processes of this user with a word on their command line."""
-    count = 0
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdecimal() and entry.stat().st_uid == os.geteuid():
-                count += word.encode() in (entry / "cmdline").read_bytes()
-    return count
+def left_over(folder: Path) -> int:
+    """Processes of this user that work in a folder, as workers and all that they start do, or have
+    its journal on their command line: other runs on this machine are none of ours."""
+    return sum(_is_of(entry, folder.resolve()) for entry in Path("/proc").iterdir()
+               if entry.name.isdecimal())  # fmt: skip
+
+
+def _is_of(entry: Path, folder: Path) -> bool:
+    """Whether a process is one of a folder's; not where it has ended meanwhile."""
+    with suppress(OSError):
+        if entry.stat().st_uid != os.geteuid():
+            return False
+        words = (entry / "cmdline").read_bytes()
+        return bytes(folder / JOURNAL) in words or (entry / "cwd").readlink() == folder
+    return False

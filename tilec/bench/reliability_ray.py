@@ -71,7 +71,7 @@ def actor_killed(folder: Path, trials: int, kills: int) -> Outcome:
         errors = (not ended) + (found.state != "done") + (died != kills)
         note = f"study {found.state}, {died} actors died and were started again"
         _end(launcher)
-        orphans = found.orphans + left_over(str(folder / "journal"))
+        orphans = found.orphans + left_over(folder)
         return Outcome(kills, found.trials, found.lost, found.duplicated, orphans, errors, note)
     finally:
         if launcher is not None:

@@ -80,9 +80,7 @@ def _outcome(
     errors = codes + fleet.errors() + (not ended or found.state != "done")
     said = [f"study {found.state}", *([f"{found.poison} poison"] if found.poison else []),
             *([f"{found.late} late results refused"] if found.late else []), note]  # fmt: skip
-    orphans = (
-        found.orphans + left_over("tilec.fleet.poison") + left_over(str(fleet.folder / "journal"))
-    )
+    orphans = found.orphans + left_over(fleet.folder)
     return Outcome(times, found.trials, found.lost, found.duplicated, orphans, errors,
                    "; ".join(filter(None, said)))  # fmt: skip
 

@@ -54,7 +54,7 @@ ATTENTION = """kernel attention(q: bf16[M, D], k: bf16[N, D], v: bf16[N, D], y: 
     y[m, :] = cast(acc / total, bf16)
   }
 }"""
-BUDGET, CONFIRM, JUDGE = 24, 4.0, 4.0  # configs of a tune, seconds of its end, and of ours
+BUDGET, CONFIRM, JUDGE = 60, 10.0, 8.0  # configs of a tune, seconds of its end, and of ours
 DENSITY = 0.2  # of blocks that are stored
 
 

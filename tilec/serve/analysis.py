@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import statistics
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
@@ -33,6 +33,7 @@ SCATTERED = 2000  # configs that stand for the whole space
 POINTS = 240  # of the band
 LOW, HIGH = 0.05, 0.95
 KEPT, WAITING = 64, 4  # analyses that are kept, requests that wait for one
+LOOK_S = 0.1  # between two looks whether who waits is still there
 REPEATED = ("worker_lost", "infra")  # failures that say nothing about the config
 
 
@@ -126,8 +127,12 @@ class Analyses:
         self._turn, self._waiting = threading.Lock(), threading.Semaphore(WAITING)
         self._kept: dict[str, tuple[int, Analysis]] = {}
 
-    def of(self, database: Database, tenant: str, id_: str) -> Analysis:
-        """The analysis of a study. Raises Refused: no such study (404), too many ask (503)."""
+    def of(self, database: Database, tenant: str, id_: str,
+           gone: Callable[[], bool] = lambda: False) -> Analysis:  # fmt: skip
+        """The analysis of a study. Who waits for it and is `gone` makes room for others.
+
+        Raises Refused: no such study (404), too many ask (503), who asked is gone (400).
+        """
         with database.read() as tx:
             happened: int = studies.row_of(tx, tenant, id_).events
         here = self._kept.get(id_)
@@ -136,8 +141,13 @@ class Analyses:
         if not self._waiting.acquire(blocking=False):
             raise Refused(503, "too many analyses are asked for at once")
         try:
-            with self._turn:
+            while not self._turn.acquire(timeout=LOOK_S):
+                if gone():
+                    raise Refused(400, "the request ended early")
+            try:
                 return self._worked_out(database, tenant, id_)
+            finally:
+                self._turn.release()
         finally:
             self._waiting.release()
 

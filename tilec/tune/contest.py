@@ -42,9 +42,15 @@ class Ratio:
 
 
 def ratio(samples: Sequence[float], base: Sequence[float]) -> Ratio:
-    """The ratio of the times of two configs in the rounds that both have, of which there is one."""
+    """The ratio of the times of two configs in the rounds that both have, of which there is one.
+
+    Only the quieter half of these rounds counts, by the times of both together: what slows the
+    machine down slows one config more than another. That favours neither where both are as noisy.
+    """
     count = min(len(samples), len(base))
-    logs = inside(np.log(np.divide(samples[:count], base[:count])))
+    one, other = np.log(samples[:count]), np.log(base[:count])
+    quiet = np.argsort(one + other, kind="stable")[: max(FEWEST, count // 2)]
+    logs = inside((one - other)[quiet])
     middle, more = float(logs.mean()), len(logs) - 1
     if more + 1 < FEWEST:
         return Ratio(math.exp(middle))

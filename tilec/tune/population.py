@@ -125,7 +125,8 @@ class _Group:
 
 
 def neighbours(space: Space, row: Rows, *, far: bool = False) -> Rows:
-    """Valid rows that differ in one parameter: a number by one step, a word or boolean at will.
+    """Valid rows that differ in one parameter: a number by one step or by the factor 2, as sizes
+    do, a word or boolean at will.
 
     With `far`, a number differs at will too.
     """
@@ -135,12 +136,19 @@ def neighbours(space: Space, row: Rows, *, far: bool = False) -> Rows:
         if far or isinstance(p.values[0], str | bool):
             others = [i for i in range(len(p.values)) if i != here[k]]
         else:
-            order = sorted(range(len(p.values)), key=lambda i: float(p.values[i]))
-            at = order.index(here[k])
-            others = [order[i] for i in (at - 1, at + 1) if 0 <= i < len(order)]
+            others = _beside(np.array(p.values, np.float64), here[k])
         found += [[*here[:k], i, *here[k + 1 :]] for i in others]
     block = np.array(found, np.intp).reshape(-1, len(here))
     return block[space.holds(block)]
+
+
+def _beside(values: Features, at: int) -> list[int]:
+    """The places of the values next to one of them, and of its half and its double."""
+    order = np.argsort(values)
+    place = int(np.flatnonzero(order == at)[0])
+    doubled = np.flatnonzero((values == 2 * values[at]) | (2 * values == values[at]))
+    found = {int(i) for i in [*order[max(0, place - 1) : place + 2], *doubled]}
+    return sorted(found - {at})
 
 
 @dataclass(frozen=True, eq=False)

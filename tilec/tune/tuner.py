@@ -1,8 +1,9 @@
 """Tuning here: ask for configs, measure them, confirm the best few side by side, choose.
 
 Two stages, since a few samples choose badly among many configs: all get a few, the best again many,
-in turns. What is as fast is as good, the default above all (`contest`, TUNING.md 2.3). The last
-part of the first stage goes through what is next to the best: two tunes end at the same place then.
+in turns. What is as fast is as good, the default above all (`contest`, TUNING.md 2.3). The first
+stage begins with what is next to the default and ends with what is next to the best: two tunes
+start and end at the same place then.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ CONFIRMED = 8  # configs of the second stage, and the default
 HOPELESS = 8.0  # times the fastest prediction: not measured
 SHOWN = 8  # rows of a report
 BLOCKED = "it has taken two tuning processes down before"
-AROUND = 3  # one part in so many of the budget is for what is next to the best
+AROUND = 3  # one part in so many of the budget is for what is next to the default, and to the best
 
 Told = Callable[[str, int, int], None]  # what is done, how much of it, of how much
 
@@ -212,27 +213,37 @@ def _searched(study: Study, options: Options, space: Derived, measurer: _Guarded
             search.tell(measurer.trial(config))
             tell("measuring", len(search.study.trials), study.budget)
 
+    default = space.space.default
+    assert default is not None  # as all derived spaces have
     measure(search.ask())  # the default
     starts = (adapted(c, study.space) for c in options.first)
-    measure([c for c in dict.fromkeys(starts) if c is not None and c != study.space.default])
+    measure([c for c in dict.fromkeys(starts) if c is not None and c != default])
+    measure(_beside(default, search.study, space)[: study.budget // AROUND])
     while len(search.study.trials) < study.budget * (1 - 1 / AROUND) and (asked := search.ask()):
         measure(asked)
     while len(search.study.trials) < study.budget and (near := _beside_best(search.study, space)):
         measure(near[:1])
-    first = next((t for t in search.study.trials if t.config == study.space.default), None)
+    first = next((t for t in search.study.trials if t.config == default), None)
     if first is None or first.failure is not None:
         raise TileError(f"the default config can't be measured: {first.note if first else ''}")
     return search
 
 
 def _beside_best(study: Study, space: Derived) -> list[Config]:
-    """The configs next to the best one that were not tried, the fastest by the model first."""
-    if study.best is None:
-        return []
-    tried = {t.config for t in study.trials}
-    near = neighbours(study.space, np.array(study.space.row(study.best.config), np.intp))
+    """The configs that were not tried next to the best one, or else to the next that is as fast as
+    that."""
+    timed = sorted(((t.seconds, t.config) for t in study.trials if t.seconds is not None),
+                   key=lambda x: (x[0], x[1].text))  # fmt: skip
+    as_fast = (c for seconds, c in timed if seconds <= (1 + contest.TIE) * timed[0][0])
+    return next(filter(None, (_beside(c, study, space) for c in as_fast)), list[Config]())
+
+
+def _beside(config: Config, study: Study, space: Derived) -> list[Config]:
+    """The configs next to one that were not tried, the fastest by the model first."""
+    near = neighbours(study.space, np.array(study.space.row(config), np.intp))
     if not len(near):
         return []
+    tried = {t.config for t in study.trials}
     order = np.argsort(space.predict(study.space.columns(near)), kind="stable")
     return [c for c in map(study.space.config, near[order]) if c not in tried]
 

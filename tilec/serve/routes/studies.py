@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
+from anyio import from_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
@@ -98,9 +99,13 @@ def list_trials(study: IdPath, who: Reader, service: Served,
 
 
 @router.get("/{study}/analysis")
-def analyse(study: IdPath, who: Reader, service: Served) -> analysis.Analysis:
+def analyse(request: Request, study: IdPath, who: Reader, service: Served) -> analysis.Analysis:
     """What the trials of a study say: see `tilec.serve.analysis`."""
-    return service.analyses.of(service.database, who.tenant, study)
+
+    def gone() -> bool:
+        return from_thread.run(request.is_disconnected)
+
+    return service.analyses.of(service.database, who.tenant, study, gone)
 
 
 @router.get("/{study}/t4")

@@ -38,7 +38,7 @@ async function load(id, root, signal) {
   if (!ENDED.includes(study.state)) live(id, seen, page, signal);
 }
 
-// The plots stand without an analysis: it can be too much for a busy service.
+// The plots stand without an analysis: it can be too much for a busy service, which may do it later.
 async function analyse(id, seen, page, signal) {
   try {
     seen.analysis = await api.analysis(id, signal);
@@ -46,6 +46,8 @@ async function analyse(id, seen, page, signal) {
   } catch (error) {
     if (signal.aborted || error.status === 401 || error.status === 404) throw error;
     page.unanalysed(error.message);
+    if (error.status !== 503) return;
+    setTimeout(() => analyse(id, seen, page, signal).catch(() => {}), ANALYSED_MS);
   }
 }
 

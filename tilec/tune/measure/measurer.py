@@ -6,6 +6,7 @@ killed, and the next trial gets a new one.
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import sys
@@ -31,6 +32,7 @@ BURST = 0.01  # seconds of calls for a sample
 FIRST = 3  # samples of a trial; one where that is this many times as slow as the best so far:
 HOPELESS = 2.0
 LEAST_ROUNDS, MOST_ROUNDS = 8, 400  # of samples of configs that are confirmed
+LEAST_S = 1.5  # seconds of rounds before anything is decided: what else runs comes and goes
 HALVES = 3  # times that only the faster half of what is confirmed is measured on
 LOOKED = 2  # rounds after which it is looked at what is decided
 FAR = 4  # times the seconds of a confirmation, when it ends whatever is known
@@ -95,7 +97,7 @@ class Measurer:
         ran = _Steps(run, Failure.RUN_TIMEOUT, Failure.LAUNCH_ERROR)
         self._steps = {"compile": compiled, "check": ran, "burst": ran}
         self._process: Process | None = None
-        self._best = float("inf")
+        self._best, self._usual = float("inf"), 0.0
 
     def __enter__(self) -> Measurer:
         return self
@@ -110,7 +112,8 @@ class Measurer:
             self._process = None
 
     def trial(self, config: Config) -> Trial:
-        """What comes of a config: some samples, or a failure."""
+        """What comes of a config: some samples, or a failure. They are taken in turns with the
+        default's: what slows the machine down for a while says nothing of a config."""
         start = time.monotonic()
         try:
             compiled = self._prepare(config)
@@ -125,8 +128,9 @@ class Measurer:
                 halves: int = HALVES) -> list[Trial]:  # fmt: skip
         """The same configs measured side by side, round after round, so that what disturbs one
         disturbs all: until it is decided, or for so many seconds (of calls). `judge` says after
-        each round which configs are to be measured on; after equal parts of the time, `halves`
-        times, only the default and the faster half are. `told` gets the number of each round."""
+        each round, but the first `LEAST_S`, which configs are to be measured on; after equal parts
+        of the time, `halves` times, only the default and the faster half are. `told` gets the
+        number of each round."""
         start = time.monotonic()
         samples: dict[Config, list[float]] = {c: [] for c in configs}
         failed: dict[Config, _Failed] = {}
@@ -144,7 +148,7 @@ class Measurer:
             for c in left:
                 self._attempt(c, lambda c: samples[c].append(self._burst(c)), failed)
             left = [c for c in left if c not in failed]
-            if left and i + 1 >= LEAST_ROUNDS and i % LOOKED:
+            if left and i + 1 >= LEAST_ROUNDS and i % LOOKED and took >= min(seconds, LEAST_S):
                 halve = halved < halves and took * (halves + 1) > seconds * (halved + 1)
                 halved += halve
                 left = _still(left, samples, judge, halve)
@@ -170,9 +174,15 @@ class Measurer:
         return seconds
 
     def _samples(self, config: Config) -> tuple[float, ...]:
-        found = [self._burst(config)]
-        while len(found) < FIRST and found[0] <= HOPELESS * self._best:
-            found.append(self._burst(config))
+        """Bursts, each as a ratio to those of the default around it, times what that took first."""
+        if not self._usual:
+            self._usual = statistics.median(self._burst(self.default) for _ in range(FIRST))
+        found, before = list[float](), self._burst(self.default)
+        while len(found) < FIRST and (not found or found[0] <= HOPELESS * self._best):
+            here = before if config == self.default else self._burst(config)
+            after = self._burst(self.default)
+            found.append(here * self._usual / math.sqrt(before * after))
+            before = after
         return tuple(found)
 
     def _burst(self, config: Config) -> float:
