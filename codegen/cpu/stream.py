@@ -190,8 +190,22 @@ class Rounds:
 
         The body decodes the vectors that begin at these columns.
         """
-        del columns
+        self.fetch_numbers(self.panel.at, columns)
         return self.w.f.carry(0, self.count, 1, init, lambda i, c: body(self._round(i), c))
+
+    def fetch_numbers(self, record: V, columns: Sequence[int]) -> None:
+        """Ask for the scales and zeros behind the codes of a record further on, where a step is a
+        whole record: nothing else asks for their lines."""
+        records = self.panel.records
+        first = records.units * records.unit_bytes
+        if records.codes is None or self.panel.k != records.depth:
+            return
+        for column in columns:
+            if column % COLUMNS or column // COLUMNS >= len(self.panel.away):
+                continue
+            start = self.panel.beside(self.w.f, record, column)
+            for offset in range(first, records.record_bytes, LINE):
+                self.w.ask_ahead(start, offset)
 
     def _round(self, number: V) -> Round:
         """The round of a number. A unit beyond the last is the last: there the other operand has
