@@ -304,14 +304,21 @@ class Decoder(Rounds):
         code: V | None = None
         for plane in self.planes:
             word, j = divmod(t, plane.codes)
-            at = 16 * half + plane.bits * j
-            field = f.binary("lshr", words(plane, word), _splat(w, at))
-            field = f.binary("and", field, _splat(w, (1 << plane.bits) - 1))
-            field = f.binary("shl", field, _splat(w, plane.low)) if plane.low else field
-            code = field if code is None else f.binary("or", code, field)
+            away = 16 * half + plane.bits * j - plane.low
+            field = f.binary("lshr" if away >= 0 else "shl", words(plane, word),
+                             _splat(w, abs(away)))  # fmt: skip
+            if code is None:
+                code = field
+                continue
+            low = (1 << plane.low) - 1
+            code = f.binary("or", f.binary("and", code, _splat(w, low)),
+                            f.binary("and", field, _splat(w, ~low)))  # fmt: skip
         assert code is not None
+        if self.floats:  # to which no higher bits matter
+            return self._floats(code)
+        code = f.binary("and", code, _splat(w, (1 << codes.bits) - 1))
         if not codes.is_integer:
-            return self._floats(code) if self.floats else numbers.from_bits(f, codes, code)
+            return numbers.from_bits(f, codes, code)
         whole = numbers.wrap(f, codes, code) if codes.kind == "int" else code
         if self.mid:
             whole = f.binary("sub", whole, _splat(w, self.mid))
