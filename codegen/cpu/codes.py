@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tilec.codegen.cpu import rounding, steps
+from tilec.codegen.cpu import halves, rounding, steps
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.recipes import Affine, Shifted, recipe_of
 from tilec.codegen.cpu.rounding import Spacing
@@ -36,6 +36,19 @@ def decode(f: Function, t: DType, code: V) -> V:
         for op, by, idle in (("fmul", recipe.scale, 1.0), ("fadd", recipe.offset, 0.0)):
             value = value if by == idle else f.binary(op, value, constant("float", by, n))
         return value
+    value = _shifted(f, recipe, code)
+    for raw, right in recipe.patches:
+        hit = f.compare("icmp eq", code, constant("i32", raw, n))
+        value = f.select(hit, constant("float", right, n), value)
+    return value
+
+
+def _shifted(f: Function, recipe: Shifted, code: V) -> V:
+    """A code's bits as those of a float, times a power of two."""
+    n, mantissa = code.lanes, 23 - recipe.left
+    if recipe.exponents < halves.EXPONENT and halves.fits(f, recipe.exponents, mantissa):
+        word = halves.word(f, code, mantissa, recipe.sign)
+        return halves.value(f, word, recipe.scale * 2.0 ** (halves.BIAS - 127))
     body = f.binary("shl", code, constant("i32", recipe.left, n))
     if recipe.sign is not None:
         body = f.binary("and", body, constant("i32", 0x7FFFFFFF >> 8 - recipe.exponents, n))
@@ -47,9 +60,6 @@ def decode(f: Function, t: DType, code: V) -> V:
         sign = f.binary("and", sign, constant("i32", -(1 << 31), n))
         both = f.binary("or", f.convert("bitcast", value, "i32"), sign)
         value = f.convert("bitcast", both, "float")
-    for raw, right in recipe.patches:
-        hit = f.compare("icmp eq", code, constant("i32", raw, n))
-        value = f.select(hit, constant("float", right, n), value)
     return value
 
 

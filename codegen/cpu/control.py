@@ -244,7 +244,7 @@ class Walker(Regions):
             panel = evaluated(w, atom, b, buffer, lying(w, op, self.env, self.made))
         multiple = lcm(panel.deep if panel else 1, dot.LINE if atom == BYTES else atom.pack)
         rows = operands.left(w, atom, op, a, self.env, self.made, self.copies, multiple)
-        column, row = (self._buffer(v) for v in (op.scale, op.row_scale))
+        column, row = self._scales(op, buffer), self._buffer(op.row_scale)
         deep = -(-w.largest(op.a.type.shape[1]) // multiple) * multiple  # type: ignore[union-attr]
         (m, k), kind = a.shape, numbers.register(t.dtype)
         target = dot.Target(buffer, kind, column, row, start)
@@ -299,6 +299,14 @@ class Walker(Regions):
             self._settle(turned.a)
             self.env[op.b] = self._made(turned)
         return self.tile(op.b)
+
+    def _scales(self, op: reductions.Dot, to: Buffer) -> Buffer | Lazy | None:
+        """The scales of a product's columns: in memory, or as they are where one row reads them."""
+        if op.scale is None:
+            return None
+        found = self.tile(op.scale)
+        once = to.shape[0] == 1 and self.uses[op.scale] == 1 and found.shape == (to.pitch,)
+        return found if once and not found.singly else self._buffer(op.scale)
 
     def _buffer(self, v: Value | None) -> Buffer | None:
         """A tile in memory, if there is one."""

@@ -251,10 +251,7 @@ def _corrections(w: Writer, atom: Atom, left: _Left, rows: list[V], k: Number,
 def _add(w: Writer, atom: Atom, at: _Corner, to: Target, sums: list[V]) -> None:
     """Put sums, each times the scales of its column and row, onto the accumulator's vectors."""
     f, lanes, size = w.f, w.lanes, atom.size
-    scales: list[V | None] = [None] * at.vectors
-    if to.scale is not None:
-        scales = [f.load(to.kind, lanes, f.pointer(to.scale.at, (at.first + v) * lanes * size))
-                  for v in range(at.vectors)]  # fmt: skip
+    scales = [to.scales(w, (at.first + v) * lanes, size) for v in range(at.vectors)]
     beside: list[V | None] = [None] * at.height
     if to.row_scale is not None:
         beside = [f.splat(f.load(to.kind, 1, w.address(to.row_scale.at, (f.plus(at.m, r),),

@@ -235,10 +235,11 @@ class Function:
         self.emit(f"br label %{done}")
         self.place(done)
 
-    def prefetch(self, at: V) -> None:
-        """Ask for a cache line that will be read, into the nearest cache."""
+    def prefetch(self, at: V, cache: int = 1) -> None:
+        """Ask for a line that will be read, into the nearest cache or the second one."""
         self.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        self.emit(f"call void @llvm.prefetch.p0(ptr {at.text}, i32 0, i32 3, i32 1)")
+        place = 4 - cache  # 3: the nearest
+        self.emit(f"call void @llvm.prefetch.p0(ptr {at.text}, i32 0, i32 {place}, i32 1)")
 
     def keep_order(self) -> None:
         """What reads memory stays on its side of this point: a scheduler that may move many loads

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import reduce
 
-from tilec.codegen.cpu import codes, rounding
+from tilec.codegen.cpu import codes, halves, rounding
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.rounding import Spacing
 from tilec.ir.choices import LINE
@@ -83,6 +83,8 @@ def widen(f: Function, t: DType, bits: V) -> V:
     n = bits.lanes
     if t == bf16:
         return f.convert("bitcast", f.binary("shl", bits, constant("i32", 16, n)), "float")
+    if halves.fits(f, t.exponent, t.mantissa):
+        return _by_halves(f, t, bits)
     shift, bias = 23 - t.mantissa, (1 << t.exponent - 1) - 1
     body = f.binary("and", bits, constant("i32", (1 << t.bits - 1) - 1, n))
     raised = f.convert("bitcast", f.binary("shl", body, constant("i32", shift, n)), "float")
@@ -99,6 +101,19 @@ def widen(f: Function, t: DType, bits: V) -> V:
         constant("i32", 32 - t.bits, n),
     )
     return f.convert("bitcast", f.binary("or", f.convert("bitcast", value, "i32"), sign), "float")
+
+
+def _by_halves(f: Function, t: DType, bits: V) -> V:
+    """The same by way of f16."""
+    n, bias = bits.lanes, (1 << t.exponent - 1) - 1
+    word = halves.word(f, bits, t.mantissa, t.bits - 1)
+    value = halves.value(f, word, 2.0 ** (halves.BIAS - bias))
+    if t.infinite:
+        return value
+    last = (1 << t.bits - 1) - 1 << halves.MANTISSA - t.mantissa
+    body = f.binary("and", word, constant("i16", last, n))
+    special = f.compare("icmp eq", body, constant("i16", last, n))
+    return f.select(special, constant("float", float("nan"), n), value)
 
 
 def narrow(f: Function, t: DType, v: V) -> V:

@@ -58,18 +58,17 @@ class Quads(Rounds):
 
     def step(self, words: Words, t: int) -> tuple[V]:
         """k = 4 t to 4 t + 3 of every column."""
-        f = self.w.f
-        code: V | None = None
-        for plane in self.panel.records.planes:
-            mask = (1 << plane.bits) - 1 << plane.low
-            field = self._bytes(words, plane, t)
-            if plane.bits < 8:
-                field = f.binary("and", field, _every(mask))
-            code = field if code is None else f.binary("or", code, field)
-        assert code is not None
-        if self.way.table:
+        f, (first, *others) = self.w.f, self.panel.records.planes
+        code = self._bytes(words, first, t)
+        for plane in others:
+            low = (1 << plane.low) - 1
+            high = f.binary("and", self._bytes(words, plane, t), _every(255 - low))
+            code = f.binary("or", f.binary("and", code, _every(low)), high)
+        if self.way.table:  # which no higher bits matter to
             code = self._looked_up(list(self.way.table), self.codes.bits, code)
-        elif self.way.turned:
+        elif self.codes.bits < 8:
+            code = f.binary("and", code, _every((1 << self.codes.bits) - 1))
+        if self.way.turned:
             code = f.binary("xor", code, _every(self.way.turned))
         return (f.recast(code, "i32", self.w.lanes),)
 

@@ -190,8 +190,22 @@ class Rounds:
 
         The body decodes the vectors that begin at these columns.
         """
-        del columns
+        self.fetch_numbers(self.panel.at, columns)
         return self.w.f.carry(0, self.count, 1, init, lambda i, c: body(self._round(i), c))
+
+    def fetch_numbers(self, record: V, columns: Sequence[int]) -> None:
+        """Ask for the scales and zeros behind the codes of a record further on, where a step is a
+        whole record: nothing else asks for their lines."""
+        records = self.panel.records
+        first = records.units * records.unit_bytes
+        if records.codes is None or self.panel.k != records.depth:
+            return
+        for column in columns:
+            if column % COLUMNS or column // COLUMNS >= len(self.panel.away):
+                continue
+            start = self.panel.beside(self.w.f, record, column)
+            for offset in range(first, records.record_bytes, LINE):
+                self.w.ask_ahead(start, offset)
 
     def _round(self, number: V) -> Round:
         """The round of a number. A unit beyond the last is the last: there the other operand has
@@ -290,14 +304,21 @@ class Decoder(Rounds):
         code: V | None = None
         for plane in self.planes:
             word, j = divmod(t, plane.codes)
-            at = 16 * half + plane.bits * j
-            field = f.binary("lshr", words(plane, word), _splat(w, at))
-            field = f.binary("and", field, _splat(w, (1 << plane.bits) - 1))
-            field = f.binary("shl", field, _splat(w, plane.low)) if plane.low else field
-            code = field if code is None else f.binary("or", code, field)
+            away = 16 * half + plane.bits * j - plane.low
+            field = f.binary("lshr" if away >= 0 else "shl", words(plane, word),
+                             _splat(w, abs(away)))  # fmt: skip
+            if code is None:
+                code = field
+                continue
+            low = (1 << plane.low) - 1
+            code = f.binary("or", f.binary("and", code, _splat(w, low)),
+                            f.binary("and", field, _splat(w, ~low)))  # fmt: skip
         assert code is not None
+        if self.floats:  # to which no higher bits matter
+            return self._floats(code)
+        code = f.binary("and", code, _splat(w, (1 << codes.bits) - 1))
         if not codes.is_integer:
-            return self._floats(code) if self.floats else numbers.from_bits(f, codes, code)
+            return numbers.from_bits(f, codes, code)
         whole = numbers.wrap(f, codes, code) if codes.kind == "int" else code
         if self.mid:
             whole = f.binary("sub", whole, _splat(w, self.mid))

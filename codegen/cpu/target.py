@@ -11,19 +11,30 @@ from tilec.codegen.cpu.tiles import At, Buffer, Index, Lazy, Writer
 @dataclass(frozen=True)
 class Target:
     """What products are added to, after scaling: a buffer of whole vectors a row, or `start`, and
-    the buffer is written then."""
+    the buffer is written then. Scales of columns that are read but once are a tile that is
+    evaluated there."""
 
     buffer: Buffer
     kind: str  # of its elements
-    scale: Buffer | None = None  # of columns
+    scale: Buffer | Lazy | None = None  # of columns
     row_scale: Buffer | None = None
     start: Lazy | None = None
+
+    def scales(self, w: Writer, column: int, size: int) -> V | None:
+        """The scales of a vector of columns, elements of `size` bytes."""
+        if isinstance(self.scale, Lazy):
+            return self.scale.at((column,), w.lanes)
+        if self.scale is None:
+            return None
+        return w.f.load(self.kind, w.lanes, w.f.pointer(self.scale.at, column * size))
 
     def beyond(self, w: Writer, column: V, size: int) -> Target:
         """The same from a column on, elements of `size` bytes."""
         offset = w.f.times(column, size)
         scale, start = self.scale, self.start
-        if scale is not None:
+        if isinstance(scale, Lazy):
+            scale = replace(scale, at=_later(w, scale, column))
+        elif scale is not None:
             scale = replace(scale, at=w.f.pointer(scale.at, offset))
         if start is not None:
             start = replace(start, at=_later(w, start, column))
@@ -32,9 +43,9 @@ class Target:
 
 
 def _later(w: Writer, x: Lazy, column: V) -> At:
-    """How elements of a matrix are read, from a column on."""
+    """How elements of a row or a matrix are read, from a column on."""
 
     def at(index: Index, lanes: int) -> V:
-        return x.at((index[0], w.f.plus(index[1], column)), lanes)
+        return x.at((*index[:-1], w.f.plus(index[-1], column)), lanes)
 
     return at
