@@ -25,6 +25,7 @@ from tilec.passes.depth import step
 from tilec.passes.pipeline import register
 
 FEW, LONGER = 16, 4  # for so few rows of dense operands steps are that many times as long
+MANY = 128  # rows; of more, halves are as fast, and shares of four tasks are more even
 SCALED = (128, 128, 128)  # sides of a product of codes with scales: those of tcgen05's
 
 
@@ -71,7 +72,8 @@ def tile(
     that is in no product takes as much of a row at once as it may. With `chained`, that is the
     most for both sides of what is made by a product and multiplied in the same step, as scores of
     attention are: it stays in L1 or L2, and a loop that stops early does so soon. With `halve`,
-    tiles of products are halved until each of the threads has one. `ranges` are the sizes of
+    tiles of products are halved until each of the threads has one, and those of many rows until it
+    has four. `ranges` are the sizes of
     dimensions that stay open (ir.ranges): tiles suit the most, the number of tasks the least. With
     `exact`, a size for a loop that there is not is an error.
 
@@ -266,13 +268,15 @@ class _Chooser:
 
     def spread(self, op: control.Grid, out: list[int]) -> tuple[int, ...]:
         """Smaller first tiles, where there would be fewer tasks than four a thread, or of products
-        that may be halved fewer than threads."""
+        that may be halved fewer than threads. Those of many rows are not made small for that."""
         for i, (dim, size, pinned) in enumerate(zip(op.dims, op.sizes, op.tiles, strict=True)):
             known = isinstance(self.bounds.least(dim), int)
             free = pinned is None and str(size) not in self.sizes and known
-            enough = (self.halve if str(size) in self.roles else 4) * self.threads
-            while free and out[i] > 1 and self.tasks(op, out) < enough:
-                out[i] = -(-out[i] // 2)
+            product = str(size) in self.roles
+            for share in (self.halve, 4 * self.halve) if product else (4,):
+                least = MANY if product and share > 1 else 1
+                while free and out[i] > least and self.tasks(op, out) < share * self.threads:
+                    out[i] = -(-out[i] // 2)
         return tuple(out)
 
     def clipped(self, dim: Extent, most: int) -> int:

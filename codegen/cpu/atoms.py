@@ -42,11 +42,13 @@ class Atom:
 class Rows:
     """A first operand in memory as the instruction reads it: k after k, row after row.
 
-    Each row is padded with zeros to whole steps of the code that reads it.
+    Each row is padded with zeros to whole steps of the code that reads it, and its sum follows
+    where rows are `summed`.
     """
 
     at: V
     stride: int  # bytes from one row to the next
+    summed: bool = False
 
     def row(self, w: Writer, m: Number) -> V:
         """The address of a row."""

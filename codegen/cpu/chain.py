@@ -12,7 +12,7 @@ from tilec.codegen.cpu.llvm import V, constant
 from tilec.codegen.cpu.tiles import Index, Lazy, Writer
 from tilec.ir.bits import from_raw
 from tilec.ir.core import Op, Trait, Value
-from tilec.ir.dtype import Array
+from tilec.ir.dtype import Array, DType
 from tilec.ir.ops.memory import Load
 from tilec.ir.ops.shape import Full
 from tilec.ir.types import Tile
@@ -66,7 +66,11 @@ def _number(op: Op | None) -> float | int | bool | None:
 
 def tabulated(source: Op, links: tuple[Link, ...]) -> Array:
     """What the ops make of every code of the memory, in carriers."""
-    t = _tile(source.result).dtype
+    return of_codes(_tile(source.result).dtype, links)
+
+
+def of_codes(t: DType, links: tuple[Link, ...]) -> Array:
+    """What the ops make of every code of a dtype, in carriers."""
     out = from_raw(t, np.arange(1 << t.bits))
     for link in links:
         given = (_tile(v).dtype.carrier(n) if n is not None else out

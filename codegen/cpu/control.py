@@ -20,6 +20,7 @@ from tilec.codegen.cpu import (
     views,
 )
 from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, of_bits
+from tilec.codegen.cpu.byte_rows import LINE
 from tilec.codegen.cpu.chain import chain, origin
 from tilec.codegen.cpu.code_rows import lying
 from tilec.codegen.cpu.evaluated import evaluated
@@ -242,7 +243,7 @@ class Walker(Regions):
         whole = operands.whole_numbers(w, op, panel, self.env, self.made, self.copies)
         if panel is None:
             panel = evaluated(w, atom, b, buffer, lying(w, op, self.env, self.made))
-        multiple = lcm(panel.deep if panel else 1, dot.LINE if atom == BYTES else atom.pack)
+        multiple = lcm(panel.deep if panel else 1, LINE if atom == BYTES else atom.pack)
         rows = operands.left(w, atom, op, a, self.env, self.made, self.copies, multiple)
         column, row = self._scales(op, buffer), self._buffer(op.row_scale)
         deep = -(-w.largest(op.a.type.shape[1]) // multiple) * multiple  # type: ignore[union-attr]

@@ -12,6 +12,7 @@ from functools import partial
 from tilec.codegen.cpu import along, digits
 from tilec.codegen.cpu.atoms import BITS, BYTES, Atom, Rows, multiply_add, of_bits
 from tilec.codegen.cpu.bits import Bits
+from tilec.codegen.cpu.byte_rows import SUM, total
 from tilec.codegen.cpu.code_rows import CodeRows, Turning
 from tilec.codegen.cpu.evaluated import Evaluated, Evaluation
 from tilec.codegen.cpu.expanded import Expanded, Groups
@@ -35,7 +36,6 @@ CHAINS = 16  # accumulators that hide the latency of a multiply-add, at most hal
 SHORT = 8  # pairs of k to an accumulator; steps of fewer overlap anyway
 FURTHER = 2  # register tiles of rows from those that are multiplied to those that are asked for
 NEAR = 1 << 15  # bytes of rows and accumulators that stay in L1 anyway
-LINE = 64  # bytes of a row that are summed at once
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,8 @@ def _fetched(w: Writer, left: _Left, rows: list[V], k: Number, of: tuple[Atom, _
         place = w.address(to.buffer.at, (f.plus(at.m, r), at.first), sizes)
         for v in range(at.vectors):
             f.prefetch(f.pointer(place, v * w.lanes * atom.size))
-    if not (isinstance(k, int) and left.rows.stride == k * atom.size):
+    used = left.rows.stride - SUM * left.rows.summed
+    if not (isinstance(k, int) and used == k * atom.size):
         return None
     return f.pointer(rows[0], FURTHER * at.height * left.rows.stride)
 
@@ -232,19 +233,14 @@ def _corrections(w: Writer, atom: Atom, left: _Left, rows: list[V], k: Number,
     zero = constant(atom.kind, 0, w.lanes)
     if not left.offset:
         return [zero] * len(rows) * vectors
-    ones = constant("i32", 0x01010101, w.lanes)
-    lines = f.divided(f.plus(k, LINE - 1), LINE)[0]
     out: list[V] = []
     for row in rows:
-
-        def line(i: V, c: list[V], row: V = row) -> list[V]:
-            x = f.load("i32", w.lanes, w.address(row, (i,), (LINE,)), 1)
-            return [multiply_add(w, atom, x, ones, c[0])]
-
-        (sums,) = f.carry(0, lines, 1, [zero], line)
-        total = f.call(f"llvm.vector.reduce.add.v{w.lanes}i32", "i32", 1, sums)
-        start = f.binary("mul", total, constant("i32", -left.offset))
-        out += [f.splat(start, w.lanes)] * vectors
+        if left.rows.summed:
+            found = f.load("i32", 1, f.pointer(row, left.rows.stride - SUM), 4)
+        else:
+            found = total(w, row, k)
+        start = f.binary("mul", f.splat(found, w.lanes), constant("i32", -left.offset, w.lanes))
+        out += [start] * vectors
     return out
 
 

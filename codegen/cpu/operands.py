@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tilec.codegen.cpu import bits, chain, digits, lanes, matrices, memory, thin
+from tilec.codegen.cpu import bits, byte_rows, chain, digits, lanes, matrices, memory, thin
 from tilec.codegen.cpu.atoms import BYTES, PAIRS, Atom, Rows, choose, of_bits
 from tilec.codegen.cpu.bits import in_order
 from tilec.codegen.cpu.chain import Link, Made
@@ -25,7 +25,7 @@ from tilec.ir.ops import shape
 from tilec.ir.ops.memory import Load
 from tilec.ir.ops.reduce import Dot
 from tilec.ir.ops.sparse import Expand
-from tilec.ir.stream import Records
+from tilec.ir.stream import LANES, Records
 from tilec.ir.types import Memory, Shape, Tile
 
 Env = Mapping[Value, Lazy | Coordinates | Tensor]
@@ -38,7 +38,10 @@ UNUSED = 4  # times the least of a class of sizes is its most
 
 @dataclass(frozen=True)
 class Copy:
-    """A whole matrix as rows for an instruction, one panel a step of k."""
+    """A whole matrix as rows for an instruction, one panel a step of k.
+
+    Panels that are turned out of a stream of codes have room for rows that fill the last vector.
+    """
 
     tensor: Tensor
     links: tuple[Link, ...]  # what is done to its elements first
@@ -58,7 +61,7 @@ class Copy:
     @property
     def stride(self) -> int:
         """Bytes from one row of a panel to the next."""
-        return self.atom.bytes(-(-self.step // self.multiple) * self.multiple)
+        return byte_rows.stride(self.atom, -(-self.step // self.multiple) * self.multiple)
 
     @property
     def panels(self) -> int:
@@ -68,7 +71,21 @@ class Copy:
     @property
     def size(self) -> int:
         """Bytes of all panels."""
-        return self.panels * self.rows * self.stride
+        return self.panels * self.tall * self.stride
+
+    @property
+    def values(self) -> Array | None:
+        """What the codes of a stream stand for, if whole vectors of rows are read of it."""
+        t = self.tensor
+        if not isinstance(t.records, Records) or len(t.shape) != 2 or t.component != "codes":
+            return None
+        values = chain.of_codes(t.dtype, self.links)
+        return values if byte_rows.turns(self.atom, t, values, self.step) else None
+
+    @property
+    def tall(self) -> int:
+        """Rows of a panel."""
+        return self.rows if self.values is None else -(-self.rows // LANES) * LANES
 
     @property
     def chunks(self) -> int:
@@ -140,9 +157,11 @@ def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: 
             if rows is not None:
                 return rows
     height, depth = (w.largest(d) for d in op.a.type.shape)  # type: ignore[union-attr]
-    stride = atom.bytes(-(-depth // multiple) * multiple)
-    to = Rows(w.f.pointer(w.base, w.scratch.take(height * stride)), stride)
+    stride = byte_rows.stride(atom, -(-depth // multiple) * multiple)
+    to = Rows(w.f.pointer(w.base, w.scratch.take(height * stride)), stride, atom == BYTES)
     pack_rows(w, atom, x, to, multiple)
+    if to.summed:
+        byte_rows.write_sums(w, to, x.shape[0])
     return to
 
 
@@ -211,8 +230,8 @@ def _copied(w: Writer, copies: Copies, what: tuple[Tensor, tuple[Link, ...], Ato
         return None
     step, _ = w.f.divided(k.start, made.step)
     place = (step, m.start, 1)
-    sizes = (made.rows * made.stride, made.stride, made.offset)
-    return Rows(w.address(w.shared, place, sizes), made.stride)
+    sizes = (made.tall * made.stride, made.stride, made.offset)
+    return Rows(w.address(w.shared, place, sizes), made.stride, made.atom == BYTES)
 
 
 def write_copy(w: Writer, c: Copy | Turned, tensor: Tensor, chunk: V) -> None:
@@ -229,9 +248,14 @@ def write_copy(w: Writer, c: Copy | Turned, tensor: Tensor, chunk: V) -> None:
         size = c.step if depth % c.step == 0 else f.least(c.step, rest)
         places = (Coordinates(0, rows, 1 << 30), Coordinates(start, size, c.step))
         tile = memory.load(w, tensor, places, (rows, size))
-        to = w.address(w.shared, (step, 1), (c.rows * c.stride, c.offset))
-        made = chain.run(w, c.links, tile)
-        pack_rows(w, c.atom, made, Rows(to, c.stride), c.multiple)
+        at = w.address(w.shared, (step, 1), (c.tall * c.stride, c.offset))
+        to = Rows(at, c.stride, c.atom == BYTES)
+        if c.values is None:
+            pack_rows(w, c.atom, chain.run(w, c.links, tile), to, c.multiple)
+        else:
+            byte_rows.turned(w, tensor, c.values, places[1], to)
+        if to.summed:
+            byte_rows.write_sums(w, to, rows)
 
     if c.chunks == 1:
         f.loop(0, c.panels, 1, one)

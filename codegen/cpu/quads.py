@@ -47,10 +47,10 @@ def unsigned(found: Array) -> Unsigned | None:
 
 
 class Quads(Rounds):
-    """Vectors of decoded fours of a unit: unsigned bytes, in the order of k."""
+    """Vectors of decoded fours of units: unsigned bytes, in the order of k."""
 
-    def __init__(self, w: Writer, p: Panel) -> None:
-        super().__init__(w, p)
+    def __init__(self, w: Writer, p: Panel, per: int = 1) -> None:
+        super().__init__(w, p, per)
         way = unsigned(np.asarray(p.values))
         assert way is not None
         self.codes, self.way = p.codes, way
