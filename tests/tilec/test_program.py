@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from fake_driver import FakeDriver
@@ -13,10 +14,11 @@ from lang.spelled_programs import PROGRAMS, linear, rng
 import tilec as tc
 from tilec.compile import engine
 from tilec.gpu import Choice
+from tilec.ir.choices import LINE
 from tilec.ir.dtype import f16, f32
 from tilec.ir.named import named
 from tilec.lang.kernel import TensorSpec
-from tilec.program import Program
+from tilec.program import LONG, Program
 from tilec.runtime.gpu import Gpu
 
 
@@ -99,6 +101,25 @@ def test_numbers_and_scalar_results():
     want = x.astype(float) @ w.astype(float).T / 2
     assert np.linalg.norm(y - want) <= 1e-6 * np.linalg.norm(want)
     assert float(total(np.arange(7, dtype=np.float32))) == 21.0
+
+
+@tc.program
+def doubled(x: tc.Tensor["M", "N"]):
+    return x + x
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("columns", [3, 1000, 1021])
+def test_long_results_begin_with_a_cache_line(dtype, columns):
+    x = rng(1, 400, columns).astype(dtype)
+    several = [doubled(x) for _ in range(4)]
+    for y in several:
+        assert (y.shape, y.dtype) == (x.shape, x.dtype)
+        assert y.flags.c_contiguous
+        assert y.flags.writeable
+        assert y.ctypes.data % LINE == 0 or y.nbytes < LONG
+    several[0][:] = 7  # each has memory of its own
+    assert all(y.tobytes() == (x + x).tobytes() for y in several[1:])
 
 
 def test_tensors_of_torch_give_tensors_of_torch():
