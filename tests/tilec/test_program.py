@@ -122,6 +122,36 @@ def test_long_results_begin_with_a_cache_line(dtype, columns):
     assert all(y.tobytes() == (x + x).tobytes() for y in several[1:])
 
 
+@tc.program
+def step(x: tc.Tensor["M"], y: tc.Tensor["M"]):
+    return x * y + 1.0
+
+
+@tc.program
+def steps(x: tc.Tensor["M"], y: tc.Tensor["M"]):
+    six = step(step(step(step(step(step(x, y), y), y), y), y), y)
+    return step(step(step(step(six, y), y), y), y)
+
+
+@tc.program
+def hundred(x: tc.Tensor["M"], y: tc.Tensor["M"]):
+    five = steps(steps(steps(steps(steps(x, y), y), y), y), y)
+    return steps(steps(steps(steps(steps(five, y), y), y), y), y)
+
+
+@tc.program
+def long_chain(x: tc.Tensor["M"], y: tc.Tensor["M"]):
+    return hundred(hundred(hundred(x, y), y), y)
+
+
+def test_a_chain_of_hundreds_of_steps():
+    x, y = rng(1, 40), rng(2, 40).astype(np.float32) / 4
+    want = x = x.astype(np.float32)
+    for _ in range(300):
+        want = want * y + np.float32(1)
+    assert np.array_equal(long_chain(x, y), want)
+
+
 def test_tensors_of_torch_give_tensors_of_torch():
     torch = pytest.importorskip("torch")
     x, w, b = (torch.from_numpy(rng(s, *shape)).to(torch.bfloat16)
