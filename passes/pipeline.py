@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from tilec.ir.core import Func
 from tilec.ir.errors import TileError
+from tilec.ir.recursion import deep
 from tilec.ir.verify import verify
 from tilec.observe import stage
 
@@ -113,6 +114,7 @@ def _options(name: str, text: str) -> dict[str, Option]:
 Dump = Callable[[Step, Func, float], None]
 
 
+@deep()
 def run(steps: Sequence[Step], func: Func, dump: Dump | None = None) -> Func:
     """Apply the steps in order and verify after each.
 

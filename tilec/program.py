@@ -7,14 +7,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from math import prod
 from typing import Any, overload
 
 import numpy as np
 
 from tilec.compile import COMPILES, Kernel, engine
 from tilec.explain import Explanation, explain
+from tilec.ir.choices import LINE
 from tilec.ir.core import Func
-from tilec.ir.dtype import BY_NAME, DType
+from tilec.ir.dtype import BY_NAME, Array, DType
 from tilec.ir.errors import TileError
 from tilec.ir.extent import number
 from tilec.ir.format import Dense, Format
@@ -26,6 +28,8 @@ from tilec.runtime.arguments import TensorArgument, describe, is_torch_tensor, t
 from tilec.runtime.launch import Compiled, Form, Out
 from tilec.runtime.placed import DeviceTensor
 from tilec.runtime.tensor import PackedTensor
+
+LONG = 1 << 18  # bytes of a result from which it pays to make it begin with a cache line
 
 
 class Program:
@@ -198,10 +202,17 @@ def maker(shape: tuple[int, ...], dtype: DType, args: tuple[Any, ...]) -> Callab
     """What makes a result: of torch, on the device of the first tensor of torch, or of numpy."""
     like = next((x for x in args if is_torch_tensor(x)), None)
     if like is None:
-        return partial(np.empty, shape, dtype.numpy)
+        size = prod(shape) * dtype.numpy.itemsize
+        return partial(np.empty if size < LONG else _lined, shape, dtype.numpy)
     torch: Any = sys.modules["torch"]
     kind = getattr(torch, torch_name(dtype))
     return partial(torch.empty, shape, dtype=kind, device=like.device)
+
+
+def _lined(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array that begins with a cache line, as numpy's do not: no vector of it lies in two."""
+    room = np.empty(prod(shape) * dtype.itemsize + LINE - 1, np.uint8)
+    return np.ndarray(shape, dtype, room, -room.ctypes.data % LINE)
 
 
 @overload

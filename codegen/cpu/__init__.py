@@ -24,6 +24,7 @@ from tilec.ir.format import Dense
 from tilec.ir.ops.control import Grid
 from tilec.ir.ops.memory import Write
 from tilec.ir.ranges import Ranges
+from tilec.ir.recursion import deep
 from tilec.ir.source import KernelSource, Param
 from tilec.ir.symbol import symbol
 from tilec.ir.types import Memory, Tile
@@ -32,6 +33,7 @@ CHUNK = "ptr noalias %args, i64 %chunk, i32 %tid"
 NOWHERE = V("ptr", 1, "null")
 
 
+@deep()
 def emit(
     func: Func, params: tuple[Param, ...], cpu: str, features: str, threads: int,
     ranges: Ranges | None = None, choices: Choices | None = None,

@@ -42,6 +42,7 @@ from tilec.ir.ops.sparse import Expand
 from tilec.ir.types import Span, Tile
 
 FREE = (shape.Full, shape.Iota, shape.Coordinates)
+MOST = 4  # times that a difference is computed rather than kept: operands of two products, say
 VIEWS = (shape.Broadcast, shape.Transpose, shape.Slice, shape.Reshape)
 FAMILIES = {
     (mem.Load, mem.Write): "memory", reductions.Dot: "dot", reductions.Reduction: "reduce",
@@ -127,7 +128,13 @@ class Walker(Regions):
             self._settle(v)
 
     def _plain(self, v: Value) -> bool:
-        """Whether reading a tile again is no more work than reading a buffer."""
+        """Whether reading a tile again is no more work than reading a buffer; or less than to write
+        that first, as where numbers are taken from floats in memory, and twice."""
+        op = self.made.get(v)
+        if isinstance(op, arith.Sub) and self.uses[v] <= MOST:
+            a, spread = self.made.get(op.a), self.made.get(op.b)
+            direct = isinstance(a, mem.Load) and self.tile(op.a).wide and _tile(a).dtype == f32
+            return direct and isinstance(spread, shape.Broadcast) and _tile(a).rank == 2
         return self.tile(v).plain
 
     def _settle(self, v: Value) -> None:
@@ -209,6 +216,7 @@ class Walker(Regions):
             rounds=pointwise.rounds(op, operands[0]),
             plain=_widens(op) and operands[0].plain,
             wide=pointwise.side_by_side(op) and all(x.wide for x in operands),
+            later=next((x.later for x in operands if x.later is not None), None),
         )  # fmt: skip
         if isinstance(op, arith.Div):
             spread = self.made.get(op.b)

@@ -71,7 +71,26 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     plain = not checked and mem.records is None and mem.dtype in WORDS
     wide = direct and not checked and mem.dtype in (f32, bf16)
     return Lazy(shape, mem.dtype, at, None, reads, reads, None, not together, raw, plain=plain,
-                fetch=_fetch(w, mem, places) if direct and plain else None, wide=wide)  # fmt: skip
+                fetch=_fetch(w, mem, places) if direct and plain else None, wide=wide,
+                later=_later(w, mem, places, shape) if wide else None)  # fmt: skip
+
+
+def _later(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index
+           ) -> Callable[[Index, int], None] | None:  # fmt: skip
+    """What asks for a vector of the rows behind those of a tile, where its rows are whole."""
+    if len(places) != 2 or shape[-1] != mem.shape[-1] or not w.choices.ahead:
+        return None
+    rows, size = places[0], numbers.item(mem.dtype)
+    if not isinstance(rows, Coordinates):
+        return None
+
+    def ask(index: Index, lanes: int) -> None:
+        behind = (w.f.plus(index[0], rows.size), index[1])
+        at = address(w, mem, positions(w, mem, places, behind)[0])
+        for line in range(0, lanes * size, LINE):
+            w.f.prefetch(w.f.pointer(at, line))
+
+    return ask
 
 
 def _fetch(w: Writer, mem: Tensor, places: tuple[Found, ...]) -> Callable[[Index], None]:

@@ -64,7 +64,8 @@ class Lazy:
     of which these are the nearest. `wide` says that several vectors may be asked for at once, which
     are computed side by side. `only`, of a condition, is the one place of a row (as i64, maybe
     beyond it) where it holds; `picked` is that of the one element that may not be 0, and a tile
-    that has it.
+    that has it. `later` asks for what vectors of the tile behind this one will read of rows in
+    memory.
     """
 
     shape: Index
@@ -86,6 +87,7 @@ class Lazy:
     wide: bool = False
     only: Callable[[Index], V] | None = None
     picked: tuple[Callable[[Index], V], Lazy] | None = None
+    later: Callable[[Index, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -275,8 +277,15 @@ class Writer:
         self.f.store(v, self.place(b, t, index), numbers.scratch(t))
 
     def fill(self, b: Buffer, x: Lazy) -> Lazy:
-        """Evaluate a tile into a buffer."""
-        self.each(x.shape, lambda i, n: self.write(b, x.dtype, i, x.at(i, n)), side=self.side(x))
+        """Evaluate a tile into a buffer. While that computes, memory has time: rows that will be
+        read next are asked for."""
+
+        def put(index: Index, lanes: int) -> None:
+            if x.later is not None and lanes > 1:
+                x.later(index, lanes)
+            self.write(b, x.dtype, index, x.at(index, lanes))
+
+        self.each(x.shape, put, side=self.side(x))
         return self.read(b, x.dtype, x.shape)
 
     def side(self, x: Lazy) -> int:

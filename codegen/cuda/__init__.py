@@ -22,11 +22,13 @@ from tilec.ir.extent import Extent
 from tilec.ir.extent import names as extent_names
 from tilec.ir.laid import layouts
 from tilec.ir.ops.control import Grid
+from tilec.ir.recursion import deep
 from tilec.ir.source import KernelSource, Launch, Param
 from tilec.ir.symbol import symbol
 from tilec.ir.types import Memory, Tile
 
 
+@deep()
 def emit(func: Func, params: tuple[Param, ...] = (), *, threads: int = 128) -> KernelSource:
     """CUDA source of a function, and the launches of its kernels in order.
 

@@ -18,6 +18,7 @@ from tilec.codegen.triton.prelude import prelude
 from tilec.codegen.triton.printer import DTYPES, Printer, block_of
 from tilec.ir.core import Func, Value
 from tilec.ir.errors import TileError
+from tilec.ir.recursion import deep
 from tilec.ir.source import KernelSource, Launch, Param
 from tilec.ir.symbol import symbol
 from tilec.ir.types import Memory, Tile
@@ -26,6 +27,7 @@ WARP = 32
 DESCRIPTORS = "from triton.tools.tensor_descriptor import TensorDescriptor"
 
 
+@deep()
 def emit(func: Func, options: Options | None = None, own: Set[str] = frozenset()) -> KernelSource:
     """Triton source of a function: kernels, and `<name>` that launches them.
 

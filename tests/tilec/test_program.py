@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from fake_driver import FakeDriver
@@ -13,10 +14,11 @@ from lang.spelled_programs import PROGRAMS, linear, rng
 import tilec as tc
 from tilec.compile import engine
 from tilec.gpu import Choice
+from tilec.ir.choices import LINE
 from tilec.ir.dtype import f16, f32
 from tilec.ir.named import named
 from tilec.lang.kernel import TensorSpec
-from tilec.program import Program
+from tilec.program import LONG, Program
 from tilec.runtime.gpu import Gpu
 
 
@@ -99,6 +101,55 @@ def test_numbers_and_scalar_results():
     want = x.astype(float) @ w.astype(float).T / 2
     assert np.linalg.norm(y - want) <= 1e-6 * np.linalg.norm(want)
     assert float(total(np.arange(7, dtype=np.float32))) == 21.0
+
+
+@tc.program
+def doubled(x: tc.Tensor["M", "N"]):
+    return x + x
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("columns", [3, 1000, 1021])
+def test_long_results_begin_with_a_cache_line(dtype, columns):
+    x = rng(1, 400, columns).astype(dtype)
+    several = [doubled(x) for _ in range(4)]
+    for y in several:
+        assert (y.shape, y.dtype) == (x.shape, x.dtype)
+        assert y.flags.c_contiguous
+        assert y.flags.writeable
+        assert y.ctypes.data % LINE == 0 or y.nbytes < LONG
+    several[0][:] = 7  # each has memory of its own
+    assert all(y.tobytes() == (x + x).tobytes() for y in several[1:])
+
+
+@tc.program
+def step(x: tc.Tensor["M"], y: tc.Tensor["M"]):
+    return x * y + 1.0
+
+
+@tc.program
+def steps(x: tc.Tensor["M"], y: tc.Tensor["M"]):
+    six = step(step(step(step(step(step(x, y), y), y), y), y), y)
+    return step(step(step(step(six, y), y), y), y)
+
+
+@tc.program
+def hundred(x: tc.Tensor["M"], y: tc.Tensor["M"]):
+    five = steps(steps(steps(steps(steps(x, y), y), y), y), y)
+    return steps(steps(steps(steps(steps(five, y), y), y), y), y)
+
+
+@tc.program
+def long_chain(x: tc.Tensor["M"], y: tc.Tensor["M"]):
+    return hundred(hundred(hundred(x, y), y), y)
+
+
+def test_a_chain_of_hundreds_of_steps():
+    x, y = rng(1, 40), rng(2, 40).astype(np.float32) / 4
+    want = x = x.astype(np.float32)
+    for _ in range(300):
+        want = want * y + np.float32(1)
+    assert np.array_equal(long_chain(x, y), want)
 
 
 def test_tensors_of_torch_give_tensors_of_torch():

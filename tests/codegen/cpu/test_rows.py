@@ -164,3 +164,40 @@ def test_a_norm_reads_and_rounds_in_few_instructions():
     assert len(vectors(squares)) <= VECTORS * 4  # a load (2), a square, a sum
     # loads of x and gain (4), two products, normal, half an instruction that rounds
     assert len(vectors(results)) <= VECTORS * 7.5
+
+
+def test_differences_to_a_mean_are_not_kept():
+    types = dict.fromkeys(("x", "gain", "bias"), Dense(tc.f32))
+    found = loops(norm.layer, types, {"M": 64, "N": 4096})
+    writing = [body for body in found if any(re.match(r"vmov\w+\s+%zmm\d+, .*\(", x) for x in body)]
+    assert len(writing) == 1  # the results
+    assert sum(x.startswith("vsubps") for x in writing[0]) == VECTORS
+
+
+def test_the_rows_behind_are_asked_for_while_exponentials_are_computed():
+    found = loops(norm.softmax, {"x": Dense(tc.f32)}, {"M": 64, "N": 4096})
+    asking = [body for body in found if any(x.startswith("prefetcht0") for x in body)]
+    assert asking == [with_most(found, "vscalefps")]
+    assert sum(x.startswith("prefetcht0") for x in asking[0]) == VECTORS
+    of_bf16 = loops(norm.softmax, {"x": Dense(tc.bf16)}, {"M": 64, "N": 4096})
+    body = with_most(of_bf16, "vscalefps")
+    assert sum(x.startswith("prefetcht0") for x in body) == VECTORS // 2
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (5, 63), (7, 64), (33, 100), (3, 4099)])
+def test_norms_of_any_size(rows, columns):
+    rng = np.random.default_rng(rows)
+    x = (100 + 3 * rng.standard_normal((rows, columns))).astype(np.float32)
+    gain, bias = (rng.standard_normal(columns).astype(np.float32) for _ in range(2))
+    wide = x.astype(np.float64)
+    centred = wide - wide.mean(1, keepdims=True)
+    scale = np.sqrt((centred * centred).mean(1, keepdims=True) + 1e-3)
+    want = centred / scale * gain + bias
+    found = np.full_like(x, np.nan)
+    norm.layer(x, gain, bias, 1e-3, out=found)
+    assert np.linalg.norm(found - want) < 1e-5 * np.linalg.norm(want)
+    e = np.exp(wide - wide.max(1, keepdims=True))
+    found[:] = np.nan
+    norm.softmax(x, out=found)
+    want = e / e.sum(1, keepdims=True)
+    assert np.linalg.norm(found - want) < 1e-6 * np.linalg.norm(want)
