@@ -96,11 +96,13 @@ class Suite:
 @dataclass(frozen=True)
 class Peer:
     """A library to compare with. `absent` says why it can't run here, or nothing; `contenders` has
-    what it can do of a problem, by name, and is empty for one that it knows nothing of."""
+    what it can do of a problem, by name, and is empty for one that it knows nothing of; `loads` are
+    modules that take long to load, once for all of its processes."""
 
     name: str
     absent: Callable[[], str]
     contenders: Callable[[Problem], Mapping[str, Make]]
+    loads: tuple[str, ...] = ()
 
 
 @cache
