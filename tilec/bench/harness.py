@@ -26,7 +26,7 @@ from tilec.ir.errors import TileError
 
 LEAST = 3  # undisturbed bursts of ours and of the ceiling
 PATIENCE = 4  # times as many rounds as asked for, until there are that many,
-LIMIT = 60.0  # but no further round after so many seconds of a case
+LIMIT = 30.0  # but no further round after so many seconds of a case
 KEPT = 3  # ceilings at once: the one of reading keeps twice the last cache
 QUICK, FEW = 0.03, 3  # seconds of a burst and rounds of a quick run
 
@@ -63,19 +63,17 @@ class Field:
     processes: dict[str, Process] = field(default_factory=dict[str, Process])
     skipped: dict[str, str] = field(default_factory=dict[str, str])
 
-    def attempt(self, name: str, ready: bool, seconds: float = 0.0) -> None:
-        """Let a contender get ready, or time it. Raises TileError where ours or the ceiling
-        fails; a peer that does is left out."""
-        try:
-            if ready:
-                self.processes[name].ready()
-            else:
-                self.processes[name].burst(seconds)
-        except TileError as e:
-            self.processes.pop(name).stop()
-            if name.split()[0] in (OURS, *get_args(Ceiling)):
-                raise TileError(f"{name}: {e.message}", hint=e.hint) from None
-            self.skipped[name] = e.message
+    def each(self, step: Callable[[Process], None]) -> None:
+        """Let one contender after the other be made, get ready, or be timed. Raises TileError where
+        ours or the ceiling fails; a peer that does is left out."""
+        for name, process in list(self.processes.items()):
+            try:
+                step(process)
+            except TileError as e:
+                self.processes.pop(name).stop()
+                if name.split()[0] in (OURS, *get_args(Ceiling)):
+                    raise TileError(f"{name}: {e.message}", hint=e.hint) from None
+                self.skipped[name] = e.message
 
 
 @dataclass
@@ -183,12 +181,12 @@ def _case(case: Case, peers: Sequence[Peer], ceilings: Ceilings, pace: Pace) -> 
 def _running(
     makers: Mapping[str, Make], top: Mapping[str, Process], threads: int
 ) -> Generator[Field]:
-    """The processes of contenders beside that of the ceiling, those that fail left out; they begin
-    together."""
+    """The processes of contenders beside that of the ceiling, those that fail left out. They are
+    made together, and checked one by one: threads that wait for each other would wait for all."""
     found = Field({**top, **{n: Process(n, make, threads) for n, make in makers.items()}})
     try:
-        for name in list(found.processes):
-            found.attempt(name, ready=True)
+        found.each(Process.made)
+        found.each(Process.ready)
         yield found
     finally:
         own = [p for n, p in found.processes.items() if n not in top]
@@ -202,8 +200,7 @@ def _rounds(found: Field, case: Case, pace: Pace) -> None:
     judged = [n for n in (OURS, case.ceiling or "") if n in found.processes]
     began = time.perf_counter()
     for done in range(pace.patience * pace.rounds):
-        for name in list(found.processes):
-            found.attempt(name, ready=False, seconds=pace.seconds)
+        found.each(lambda p: p.burst(pace.seconds))
         enough = min(found.processes[n].undisturbed for n in judged) >= min(LEAST, pace.rounds)
         if time.perf_counter() - began > LIMIT or (enough and done + 1 >= pace.rounds):
             break

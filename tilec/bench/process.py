@@ -15,12 +15,13 @@ from tilec.ir.errors import TileError
 from tilec.settings import settings, tell
 from tilec.tune.measure.timing import DISTURBED, GROUP, waited
 
-READY = 240.0  # seconds until a contender that is not ready is given up
-PATIENCE = 120.0  # and until one that was asked for a burst is
+MADE = 240.0  # seconds until a contender that is not made is given up
+PATIENCE = 120.0  # and until one that was asked for its check or a burst is
 LONG = 5.0  # seconds of a call that is not made again to see its memory
 LOADED = "tilec.cli.bench", "tilec.bench.peers"  # in the process that others are forked from
 
-State = Literal["starts", "waits", "works", "ends"]  # of a process: waits for a word of ours
+# Of a process: what it does, or that it waits for a word of ours, made or checked.
+State = Literal["starts", "made", "waits", "works", "ends"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def checked(made: Made) -> Known:
     TileError where its result is wrong."""
     began = time.perf_counter()
     result = made.calls[0]()
+    nbytes = made.nbytes + int(getattr(result, "nbytes", 0)) * made.returns
     quick = time.perf_counter() - began < LONG
     error = None
     if made.want is not None:
@@ -87,13 +89,16 @@ def checked(made: Made) -> Known:
     for call in made.calls[1:]:
         call()
     most = peak(made.calls[0]) + made.kept if quick and made.want is not None else None
-    return Known(made.nbytes, made.operations, error, most, dict(made.about))
+    return Known(nbytes, made.operations, error, most, dict(made.about))
 
 
 def _serve(make: Make, environment: Mapping[str, str], pipe: Connection) -> None:
     tell(**environment)  # before anything asks
     try:
         made = make()
+        pipe.send(None)
+        if pipe.recv() is None:
+            return
         pipe.send(checked(made))
         first = 0
         while (seconds := pipe.recv()) is not None:
@@ -118,7 +123,8 @@ def preload(modules: Iterable[str]) -> None:
 
 
 class Process:
-    """The process of a contender, which begins at once: `ready` waits until it is checked."""
+    """The process of a contender, which begins at once: `made` waits until it is made, `ready`
+    until it is checked. Others should not work during checks: their threads wait for each other."""
 
     known: Known  # when it is ready
 
@@ -128,17 +134,23 @@ class Process:
         environment = settings().environment | told
         self.name, self.bursts = name, list[Burst]()
         self._state: State = "starts"
-        self._until = time.monotonic() + READY
+        self._until = time.monotonic() + MADE
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(make, environment, other), daemon=True)
         self._process.start()
         other.close()  # so that the end of the process ends a wait for it
 
-    def ready(self) -> None:
-        """Raises TileError where its result is wrong, it can't do the case, it dies, or it takes
-        longer than READY seconds."""
+    def made(self) -> None:
+        """Raises TileError where it can't do the case, dies, or takes longer than MADE seconds."""
         if self._state == "starts":
-            self.known = self._received(self._until, READY)
+            self._received(self._until, MADE)
+            self._state = "made"
+
+    def ready(self) -> None:
+        """Raises TileError as `made` does, and where its result is wrong."""
+        self.made()
+        if self._state == "made":
+            self.known = self._answer(0.0)
 
     @property
     def alive(self) -> bool:
@@ -152,12 +164,18 @@ class Process:
 
     def burst(self, seconds: float) -> None:
         """One more burst. Raises TileError where it fails or dies."""
+        self.bursts.append(self._answer(seconds))
+
+    def _answer(self, seconds: float) -> Any:
+        """To the next word, which for a contender that is made asks for its check."""
         self._state = "works"
         try:
             self._pipe.send(seconds)
         except OSError:
             raise self._dead() from None
-        self.bursts.append(self._received(time.monotonic() + PATIENCE, PATIENCE))
+        found = self._received(time.monotonic() + PATIENCE, PATIENCE)
+        self._state = "waits"
+        return found
 
     def _received(self, until: float, patience: float) -> Any:
         try:
@@ -168,7 +186,6 @@ class Process:
             raise self._dead() from None
         if isinstance(found, str):
             raise TileError(found)
-        self._state = "waits"
         return found
 
     def _dead(self) -> TileError:
@@ -177,7 +194,7 @@ class Process:
 
     def finish(self) -> None:
         """Ask a process that waits to end, without waiting for that."""
-        if self._state == "waits" and self.alive:
+        if self._state in ("made", "waits") and self.alive:
             self._pipe.send(None)
             self._state = "ends"
 
