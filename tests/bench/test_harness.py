@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
@@ -10,10 +10,12 @@ import pytest
 from racing import NOBODY, SLEEPERS, Sleep, sleeper
 from rich.console import Console
 
-from tilec.bench.case import Case, Suite
-from tilec.bench.harness import Asked, measure
+from tilec.bench.case import Case, Peer, Suite
+from tilec.bench.harness import Asked, Ceilings, measure
 from tilec.bench.process import Process
+from tilec.bench.results import begun, document, joined, write
 from tilec.bench.table import skipped, table
+from tilec.ir.errors import TileError
 
 SECONDS = 0.004
 
@@ -98,3 +100,66 @@ def test_results_are_told_after_each_case():
     asked = Asked(1, threads=(1,), quick=False)
     list(measure(SUITE, [], asked, Console(quiet=True), lambda r: seen.append(len(r["cases"]))))
     assert seen == [1, 2]
+
+
+def test_what_was_begun_is_gone_on_with(tmp_path):
+    file, seen = tmp_path / "r.json", list[int]()
+    asked = Asked(1, "nap", threads=(1,))
+    (first,) = measure(SUITE, [], asked, Console(quiet=True))
+    first["failed"] = {"a rest": "tilec: it was tired"}
+    write(file, document([{**first, "suite": "other"}, first]))
+    earlier = begun(file)
+    asked = Asked(1, threads=(1,))
+    (found,) = measure(SUITE, [], asked, Console(quiet=True),
+                       lambda r: seen.append(len(r["cases"])), earlier)  # fmt: skip
+    assert seen == [2]
+    assert [c["name"] for c in found["cases"]] == ["a nap", "a rest"]
+    assert found["cases"][0] == earlier[1]["cases"][0]
+    assert found["failed"] == {}
+    both = joined(earlier, [found])
+    assert [(s["suite"], len(s["cases"])) for s in both] == [("other", 1), ("sleep", 2)]
+    assert begun(tmp_path / "none.json") == []
+    write(file, {**document([first]), "machine": {"processor": "another", "cores": 1}})
+    with pytest.raises(TileError, match="of another machine: another"):
+        begun(file)
+
+
+@dataclass(frozen=True)
+class Odd(Sleep):
+    def ours(self):
+        raise KeyError("nf4")
+
+
+def odd(problem: object) -> dict[str, object]:
+    raise ValueError("of what?\nAnd why?")
+
+
+def test_whatever_fails_does_not_end_a_run():
+    cases = [Case("odd", {}, Odd(0.0)), Case("nap", {}, Sleep(0.0))]
+    suite = Suite("bad", "", lambda _: cases, seconds=0.01)
+    strange = Peer("strange", lambda: "", odd)
+    (found,) = measure(suite, [strange], Asked(1, threads=(1,)), Console(quiet=True))
+    assert found["failed"] == {"odd": "KeyError: 'nf4'"}
+    (case,) = found["cases"]
+    assert case["skipped"] == {"strange": "ValueError: of what?"}
+    assert set(case["took"]) == {"ready", "timed"}
+
+
+def test_ceilings_stay_for_the_cases_after():
+    case = Case("a", {}, Sleep(0.0), "call")
+    held = Ceilings(1)
+    try:
+        (first,) = held.of(case).values()
+        first.ready()
+        first.burst(0.0)
+        (again,) = held.of(replace(case, name="b")).values()
+        assert (again, again.bursts) == (first, [])
+        again.ready()  # at once
+        again.burst(0.0)
+        first.stop()
+        (other,) = held.of(case).values()
+        assert other is not first
+        assert held.of(replace(case, ceiling=None)) == {}
+    finally:
+        held.stop()
+    assert not other.alive

@@ -12,7 +12,7 @@ from tilec.bench.report.causes import Causes
 from tilec.bench.report.curves import by_threads, panels
 from tilec.bench.report.growth import growths
 from tilec.bench.report.html import element, joined
-from tilec.bench.report.page import page, report
+from tilec.bench.report.page import page, report, unexplained
 from tilec.bench.report.plots import ceilings
 from tilec.bench.report.results import read
 
@@ -93,7 +93,7 @@ def test_who_is_behind_and_why(parts):
     assert sum(w.startswith("gemv, 1 thread: int8") for w in behind) == 4
     assert behind.count("gemv, 1 thread: <b>odd & ends</b>") == 1
     assert behind[behind.index("gemv, 1 thread: int8 M=2") + 2] == "two passes over <w>"
-    assert behind.count("no cause noted") == behind.count("torch bf16") + behind.count(
+    assert behind.count("no cause given") == behind.count("torch bf16") + behind.count(
         "torch int4") - 1  # fmt: skip
     shown = [float(w[:-1]) for w in behind if re.fullmatch(r"[\d.]+x", w)]
     assert shown == sorted(shown)
@@ -174,3 +174,30 @@ def test_threads_are_an_axis_of_a_run(tmp_path):
     (panel,) = by_threads(read(made.write(tmp_path / "a.json", *suites)).suites)
     assert (panel.title, panel.ticks) == ("gemv", [1, 2, 3, 4])
     assert by_threads(read(tmp_path / "a.json").suites[:2]) == []
+
+
+def test_cases_that_failed_are_on_the_page(tmp_path):
+    one = made.suite("gemv", [made.case("a", {}, {"tilec": 9.0, "torch": 8.0}, None)])
+    one["failed"] = {"b": "tilec: its relative error is 1"}
+    found = read(made.write(tmp_path / "a.json", one))
+    words = Parts(page([found], Causes(), {})).words
+    place = words.index("gemv, 2 threads: b")
+    assert words[place + 1] == "tilec: its relative error is 1"
+    figures = {words[i]: words[i + 1] for i in range(len(words)) if words[i + 1 : i + 2]}
+    assert (figures["failed"], figures["of those, no cause given"]) == ("1", "1")
+
+
+def test_causes_are_of_names_patterns_and_peers(tmp_path):
+    times = {"tilec": 9.0, "torch": 8.0, "ggml": 7.0}
+    cases = [made.case(n, {}, times, None) for n in ("int4 [1]", "int4 [2]", "f32 1")]
+    file = made.write(tmp_path / "a.json", made.suite("gemv", cases))
+    one, two, other = read(file).cases
+    said = {"gemv: int4 *": "all", "int4 [1]": "one", "ggml | gemv: int4 [2*": "ggml's", "x *": ""}
+    causes = Causes(said)
+    assert (causes.of(one), causes.of(one, "torch"), causes.of(two, "torch")) == (
+        "one", "one", "all")  # fmt: skip
+    assert (causes.of(two, "ggml"), causes.of(other, "ggml")) == ("ggml's", "")
+    assert causes.idle([one, two, other]) == ["x *"]
+    (tmp_path / "causes.toml").write_text('[causes]\n"int4 *" = "codes"\n')
+    assert unexplained([file]) == [f"gemv, 2 threads: f32 1: {p} ({r:.2f}x)"
+                                   for p, r in other.peers.items()]  # fmt: skip

@@ -76,9 +76,15 @@ def test_the_table_marks_what_processor_time_stands_in_for():
     case = {"name": "c", "contenders": {"tilec": contender(own, top, "nbytes")},
             "ratios": {"slow": ratio(own, racer(LOUD)), "none": ratio(own, top)}}  # fmt: skip
     case["ratios"]["none"]["time"] = 3.0
+    case["ratios"]["tilec otherwise"] = {"time": 0.5, "work": 0.5, "rounds": 1}  # no peer
     found = table({"suite": "s", "threads": 2, "cases": [case]})
     cells = [next(iter(c.cells)) for c in found.columns]
-    assert cells == ["c", "~4e+06", "~25", "7e-06", "~1.00", "3.00"]
+    assert cells == ["c", "~4 s", "~25", "7e-06", "slow", "~1.00 x", "2 of 2"]
+    assert found.caption == "ahead of every peer in 1 of 1 cases; ~ by processor time"
+    case["ratios"]["none"]["time"] = 0.9
+    found = table({"suite": "s", "threads": 2, "cases": [case]})
+    assert [next(iter(c.cells)) for c in found.columns][4:] == ["none", "0.90 x", "1 of 2"]
+    assert found.caption == "ahead of every peer in 0 of 1 cases; ~ by processor time"
 
 
 def test_a_burst_rotates_and_counts():

@@ -33,8 +33,8 @@ class Made:
     `calls` are rotated over; each does the work `repeats` times. `got` makes an array of what the
     first one returns, of which `want` gives the first rows in f64 (None: there is no result); the
     norm of the difference may be `worst` times that of `want`. `nbytes` and `operations` are what
-    one call must move and do, `kept` is memory that it keeps between calls, in bytes, and `about`
-    has other facts, for JSON.
+    one call must move and do, beside a result whose bytes count because it `returns` one. `kept` is
+    memory that it keeps between calls, in bytes, and `about` has other facts, for JSON.
     """
 
     calls: Sequence[Callable[[], Any]]
@@ -45,6 +45,7 @@ class Made:
     worst: float = 1e-2
     repeats: int = 1
     kept: int = 0
+    returns: bool = False
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -96,11 +97,13 @@ class Suite:
 @dataclass(frozen=True)
 class Peer:
     """A library to compare with. `absent` says why it can't run here, or nothing; `contenders` has
-    what it can do of a problem, by name, and is empty for one that it knows nothing of."""
+    what it can do of a problem, by name, and is empty for one that it knows nothing of; `loads` are
+    modules that take long to load, once for all of its processes."""
 
     name: str
     absent: Callable[[], str]
     contenders: Callable[[Problem], Mapping[str, Make]]
+    loads: tuple[str, ...] = ()
 
 
 @cache

@@ -3,7 +3,8 @@
 A file is {"schema": 1, "machine": {...}, "suites": [...]}. A suite has its name, `threads`,
 `rounds`, the peers that were `skipped` with the reason, cases in which ours `failed` with the
 reason, and `cases`; a case its name, `axes`, `ceiling`, the contenders that were `skipped`,
-`contenders` by name and the `ratios` of tilec to each other one. Of a contender: `seconds` is the
+`contenders` by name, the `ratios` of tilec to each other one, and the seconds that it `took` to get
+`ready` and to be `timed`. Of a contender: `seconds` is the
 median of undisturbed calls with `low` and `high` (the 10th and 90th percentile) or null where all
 were disturbed, `work` the median of processor seconds of all threads per call, `share` that of the
 ceiling, `by` which of `time` and `work` it was computed, `samples_us` undisturbed calls of each
@@ -35,9 +36,12 @@ def document(suites: Sequence[Result]) -> Result:
 
 
 def write(file: Path, result: Result) -> None:
-    """Keep results. Lines are those of suites, so that files can be compared."""
+    """Keep results: whole, or as they were before where that is interrupted. Lines are those of
+    suites, so that files can be compared."""
     text = json.dumps(result, separators=(",", ":"))
-    file.write_text(text.replace('{"suite":', '\n{"suite":') + "\n", "utf-8")
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(text.replace('{"suite":', '\n{"suite":') + "\n", "utf-8")
+    part.replace(file)
 
 
 def read(file: Path) -> Result:
@@ -50,6 +54,25 @@ def read(file: Path) -> Result:
     if schema != SCHEMA:
         raise TileError(f"{file}: its schema is {schema}, expected {SCHEMA}")
     return found
+
+
+def begun(file: Path) -> list[Result]:
+    """The suites of a run to go on with, none where there is no file. Raises TileError where it has
+    no results, or those of another processor."""
+    if not file.exists():
+        return []
+    found, here = read(file), machine()
+    there = found["machine"]["processor"], found["machine"]["cores"]
+    if there != (here["processor"], here["cores"]):
+        raise TileError(f"{file}: its results are of another machine: {there[0]}")
+    return found["suites"]
+
+
+def joined(earlier: Sequence[Result], later: Sequence[Result]) -> list[Result]:
+    """The suites of both, in the order of the earlier ones; a later one takes the place of its
+    like."""
+    places = {(s["suite"], s["threads"]): s for s in (*earlier, *later)}
+    return list(places.values())
 
 
 def contender(p: Process, ceiling: Process | None, counted: str) -> Result:

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tilec.bench.case import OURS
 from tilec.bench.results import Result
+from tilec.profile.table import seconds
 
 
 def table(suite: Result) -> Table:
-    """Ours: time, share of the ceiling, peak memory; then how many times as fast as each other
-    contender it is. A ~ marks what processor time stands in for, as all calls were disturbed."""
-    names = dict.fromkeys(n for c in suite["cases"] for n in c["ratios"])
+    """Ours: time, share of the ceiling, peak memory; then the fastest peer, how many times as fast
+    as it ours is, and of how many peers ours is ahead. A ~ marks what processor time stands in for,
+    as all calls were disturbed. Every peer is in the file and on the page of `tilec bench report`.
+    """
     threads = suite["threads"]
     title = f"{suite['suite']}, {threads} {'thread' if threads == 1 else 'threads'}"
-    out = Table(title=title, caption="/ peer: how many times as fast as it; ~ by processor time")
-    for heading in ("case", "us", "% ceiling", "MB", *(f"/ {n}" for n in names)):
-        out.add_column(heading, justify="left" if heading == "case" else "right")
+    out = Table(title=title, caption=_standing(suite["cases"]), box=SIMPLE_HEAD)
+    for heading in ("case", "time", "% ceiling", "MB", "fastest peer", "ours is", "ahead of"):
+        left = heading in ("case", "fastest peer")
+        out.add_column(heading, justify="left" if left else "right", no_wrap=heading != "case")
     for case in suite["cases"]:
-        own = case["contenders"][OURS]
-        out.add_row(
-            case["name"], _time(own), _share(own), _number(own["peak"], 1e-6),
-            *(_ratio(case["ratios"].get(n)) for n in names),
-        )  # fmt: skip
+        own, peers = case["contenders"][OURS], _peers(case)
+        cells = [case["name"], _time(own), _share(own), _number(own["peak"], 1e-6)]
+        if peers:
+            name, least = min(peers.items(), key=lambda x: _value(x[1]))
+            ahead = sum(_value(r) >= 1 for r in peers.values())
+            cells += [name, _ratio(least), f"{ahead} of {len(peers)}"]
+        out.add_row(*cells, style="red" if peers and _behind(peers) else "")
     return out
+
+
+def _peers(case: Result) -> dict[str, Any]:
+    """The ratios to peers, without other ways of ours."""
+    return {n: r for n, r in case["ratios"].items() if n.split()[0] != OURS}
+
+
+def _value(of: dict[str, Any]) -> float:
+    return float(of["work"] if of["time"] is None else of["time"])
+
+
+def _behind(peers: dict[str, Any]) -> bool:
+    return any(_value(r) < 1 for r in peers.values())
+
+
+def _standing(cases: Sequence[Result]) -> str:
+    beside = [p for p in map(_peers, cases) if p]
+    behind = sum(map(_behind, beside))
+    said = "no peer was measured"
+    if beside:
+        said = f"ahead of every peer in {len(beside) - behind} of {len(beside)} cases"
+    return f"{said}; ~ by processor time"
 
 
 def skipped(suite: Result) -> dict[str, str]:
@@ -37,9 +66,7 @@ def skipped(suite: Result) -> dict[str, str]:
 
 
 def _time(of: dict[str, Any]) -> str:
-    if of["seconds"] is None:
-        return f"~{_number(of['work'], 1e6)}"
-    return _number(of["seconds"], 1e6)
+    return f"~{seconds(of['work'])}" if of["seconds"] is None else seconds(of["seconds"])
 
 
 def _share(of: dict[str, Any]) -> str:
@@ -48,10 +75,8 @@ def _share(of: dict[str, Any]) -> str:
     return f"{'~' if of['by'] == 'work' else ''}{100 * of['share']:.0f}"
 
 
-def _ratio(of: dict[str, Any] | None) -> str:
-    if of is None:
-        return ""
-    return f"~{of['work']:.2f}" if of["time"] is None else f"{of['time']:.2f}"
+def _ratio(of: dict[str, Any]) -> str:
+    return f"{'~' if of['time'] is None else ''}{_value(of):.2f} x"
 
 
 def _number(value: float | None, scale: float) -> str:

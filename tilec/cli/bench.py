@@ -17,6 +17,7 @@ from tilec.cli.report import Json, answer, reported, show_rows
 from tilec.ir.errors import TileError
 
 RUN = "run"
+WIDTH = 100  # columns of a table of results
 
 
 class _Suites(TyperGroup):
@@ -50,6 +51,8 @@ def run(
     quick: Annotated[bool, typer.Option("--quick", help="A small case or two of each suite.")] =
     False,
     out: Annotated[Path | None, typer.Option("-o", help="A file for the results.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that -o has: its "
+                      "cases are kept, and failed ones tried again.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="What there is: suites and peers.")] = False,
     json_: Json = False,
 ) -> None:  # fmt: skip
@@ -74,32 +77,37 @@ def run(
     asked = Asked(rounds, only, tuple(threads or ()), quick)
     if not any(asked.cases(s) for s in chosen):
         raise TileError(f"no case of {', '.join(s.name for s in chosen)} has {only!r} in its name")
-    _measured(chosen, beside, asked, out, json_)
+    if resume and out is None:
+        raise TileError("--resume goes on with the file of -o, which is not given")
+    _measured(chosen, beside, asked, (out, resume), json_)
 
 
-def _measured(suites: Sequence[Any], peers: Sequence[Any], asked: Any, out: Path | None,
-              json_: bool) -> None:  # fmt: skip
-    """Measure, print, and keep after each case, so that the end of a long run loses nothing."""
+def _measured(suites: Sequence[Any], peers: Sequence[Any], asked: Any,
+              file: tuple[Path | None, bool], json_: bool) -> None:  # fmt: skip
+    """Measure, print, and keep after each case, so that the end of a long run loses nothing. The
+    file is one to go on with, or not."""
     from tilec.bench.harness import measure
-    from tilec.bench.results import document, write
+    from tilec.bench.results import begun, document, joined, write
     from tilec.bench.table import skipped, table
 
     console, found, why = Console(stderr=True), list[dict[str, Any]](), dict[str, str]()
     failed: dict[str, str] = {}
+    out, resumed = file
+    earlier = begun(out) if out is not None and resumed else []
 
     def keep(result: dict[str, Any]) -> None:
         if out is not None:
-            write(out, document([*found, result]))
+            write(out, document(joined(earlier, [*found, result])))
 
     for suite in suites:
-        for result in measure(suite, peers, asked, console, keep):
+        for result in measure(suite, peers, asked, console, keep, earlier):
             found.append(result)
             why |= skipped(result)
             failed |= result["failed"]
             if not json_:
-                Console(width=160, markup=False).print(table(result))
+                Console(width=WIDTH, markup=False).print(table(result))
     if json_:
-        answer(document(found))
+        answer(document(joined(earlier, found)))
     for name, reason in why.items():
         typer.echo(f"skipped: {name}: {reason}", err=True)
     for name, reason in failed.items():
@@ -127,19 +135,23 @@ def report_(
     out: Annotated[Path, typer.Option("-o", help="A folder for the page and its plots.")],
     json_: Json = False,
 ) -> None:
-    """Draw results as one page, and their plots as PNG.
+    """Draw results as one page, and their plots as PNG. Says which cases are behind a peer with no
+    cause given in the causes.toml beside the results.
 
     Example: tilec bench report results.json -o report
     """
-    from tilec.bench.report.page import report
+    from tilec.bench.report.page import report, unexplained
     from tilec.cli.report import progress
 
     with progress("drawing"):
         written = [str(p) for p in report(results, out)]
+    unknown = unexplained(results)
     if json_:
-        answer({"files": written})
+        answer({"files": written, "no cause given": unknown})
     else:
         typer.echo("\n".join(written))
+    for case in unknown:
+        typer.echo(f"no cause given: {case}", err=True)
 
 
 @app.command("compare")

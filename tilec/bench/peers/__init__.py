@@ -1,7 +1,8 @@
 """Libraries to compare with, a file each; more come from the entry points of GROUP.
 
 An entry point names a `tilec.bench.case.Peer`. In the process of a contender TILEC_THREADS and
-OMP_NUM_THREADS say how many threads it may use before its maker is called.
+OMP_NUM_THREADS say how many threads it may use before its maker is called; torch may be loaded
+there already, without threads of its own.
 """
 
 from __future__ import annotations

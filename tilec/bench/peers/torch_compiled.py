@@ -86,4 +86,4 @@ def _compile(of: Compiled) -> Made:
     return Made([compiled if of.cached else cold], want, worst=worst)
 
 
-PEER = Peer("torch.compile", _absent, _contenders)
+PEER = Peer("torch.compile", _absent, _contenders, ("torch", "torch._inductor.compile_fx"))

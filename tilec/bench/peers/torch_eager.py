@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tilec.bench.case import Made, Make, Peer, Problem, as_array
+from tilec.bench.machine import processors
 from tilec.bench.problems.attention import GROUPS, HEADS, SCALE, WIDTH, Attention
 from tilec.bench.problems.layered import Layered
 from tilec.bench.problems.layers import tensor
@@ -27,6 +28,7 @@ from tilec.ir.dtype import Array
 from tilec.ir.format import Dense
 from tilec.ir.named import named
 from tilec.runtime.tensor import PackedTensor
+from tilec.settings import settings
 
 TYPES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
 GROUP = 128  # weights of int4 that share a scale
@@ -38,9 +40,10 @@ def absent() -> str:
 
 
 def torch_() -> Any:
-    """torch, with nothing kept for gradients."""
+    """torch with as many threads as the settings say, and nothing kept for gradients."""
     import torch
 
+    torch.set_num_threads(settings().threads or processors())  # it may have been loaded before
     torch.set_grad_enabled(False)
     return torch
 
@@ -260,4 +263,4 @@ def _experts(of: Routed, grouped: bool) -> Made:
                 operations=of.operations)  # fmt: skip
 
 
-PEER = Peer("torch", absent, _contenders)
+PEER = Peer("torch", absent, _contenders, ("torch",))

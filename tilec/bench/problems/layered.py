@@ -61,10 +61,9 @@ class Layered(Sized):
     def timed(self, run: Callable[[], Any], about: Mapping[str, Any], kept: int = 0) -> Made:
         """A contender that does the layer with `run`."""
         made = self.made()
-        result = run()
-        nbytes = sum(int(getattr(x, "nbytes", 0)) for x in (*made.ours, result))
+        nbytes = sum(int(getattr(x, "nbytes", 0)) for x in made.ours)
         return Made([run], made.want, nbytes=nbytes, operations=self.operations,
-                    worst=self.worst, kept=kept, about=about)  # fmt: skip
+                    worst=self.worst, kept=kept, returns=True, about=about)  # fmt: skip
 
     def ours(self) -> Mapping[str, Make]:
         """The program."""

@@ -109,10 +109,12 @@ def _weights(of: Linear) -> tuple[list[Array] | list[PackedTensor], Array, int]:
     parts: dict[str, Array] = {}
     for c in format.components(shape):
         size = tuple(int(str(d)) for d in c.shape)
-        parts[c.name] = c.dtype.round(rng.uniform(0.5, 1.5, size))
         if c.name.endswith("codes"):
             every = from_raw(c.dtype, np.arange(1 << c.dtype.bits))
-            parts[c.name] = rng.choice(every[np.isfinite(every)], size)
+            every = every[np.isfinite(every)]
+            parts[c.name] = every[rng.integers(0, len(every), size, np.uint16)]
+        else:
+            parts[c.name] = c.dtype.round(rng.uniform(0.5, 1.5, size))
     if isinstance(format, Coded):  # its components say where others are
         parts = encode(format, rng.standard_normal(shape), Fit())
     first = packed(format, parts, shape)

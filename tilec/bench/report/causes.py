@@ -3,6 +3,8 @@
 [causes]
 "4096x4096 int4 M=1" = "a sentence"          # the name of a case, in any suite
 "gemv: 4096x4096 int4 M=1" = "a sentence"    # or of a suite alone
+"gemm: f32 *" = "a sentence"                 # or all that a pattern has, where none is nearer
+"torch int8 | gemm: f32 *" = "a sentence"    # or beside one peer alone
 
 [[tried]]
 what = "software prefetch two rows ahead"
@@ -14,6 +16,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +41,37 @@ class Causes:
     cases: Mapping[str, str] = field(default_factory=dict[str, str])
     tried: tuple[Tried, ...] = ()
 
-    def of(self, case: Case) -> str:
-        """Why a case is behind: empty where nobody said."""
-        return self.cases.get(f"{case.suite}: {case.name}", self.cases.get(case.name, ""))
+    def of(self, case: Case, peer: str = "") -> str:
+        """Why a case is behind a peer: what was said of it by name, else by the longest pattern, of
+        this peer before all; empty where nobody said."""
+        for names in ([f"{peer} | {n}" for n in _names(case)], _names(case)):
+            for name in names:
+                if name in self.cases:
+                    return self.cases[name]
+            fits = [p for p in self.cases for n in names if fnmatchcase(n, _pattern(p))]
+            if fits:
+                return self.cases[max(fits, key=len)]
+        return ""
 
     def idle(self, cases: list[Case]) -> list[str]:
-        """The names that none of these cases has."""
-        known = {n for c in cases for n in (c.name, f"{c.suite}: {c.name}")}
-        return [n for n in self.cases if n not in known]
+        """The names and patterns that none of these cases has."""
+        known = [n for c in cases for n in _names(c)]
+        known += [f"{p} | {n}" for c in cases for p in c.peers for n in _names(c)]
+        return [p for p in self.cases if not any(fnmatchcase(n, _pattern(p)) for n in known)]
 
     def __or__(self, other: Causes) -> Causes:
         """Those of both."""
         tried = dict.fromkeys((*self.tried, *other.tried))
         return Causes({**self.cases, **other.cases}, tuple(tried))
+
+
+def _names(case: Case) -> list[str]:
+    return [f"{case.suite}: {case.name}", case.name]
+
+
+def _pattern(text: str) -> str:
+    """A pattern whose only sign is `*`: names of formats have brackets."""
+    return text.replace("[", "[[]").replace("?", "[?]")
 
 
 def beside(results: Path) -> Causes:

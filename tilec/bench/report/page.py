@@ -20,17 +20,16 @@ from tilec.profile.table import seconds
 
 PAGE = "index.html"
 DAGGER = "†"
-NOTES = {"behind": "Behind a peer", "tried": "Tried, and of no help", "skipped": "Skipped"}
+NOTES = {"behind": "Behind a peer", "tried": "Tried, and of no help", "failed": "Failed",
+         "skipped": "Skipped"}  # fmt: skip
+UNKNOWN = "no cause given"
 Drawn = Mapping[tuple[int, int], Sequence[Picture]]  # by the numbers of a file and a suite
 
 
 def report(results: list[Path], out: Path, drew: Callable[[str], object] = str) -> list[Path]:
     """Write the page of some results and its plots as PNG into a folder: the files' paths. `drew`
     is told each suite whose plots are drawn. Raises TileError for files that are no results."""
-    found = [read(p) for p in results]
-    causes = Causes()
-    for path in results:
-        causes |= beside(path)
+    found, causes = _read(results)
     drawn: dict[tuple[int, int], list[Picture]] = {}
     for i, run in enumerate(found):
         for j, suite in enumerate(run.suites):
@@ -46,6 +45,20 @@ def report(results: list[Path], out: Path, drew: Callable[[str], object] = str) 
         return written
     except OSError as e:
         raise TileError(f"{out} can't be written: {e}") from None
+
+
+def unexplained(results: list[Path]) -> list[str]:
+    """The cases of some results that are behind a peer without a cause, and that peer."""
+    found, causes = _read(results)
+    return [f"{_full(c)}: {p} ({c.peers[p]:.2f}x)" for run in found for c in run.cases
+            for p in c.behind if not causes.of(c, p)]  # fmt: skip
+
+
+def _read(results: list[Path]) -> tuple[list[Results], Causes]:
+    found, causes = [read(p) for p in results], Causes()
+    for path in results:
+        causes |= beside(path)
+    return found, causes
 
 
 def _word(text: str) -> str:
@@ -73,11 +86,12 @@ def page(found: Sequence[Results], causes: Causes, drawn: Drawn) -> str:
     links = [element("a", _title(found, i, j), href=f"#{at}") for i, j, at in places]
     links += [element("a", text, href=f"#{at}") for at, text in NOTES.items()]
     parts = [
-        element("header", element("h1", title), *(_machine(r) for r in found), _figures(cases)),
+        element("header", element("h1", title), *(_machine(r) for r in found),
+                _figures(found, causes)),
         element("nav", *links, aria_label="Parts of this page"),
         *(_suite(_title(found, i, j), found[i].suites[j], drawn.get((i, j), ()), at)
           for i, j, at in places),
-        _behind(cases, causes), _tried(causes), _skipped(found),
+        _behind(cases, causes), _tried(causes), _failed(found), _skipped(found),
     ]  # fmt: skip
     style = Path(__file__).with_name("page.css").read_text("utf-8")
     head = joined(
@@ -105,17 +119,23 @@ def _machine(run: Results) -> Html:
     return element("dl", *rows, class_="facts")
 
 
-def _figures(cases: Sequence[Case]) -> Html:
+def _figures(found: Sequence[Results], causes: Causes) -> Html:
     """How it stands, in a few numbers."""
+    cases = [c for run in found for c in run.cases]
     beside_peers = [c for c in cases if c.peers]
-    behind = sum(bool(c.behind) for c in beside_peers)
+    behind = [c for c in beside_peers if c.behind]
+    unknown = sum(any(not causes.of(c, p) for p in c.behind) for c in behind)
+    failed = sum(len(s.failed) for run in found for s in run.suites)
     figures = [
-        ("cases", len(cases)),
-        ("beside a peer", len(beside_peers)),
-        ("ahead of every peer", len(beside_peers) - behind),
-        ("behind a peer", behind),
+        ("cases", len(cases), False),
+        ("beside a peer", len(beside_peers), False),
+        ("ahead of every peer", len(beside_peers) - len(behind), False),
+        ("behind a peer", len(behind), False),
+        (f"of those, {UNKNOWN}", unknown, unknown > 0),
+        ("failed", failed, failed > 0),
     ]
-    each = [element("div", element("dt", n), element("dd", str(v))) for n, v in figures]
+    each = [element("div", element("dt", n), element("dd", str(v), class_="behind" * wrong))
+            for n, v, wrong in figures]  # fmt: skip
     return element("dl", *each, class_="figures")
 
 
@@ -217,7 +237,7 @@ def _behind(cases: Sequence[Case], causes: Causes) -> Html:
     found = [(c.peers[p], c, p) for c in cases for p in c.behind]
     rows: list[list[str]] = []
     for value, case, peer in sorted(found, key=lambda x: x[0]):
-        cause = causes.of(case) or element("em", "no cause noted")
+        cause = causes.of(case, peer) or element("strong", UNKNOWN, class_="behind")
         rows.append([_full(case), peer, cause, element("b", f"{value:.2f}x", class_="behind"),
                      _sure(case, peer)])  # fmt: skip
     parts = [element("p", "None: no peer is faster in any case.")]
@@ -248,6 +268,15 @@ def _tried(causes: Causes) -> Html:
         "p", "Nothing was noted.")  # fmt: skip
     return element("section", element("h2", NOTES["tried"]), inside, id="tried",
                    class_="card")  # fmt: skip
+
+
+def _failed(found: Sequence[Results]) -> Html:
+    """Cases without a result of ours, with the reason."""
+    rows: list[list[str]] = [[f"{s.title}: {name}", why] for run in found for s in run.suites
+                             for name, why in s.failed.items()]  # fmt: skip
+    inside = table(["case", "why"], rows, left=2) if rows else element(
+        "p", "None: every case has a result.")  # fmt: skip
+    return element("section", element("h2", NOTES["failed"]), inside, id="failed", class_="card")
 
 
 def _skipped(found: Sequence[Results]) -> Html:

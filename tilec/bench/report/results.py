@@ -114,13 +114,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite as it was run with so many threads; `skipped` has peers and reasons."""
+    """A suite as it was run with so many threads; `skipped` has peers and reasons, `failed` cases
+    in which ours failed and reasons."""
 
     name: str
     threads: int
     rounds: int
     skipped: Mapping[str, str]
     cases: tuple[Case, ...]
+    failed: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def title(self) -> str:
@@ -168,7 +170,8 @@ def read(path: Path) -> Results:
 def _suite(found: Mapping[str, Any]) -> Suite:
     name, threads = found["suite"], found["threads"]
     cases = tuple(_case(name, threads, c) for c in found["cases"])
-    return Suite(name, threads, found["rounds"], found["skipped"], cases)
+    failed = found.get("failed", {})
+    return Suite(name, threads, found["rounds"], found["skipped"], cases, failed)
 
 
 def _case(suite: str, threads: int, found: Mapping[str, Any]) -> Case:
