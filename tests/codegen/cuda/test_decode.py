@@ -1,4 +1,4 @@
-"""A step of decoding with keys and values in few bits: results under emulation, and machine code."""
+"""A step of decoding with keys and values in few bits: results under emulation."""
 
 from __future__ import annotations
 
