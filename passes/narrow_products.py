@@ -88,9 +88,9 @@ class _Narrowing:
 
     def _along(self, v: Value, b: Builder) -> tuple[Value, Value | None]:
         """A second operand without the factor that all its k's have in common, and that factor."""
-        op, turned = self.made.get(v), False
-        if isinstance(op, shape.Transpose):
-            op, turned = self.made.get(op.a), True
+        inner = self._turned(v)
+        turned = inner is not None
+        op = self.made.get(v if inner is None else inner)
         if not isinstance(op, arith.Mul):
             return v, None
         for one, other in ((op.a, op.b), (op.b, op.a)):
@@ -133,9 +133,9 @@ class _Narrowing:
 
     def _terms(self, v: Value, count: int, b: Builder) -> list[Value]:
         """Bf16 that add up to an operand, the greatest first."""
-        op = self.made.get(v)
-        if isinstance(op, shape.Transpose):
-            return [self._kept(b, shape.Transpose(x, TURN)) for x in self._terms(op.a, count, b)]
+        inner = self._turned(v)
+        if inner is not None:
+            return [self._kept(b, shape.Transpose(x, TURN)) for x in self._terms(inner, count, b)]
         found = [self._cast(v, bf16, b)]
         rest = self._cast(v, f32, b) if count > 1 else v
         while len(found) < count:
@@ -157,12 +157,17 @@ class _Narrowing:
 
     def _cast(self, v: Value, t: DType, b: Builder) -> Value:
         """A value in another dtype; of what is transposed, before that."""
-        op = self.made.get(v)
         if tile(v).dtype == t:
             return v
-        if isinstance(op, shape.Transpose):
-            return self._kept(b, shape.Transpose(self._cast(op.a, t, b), TURN))
+        inner = self._turned(v)
+        if inner is not None:
+            return self._kept(b, shape.Transpose(self._cast(inner, t, b), TURN))
         return self._kept(b, Cast(v, t))
+
+    def _turned(self, v: Value) -> Value | None:
+        """The matrix that a value is the transpose of, if it is one."""
+        op = self.made.get(v)
+        return op.a if isinstance(op, shape.Transpose) and op.order == TURN else None
 
     def _kept(self, b: Builder, op: Op) -> Value:
         """Write an op, whose value may be asked about."""

@@ -11,6 +11,7 @@ from tilec.ir.core import Func
 from tilec.ir.dtype import Array, DType
 from tilec.ir.interpret import interpret
 from tilec.ir.ops.reduce import Dot
+from tilec.ir.parse import parse
 from tilec.ir.types import Tile
 from tilec.passes import parse_pipeline, run
 from tilec.runtime.tensor import PackedTensor
@@ -64,6 +65,41 @@ def test_as_many_products_as_bits_need(text: str, x: DType, wanted: list[tuple[s
     assert dots(func) == wanted
     y, want = result(func, left, w), left @ w.dequantize().astype(np.float64).T
     assert np.linalg.norm(y - want) < 2.0**-21 * np.linalg.norm(want)
+
+
+def test_matrices_that_are_as_they_were():
+    """A transpose may leave the axes where they are; a factor of the columns is the scale."""
+    func = parse("""
+func @f(%x: *bf16[4, 8], %w: *i4[8, 4], %s: *f16[4], %y: *f32[4, 4]) {
+  grid {dims = [4], sizes = [4], tiles = [4]} (%m: span[4, 4]) {
+    %k = whole {dim = 8, size = 8} : span[8, 8]
+    %n = whole {dim = 4, size = 4} : span[4, 4]
+    %a = load %x, [%m, %k] : bf16[4, 8]
+    %c = load %w, [%k, %n] : i4[8, 4]
+    %d = cast %c {dtype = f32} : f32[8, 4]
+    %e = load %s, [%n] : f16[4]
+    %g = cast %e {dtype = f32} : f32[4]
+    %h = broadcast %g {shape = [8, 4]} : f32[8, 4]
+    %i = mul %d, %h : f32[8, 4]
+    %j = transpose %i {order = [0, 1]} : f32[8, 4]
+    %z = full {shape = [4, 4], value = 0.0, dtype = f32} : f32[4, 4]
+    %o = dot %a, %j, %z : f32[4, 4]
+    %p = dot %a, %i, %o : f32[4, 4]
+    store %y, [%m, %n], %p
+  }
+}
+""")
+    after = run(parse_pipeline("narrow-products"), func)
+    assert dots(after) == [("bf16", "bf16")] * 3
+    assert sum(op.scale is not None for op in after.walk() if isinstance(op, Dot)) == 1
+    rng = np.random.default_rng(0)
+    given = {"x": rng.integers(-8, 9, (4, 8)).astype(float), "s": 2.0 ** np.arange(4),
+             "w": rng.integers(-8, 8, (8, 4))}  # fmt: skip
+    found = [np.full((4, 4), np.nan) for _ in range(2)]
+    for f, y in zip((func, after), found, strict=True):
+        interpret(f, {**given, "y": y}, {})
+    assert np.array_equal(*found)
+    assert np.abs(found[0]).max() > 8
 
 
 @pytest.mark.parametrize("t", [tc.f32, tc.f16])
