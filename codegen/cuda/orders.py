@@ -150,21 +150,44 @@ def _order(found: Orders, load: memory.Load, readers: _Readers) -> None:
         places = Places(t, convert.layout, plain(t.bits))
         found.of |= {load.mem: places, source: places}
         return
-    chain = _chain(convert, readers)
+    chains = [_decoding(op, t, readers) for op in readers.users.get(convert.result, ())]
+    if readers.ends[convert.result] or not all(chains):
+        return
+    ways = [_way(chain, t, readers) for chain in chains]
+    arrangements = {how.arrangement if how else None for how in ways}
+    arrangement = arrangements.pop() if len(arrangements) == 1 else None
+    if arrangement is None or not Fragments.fits(convert.layout, arrangement):
+        return
+    order = Fragments(t, convert.layout, arrangement)
+    found.of |= {load.mem: order, source: order}
+    for chain, how in zip(chains, ways, strict=True):
+        if how is not None:
+            _decode(found, convert.result, chain, how, readers)
+
+
+def _decoding(op: Op, t: DType, readers: _Readers) -> list[Op]:
+    """The ops from one on that make what a product reads of codes; none where they do not."""
+    chain = _chain(op, readers)
     while chain and not (_dtype(chain[-1]) in DECODED and _dtype(chain[-1]) != t):
         chain.pop()
-    if not chain:
-        return
-    to = _dtype(chain[-1])
-    dot, reader = _product(chain[-1], readers), readers.only(chain[-1].result)
-    how = recipe(_codes(t, chain, readers), to, dot is not None and _folds(dot, readers))
-    if how is None or not Fragments.fits(convert.layout, how.arrangement):
-        return
-    order = Fragments(t, convert.layout, how.arrangement)
-    found.of |= {load.mem: order, source: order}
+    return chain
+
+
+def _way(chain: list[Op], t: DType, readers: _Readers) -> Recipe | None:
+    """How codes become what a chain of ops makes of them."""
+    dot = _product(chain[-1], readers)
+    folds = dot is not None and _folds(dot, readers)
+    return recipe(_codes(t, chain, readers), _dtype(chain[-1]), folds)
+
+
+def _decode(found: Orders, codes: Value, chain: list[Op], how: Recipe, readers: _Readers) -> None:
+    """Note that a recipe stands for a chain of ops."""
+    t, last = codes.type, chain[-1]
+    assert isinstance(t, Tile)
+    dot, reader = _product(last, readers), readers.only(last.result)
     late = isinstance(reader, Dot) and place(reader.b, readers.made) is not None
-    name = found.named(how, t, to)
-    found.decoded[chain[-1]] = Decoding(convert.result, how, name, late)
+    name = found.named(how, t.dtype, _dtype(last))
+    found.decoded[last] = Decoding(codes, how, name, late)
     found.within.update(chain[:-1])
     if dot is not None:
         found.factors[dot] = found.factors.get(dot, 1.0) * how.factor
@@ -210,13 +233,14 @@ def _component(mem: Value) -> bool:
     return "." in mem.hint
 
 
-def _chain(convert: machine.Convert, readers: _Readers) -> list[Op]:
-    """Casts and subtractions of a constant, each the only one that reads what is before it."""
+def _chain(first: Op, readers: _Readers) -> list[Op]:
+    """Casts, terms and subtractions of a constant from an op on, each the only one that reads what
+    is before it."""
     chain: list[Op] = []
-    op = readers.only(convert.result)
-    while (isinstance(op, Cast) and op.rounding == "nearest") or (
+    op: Op | None = first
+    while (isinstance(op, Cast) and op.rounding == "nearest") or isinstance(op, packed.Term) or (
         isinstance(op, arith.Sub) and _middle(op, readers) is not None
-    ):
+    ):  # fmt: skip
         chain.append(op)
         op = readers.only(op.result)
     return chain
@@ -235,6 +259,8 @@ def _codes(t: DType, chain: list[Op], readers: _Readers) -> Codes:
         for op in chain:
             if isinstance(op, arith.Sub):
                 values = values - _middle(op, readers)
+            if isinstance(op, packed.Term):
+                values = op.evaluate(values)
             saturate = isinstance(op, Cast) and op.saturate
             values = _dtype(op).round(values, saturate=saturate)
     return Codes(t.bits, tuple(map(float, values)), t.exponent, t.mantissa)

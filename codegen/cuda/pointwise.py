@@ -18,6 +18,7 @@ from tilec.ir.dtype import DType, bf16, boolean, f16, f32, f64, i32, i64, tf32, 
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith
 from tilec.ir.ops.cast import Bitcast, Cast
+from tilec.ir.ops.packed import Term
 from tilec.ir.ops.shape import RandomBits
 from tilec.ir.types import Tile
 
@@ -119,8 +120,8 @@ def emit(op: Op, args: list[str]) -> str:
     if type(op) in INFIX:
         return f"({args[0]} {INFIX[type(op)]} {args[1]})"
     match op:
-        case Cast():
-            return _cast(op, args)
+        case Cast() | Term():
+            return _cast(op, args) if isinstance(op, Cast) else _term(op, args[0])
         case Bitcast():
             return f"bitcast<{cpp_type(op.dtype)}, {cpp_type(t)}>({args[0]})"
         case RandomBits():
@@ -137,6 +138,14 @@ def emit(op: Op, args: list[str]) -> str:
             return f"{_called(op, t)}({', '.join(args)})"
         case _:
             raise TileError(f"cuda: no code for {op.name}", op.loc)
+
+
+def _term(op: Term, text: str) -> str:
+    """A number without the terms before the one that is asked for; where it is kept, it is rounded
+    to that."""
+    for _ in range(op.index):
+        text = f"sub_f32({text}, Number<{cpp_type(op.dtype)}>::rounded({text}))"
+    return text
 
 
 def _called(op: Op, t: DType) -> str:

@@ -24,6 +24,7 @@ BYTES = 0x01010101  # one in each byte
 SIGN_BITS = 0x80808080
 PAIRS = (0x4140, 0x4342)  # selectors: two bytes of a word, each below one of another
 ABOVE = (0x1404, 0x3424)  # each above one of the other word
+BESIDE = (0x5140, 0x7362)  # two bytes of a word, each below that of the other word
 TABLE = 4  # bits of a code that is looked up
 SIGNS = 0xBA98  # selector: the highest bit of each byte, eight times
 
@@ -105,6 +106,7 @@ def _of_floats(codes: Codes, t: DType, folded: bool) -> Iterator[Recipe]:
     if codes.bits == TABLE:
         yield from _looked_up(codes, t)
         yield from _upper_bytes(codes, t)
+        yield _both_bytes(codes, t)
     narrow = recipe(codes, f16, False) if t == bf16 else None
     if narrow is not None:
         yield Recipe(narrow.arrangement,
@@ -204,6 +206,16 @@ def _upper_bytes(codes: Codes, t: DType) -> Iterator[Recipe]:
     found = _magnitudes(t.to_storage(t.round(np.array(codes.values))).view(np.uint16) >> 8)
     yield Recipe(found.arrangement, tuple(
         call("prmt", x, 0, pair) for x in found.registers for pair in ABOVE
+    ))  # fmt: skip
+
+
+def _both_bytes(codes: Codes, t: DType) -> Recipe:
+    """Floats out of two tables, of their lower and of their upper bytes."""
+    bits = t.to_storage(t.round(np.array(codes.values))).view(np.uint16)
+    low, high = (_table(x) for x in (bits & 0xFF, bits >> 8))
+    return Recipe(low.arrangement, tuple(
+        call("prmt", x, y, pair)
+        for x, y in zip(low.registers, high.registers, strict=True) for pair in BESIDE
     ))  # fmt: skip
 
 

@@ -170,18 +170,22 @@ def _copy_fragments(values: Values, op: Copy, ring: FragmentRing) -> None:
     """A tile in fragment order is one run of bytes."""
     p, pieces = values.p, ring.slot // LINE
     rows, columns = ring.order.layout.shape
-    *_, depth = dims(op.mem)
+    *_, high, depth = dims(op.mem)
     if not isinstance(depth, int):
         raise TileError(f"cuda: rows of {depth} codes can't be copied in fragment order", op.loc)
     *numbers, first, last = op.indices
     row, column = (values.spans[v].start for v in (first, last))
-    column = plus(column, str(op.ahead)) if op.indices[op.axis] is last else column
+    along, down = (op.ahead and op.indices[op.axis] is v for v in (last, first))
+    column = plus(column, str(op.ahead)) if along else column
+    row = f"({plus(row, str(op.ahead))})" if down else row
     number = f"u64({row}) / {rows} * {-(-depth // columns)} + ({column}) / {columns}"
     which, bounds = values.matrix(op.mem, tuple(numbers))
     if bounds:
         each = prod(ring.order.tiles(extents(op.mem)))
         number = f"u64({which}) * {each} + {number}"
-    if op.ahead or not values.spans[last].exact:
+    if down:
+        bounds.append(f"{row} < {p.extent(high)}")
+    if along or not values.spans[last].exact:
         bounds.append(f"{column} < {depth}")
     inside = " && ".join(bounds) or "true"
     base, to = p.fresh("tile"), p.fresh("to")

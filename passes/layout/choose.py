@@ -19,7 +19,7 @@ from tilec.ir.types import Memory, Span, Tile
 from tilec.passes.layout import cost
 from tilec.passes.layout.multiply import Multiplying
 from tilec.passes.layout.products import turned
-from tilec.passes.layout.reads import Axes, read, reduced, uses
+from tilec.passes.layout.reads import Axes, read, reduced, split, uses
 from tilec.passes.layout.rings import SWIZZLES, widest
 from tilec.passes.layout.stores import row_of
 from tilec.passes.layout.survey import survey
@@ -48,6 +48,7 @@ def lay_out(func: Func, *, threads: int = 128, instruction: str = "mma", swizzle
         swizzle = swizzle or SWIZZLES[0]
     chooser = _Chooser(threads, instruction, swizzle)
     chooser.uses, chooser.axes, chooser.read = uses(func), reduced(func), read(func)
+    chooser.split = split(func)
     laid = func.replaced(chooser.block(func.body), *chooser.remarks)
     return laid.replaced(laid.body, *survey(laid, threads).remarks)
 
@@ -82,6 +83,7 @@ class _Chooser(Multiplying):
                 return found
         pulled = self._pulled(v, layout, b)
         if pulled is not None:
+            self.converted[-1][v, layout] = pulled
             return pulled
         if turned(v, self.laying) not in (None, layout):
             return self.wanted(self.held(v, b), layout, b, hold)
@@ -312,7 +314,7 @@ class _Chooser(Multiplying):
         trial = _Chooser(self.threads, self.instruction, self.swizzle)
         trial.laying.of, trial.laying.made = dict(self.laying.of), dict(self.laying.made)
         trial.uses, trial.axes, trial.read = self.uses, self.axes, self.read
-        trial.once = set(self.once)
+        trial.once, trial.split = set(self.once), self.split
         trial.to, trial.converted = dict(self.to), [dict(x) for x in self.converted]
         new = trial.block(op.body)
         out: list[RegisterLayout | None] = []

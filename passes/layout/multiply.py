@@ -32,7 +32,8 @@ class Multiplying(ABC):
         self.to: dict[Value, Value] = {}
         self.remarks: list[Remark] = []
         self.uses: Counter[Value] = Counter()
-        self.once: set[Value] = set()  # new values that are read in one place
+        self.split: set[Value] = set()  # what only terms are taken of
+        self.once: set[Value] = set()  # new values that are read in one place, or split
 
     @abstractmethod
     def held(self, v: Value, b: Builder) -> Value:
@@ -59,7 +60,8 @@ class Multiplying(ABC):
 
     def _became(self, op: Op, new: Op) -> None:
         self.to.update(zip(op.results, new.results, strict=True))
-        self.once |= {n for o, n in zip(op.results, new.results, strict=True) if self.uses[o] == 1}
+        self.once |= {n for o, n in zip(op.results, new.results, strict=True)
+                      if self.uses[o] == 1 or o in self.split}  # fmt: skip
 
     def _product(self, op: Product, b: Builder) -> None:
         """Write a product."""

@@ -6,6 +6,7 @@ from collections import Counter
 
 from tilec.ir.core import Func, Op, Trait, Value
 from tilec.ir.ops import machine, memory, reduce, scan
+from tilec.ir.ops.packed import Term
 from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.types import Span, Tile
 
@@ -27,6 +28,13 @@ def read(func: Func) -> set[Value]:
     ops = [op for op in func.walk() if not isinstance(op, machine.Convert)]
     results = {v for op in ops for block in op.blocks for v in block.results}
     return results | {v for op in ops for v in op.operands}
+
+
+def split(func: Func) -> set[Value]:
+    """What is read only to take terms of it, for products that want these in one layout."""
+    read = [(v, op) for op in func.walk() for v in op.operands]
+    others = {v for v, op in read if not isinstance(op, Term)}
+    return {v for v, _ in read} - others
 
 
 def reduced(func: Func) -> Axes:

@@ -38,6 +38,13 @@ def test_cases_have_names_axes_and_contenders(suite):
         hash(case.problem)
 
 
+@pytest.mark.parametrize("words", [("--suite", "gpu"), ("--suite=gpu",), ("gpu",)])
+def test_a_suite_may_be_an_option(words):
+    code, text = bench(*words, "--help")
+    assert code == 0
+    assert "--dry-run" in text
+
+
 def test_the_suites_cover_what_was_asked():
     assert set(BASIC) <= set(SUITES)
     names = {c.axes["format"] for c in SUITES["gemv"].cases(False)}

@@ -16,14 +16,18 @@ from tilec.cli.bench_tuner import search, tuning
 from tilec.cli.report import Json, answer, reported, show_rows
 from tilec.ir.errors import TileError
 
-RUN = "run"
+RUN, SUITE = "run", "--suite"
 WIDTH = 100  # columns of a table of results
 
 
 class _Suites(TyperGroup):
-    """Words that are no command are suites to `run`."""
+    """Words that are no command are suites to `run`; `--suite` may stand before the first word."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].startswith(f"{SUITE}="):
+            args = [args[0].removeprefix(f"{SUITE}="), *args[1:]]
+        elif args[:1] == [SUITE]:
+            args = args[1:]
         if not args or (args[0] not in self.commands and args[0] != "--help"):
             args = [RUN, *args]
         return super().parse_args(ctx, args)
@@ -33,7 +37,7 @@ app = typer.Typer(
     name="bench",
     cls=_Suites,
     help="Measure kernels beside peers: tilec bench gemv norm -o results.json",
-    epilog="`tilec bench SUITE...` is `tilec bench run SUITE...`.",
+    epilog="`tilec bench SUITE...` is `tilec bench run SUITE...`; `--suite gpu` is `gpu`.",
 )
 
 

@@ -117,7 +117,7 @@ def prefill(d: int, t: str = "bf16", near: float = 1e-2, rate: str = "half") -> 
     n, groups, heads = 16384, 8, 4
     dims = {"B": 1, "G": groups, "H": heads, "M": n, "N": n, "D": d, "E": d}
     ways = (
-        Way("cuda", "threads=128,instruction=wgmma,m=64,k=64", "HGMMA.RS"),
+        Way("cuda", f"threads={256 if d > 128 else 128},instruction=wgmma,m=64,k=64", "HGMMA.RS"),
         Way("triton", "stages=2" if d > 128 else "", "HGMMA"),
     )
     peers = ("torch sdpa", "torch flex") if d == 128 else ("torch sdpa",)
