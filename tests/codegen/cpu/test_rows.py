@@ -167,7 +167,7 @@ def test_a_norm_reads_and_rounds_in_few_instructions():
 
 
 def test_differences_to_a_mean_are_not_kept():
-    types = dict.fromkeys(("x", "gain", "bias"), Dense(tc.f32))
+    types: dict[str, Any] = {name: Dense(tc.f32) for name in ("x", "gain", "bias")}
     found = loops(norm.layer, types, {"M": 64, "N": 4096})
     writing = [body for body in found if any(re.match(r"vmov\w+\s+%zmm\d+, .*\(", x) for x in body)]
     assert len(writing) == 1  # the results
