@@ -71,8 +71,7 @@ def run(
     from tilec.bench.suites import SUITES
 
     if list_:
-        _listed(json_)
-        return
+        return _listed(json_)
     for name in suites or ():
         if name not in SUITES:
             raise TileError(f"no suite is called {name!r}", hint=", ".join(SUITES))
