@@ -44,6 +44,18 @@ def test_rows_further_on_are_asked_for_where_l1_does_not_hold_them():
     assert many - few == 6 * 4 + 5 * 4 + 2
 
 
+@pytest.mark.parametrize(("cpu", "place"), [("emeraldrapids", 2), ("znver5", 3)])
+def test_streams_are_asked_for_into_the_cache_that_is_the_faster(cpu, place):
+    """All lines of a unit, and where a record has scales of its own, those behind its codes: 128
+    bytes for 64 columns."""
+    lines = {}
+    for weight in ("int4<channel, scale=bf16>", "int4<group=128, scale=bf16>"):
+        found = [x for x in source(cpu, 1, weight).splitlines() if AHEAD in x]
+        assert all(x.endswith(f"i32 0, i32 {place}, i32 1)") for x in found)
+        lines[weight[:6]] = len(found)
+    assert lines == {"int4<c": 4, "int4<g": 4 + 2}
+
+
 @pytest.mark.parametrize("cpu", ["emeraldrapids", "znver5"])
 @pytest.mark.parametrize(("weight", "n", "k"), [
     ("int4<group=32>", 70, 96), ("int8<channel>", 64, 100), ("mxfp4", 130, 128), ("bf16", 67, 77),
