@@ -130,7 +130,9 @@ def backends(cls: type[Op]) -> dict[str, str]:
         return {
             "cpu": "none: codes lie in streams there",
             "triton": triton_handles(cls),
-            "cuda": "none: codes lie in the order of fragments there",
+            "cuda": cuda_handles(cls)
+            if cls is Term
+            else "none: codes lie in the order of fragments there",
         }
     if of_tensors(cls):
         return dict.fromkeys(found, "none: `fuse` makes a loop of it")

@@ -128,10 +128,22 @@ def test_what_is_not_exact_has_no_recipe(name, to):
 
 
 def test_a_wrong_guess_is_not_taken():
-    """Values that are a float's but for one code are not decoded as that float."""
-    right = codes_of("e2m1")
+    """Values that are a float's but for one code are not decoded as that float: of 4 bits they come
+    out of tables, of 5 bits not at all."""
+    right, wide = codes_of("e2m1"), codes_of("e2m2")
     values = (*right.values[:5], 2.5, *right.values[6:])
-    assert recipe(Codes(4, values, 2, 1), f16, False) is None
+    table = recipe(Codes(4, values, 2, 1), f16, False)
+    assert table is not None
+    assert table.cost > found("e2m1", f16).cost
+    others = (*wide.values[:5], 7.5, *wide.values[6:])
+    assert recipe(Codes(5, others, 2, 2), f16, False) is None
+
+
+@pytest.mark.parametrize("t", [f16, bf16], ids=str)
+def test_any_floats_of_four_bits_come_out_of_tables(t):
+    """`recipe` tries every code at every place."""
+    values = t.round(np.random.default_rng(4).standard_normal(16))
+    assert recipe(Codes(4, tuple(map(float, values))), t, False) is not None
 
 
 def test_factors_are_left_to_the_scale_only_if_they_may_be():
