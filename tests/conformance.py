@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -327,9 +330,28 @@ def random() -> Iterator[Case]:
     yield Case("random_bits", func, {"x0": values(u32, (ROWS, COLUMNS), 5)}, u32, (ROWS, COLUMNS))
 
 
-def all_cases() -> list[Case]:
-    """Every case."""
-    return [
+@cache
+def _cases() -> tuple[Case, ...]:
+    return (
         *elementwise(), *conversions(), *reductions(), *dots(), *partial_dots(), *gathers(),
         *moved(), *carried(), *random(), *scans(), *accumulates(),
-    ]  # fmt: skip
+    )  # fmt: skip
+
+
+def all_cases() -> list[Case]:
+    """Every case, with a dictionary of inputs of its own, in which others can be put."""
+    return [replace(case, inputs=dict(case.inputs)) for case in _cases()]
+
+
+def fifth(cases: list[Case], number: int) -> list[Case]:
+    """Of the cases of each op every fifth, from `number` on; of 0, every op has a case.
+
+    Five, as neither the dtypes nor the modes of casts come back after as many.
+    """
+    seen, found = Counter[str](), list[Case]()
+    for case in cases:
+        op = case.name.split("-")[0]
+        if seen[op] % 5 == number:
+            found.append(case)
+        seen[op] += 1
+    return found

@@ -8,6 +8,7 @@ import pytest
 from tilec.bench.case import OURS, Made
 from tilec.bench.peers import llama_cpp, torch_eager
 from tilec.bench.problems.decoder import Decoder
+from tilec.bench.problems.encoder import LAYERS
 from tilec.bench.problems.layers import Weight
 from tilec.bench.problems.linear import Linear
 from tilec.bench.problems.models import Model
@@ -32,9 +33,11 @@ def _right(made: Made, tokens: int) -> None:
     assert known.nbytes > 0
 
 
+@pytest.mark.parametrize("layers", [2, pytest.param(LAYERS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("weight", ["bf16", "int8", "int4"])
-def test_the_encoder(weight: str):
+def test_the_encoder(weight: str, layers: int, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("torch")
+    monkeypatch.setattr("tilec.bench.problems.encoder.LAYERS", layers)
     problem = Model("encoder", (2, 12), "bf16", weight)
     contenders = {**problem.ours(), **torch_eager.PEER.contenders(problem)}
     assert contenders.keys() == {OURS, f"torch eager {weight}", "torch eager bf16"}
@@ -42,7 +45,8 @@ def test_the_encoder(weight: str):
         _right(make(), 24)
 
 
-def test_padding_is_not_seen():
+def test_padding_is_not_seen(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tilec.bench.problems.encoder.LAYERS", 2)
     problem = Model("encoder", (1, 12), "bf16", "bf16")
     made = problem.made()
     x, want = made.ours[0], made.want()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cases import Case
 from closeness import close
-from conformance import all_cases
+from conformance import all_cases, fifth
 
 from tilec.codegen.cpu import emit
 from tilec.ir.dtype import Array
@@ -17,12 +17,20 @@ from tilec.runtime.engine import Engine
 from tilec.runtime.jit import host_machine
 
 CASES = all_cases()
+BATCH = 40
+# Plain x86-64 runs two fifths of the cases always, and all of them with the slow tests.
+PLAIN = [pytest.param(i, start, marks=[pytest.mark.slow] if i > 1 else [])
+         for i in range(5) for start in range(0, len(fifth(CASES, i)), BATCH)]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["host", "x86-64-v2"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    machine = host_machine() if request.param == "host" else host_machine(request.param, "")
-    return Engine(Cache(None), machine)
+@pytest.fixture(scope="module")
+def host() -> Engine:
+    return Engine(Cache(None))
+
+
+@pytest.fixture(scope="module")
+def plain() -> Engine:
+    return Engine(Cache(None), host_machine("x86-64-v2", ""))
 
 
 def run(engine: Engine, case: Case) -> Array:
@@ -41,10 +49,10 @@ def run(engine: Engine, case: Case) -> Array:
     return case.out.from_storage(out)
 
 
-@pytest.mark.parametrize("start", range(0, len(CASES), 40))
-def test_equals_the_interpreter(engine: Engine, start: int) -> None:
+def differences(engine: Engine, cases: list[Case]) -> list[str]:
+    """What is wrong with the results of cases."""
     failed: list[str] = []
-    for case in CASES[start : start + 40]:
+    for case in cases:
         want = case.filled(np.full(case.shape, 77, case.out.carrier))
         interpret(case.func, {**case.inputs, "out": want}, {})
         got = run(engine, case)
@@ -54,4 +62,16 @@ def test_equals_the_interpreter(engine: Engine, start: int) -> None:
             failed.append(
                 f"{case.name}: {(~ok).sum()} differ, at {i}: {got[i]!r}, expected {want[i]!r}"
             )
+    return failed
+
+
+@pytest.mark.parametrize("start", range(0, len(CASES), BATCH))
+def test_equals_the_interpreter(host: Engine, start: int) -> None:
+    failed = differences(host, CASES[start : start + BATCH])
+    assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize(("number", "start"), PLAIN)
+def test_equals_the_interpreter_on_plain_x86(plain: Engine, number: int, start: int) -> None:
+    failed = differences(plain, fifth(CASES, number)[start : start + BATCH])
     assert not failed, "\n".join(failed)

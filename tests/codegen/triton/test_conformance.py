@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from cases import Case
 from closeness import close
-from conformance import all_cases
+from conformance import all_cases, fifth
 
 from tilec.codegen.triton import emit
 from tilec.ir.core import Block, Func
@@ -41,6 +41,8 @@ REFUSED = (
     "that round once",
     "no code for sums of",
 )
+# A fifth of the cases is run always, all of them with the slow tests.
+FIFTHS = [pytest.param(i, marks=[pytest.mark.slow] if i else []) for i in range(5)]
 RUN = """
 import importlib.util, pickle, sys
 from pathlib import Path
@@ -79,8 +81,10 @@ def defined(case: Case) -> Case:
     return case
 
 
-def test_equals_the_interpreter(tmp_path: Path) -> None:
-    cases = {c.name: defined(c) for c in all_cases() if not WRONG_THERE & set(c.name.split("-"))}
+@pytest.mark.parametrize("number", FIFTHS)
+def test_equals_the_interpreter(number: int, tmp_path: Path) -> None:
+    known = [c for c in all_cases() if not WRONG_THERE & set(c.name.split("-"))]
+    cases = {c.name: defined(c) for c in fifth(known, number)}
     jobs: list[tuple[str, str, list[Array]]] = []
     for case in cases.values():
         types = {p.hint: p.type.dtype for p in case.func.params}  # type: ignore[union-attr]
@@ -93,7 +97,7 @@ def test_equals_the_interpreter(tmp_path: Path) -> None:
         arrays = [np.ascontiguousarray(types[n].to_storage(x)) for n, x in case.inputs.items()]
         poison = case.filled(np.full(case.shape, 0xA5, np.uint8).astype(case.out.numpy), True)
         jobs.append((case.name, text, [*arrays, poison]))
-    assert len(jobs) > 600
+    assert len(jobs) > 600 / len(FIFTHS)
     data, kernel = tmp_path / "data", tmp_path / "kernel.py"
     data.write_bytes(pickle.dumps(jobs))
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONDONTWRITEBYTECODE": "1"}
