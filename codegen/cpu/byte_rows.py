@@ -11,7 +11,7 @@ from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.packing import transposed
 from tilec.codegen.cpu.quads import BYTES_OF_VECTOR, Quads, unsigned
 from tilec.codegen.cpu.stream import Round, panel, scattered
-from tilec.codegen.cpu.tiles import Coordinates, Tensor, Writer
+from tilec.codegen.cpu.tiles import Coordinates, Index, Tensor, Writer
 from tilec.ir.dtype import Array
 from tilec.ir.stream import COLUMNS, LANES, Records
 
@@ -38,15 +38,27 @@ def total(w: Writer, row: V, k: Number) -> V:
     return f.call(f"llvm.vector.reduce.add.v{w.lanes}i32", "i32", 1, sums)
 
 
-def write_sums(w: Writer, to: Rows, count: Number) -> None:
-    """Put behind each of so many rows its sum."""
-    k = to.stride - SUM
+def write_sums(w: Writer, to: Rows, shape: Index) -> None:
+    """Put behind each of so many rows the sum of its k's."""
+    count, k = shape
 
     def one(m: V) -> None:
         row = to.row(w, m)
-        w.f.store(total(w, row, k), w.f.pointer(row, k))
+        w.f.store(total(w, row, k), w.f.pointer(row, to.stride - SUM))
 
     w.f.loop(0, count, 1, one)
+
+
+def corrections(w: Writer, of: Rows, rows: Sequence[V], k: Number, offset: int) -> list[V]:
+    """-offset * sum_k a[i, k] in every lane, for rows at these addresses."""
+    f, out = w.f, list[V]()
+    for row in rows:
+        if of.summed:
+            found = f.load("i32", 1, f.pointer(row, of.stride - SUM), 4)
+        else:
+            found = total(w, row, k)
+        out.append(f.binary("mul", f.splat(found, w.lanes), constant("i32", -offset, w.lanes)))
+    return out
 
 
 def turns(atom: Atom, mem: Tensor, values: Array, step: int) -> bool:

@@ -133,8 +133,9 @@ class Walker(Regions):
         op = self.made.get(v)
         if isinstance(op, arith.Sub) and self.uses[v] <= MOST:
             a, spread = self.made.get(op.a), self.made.get(op.b)
-            direct = isinstance(a, mem.Load) and self.tile(op.a).wide and _tile(a).dtype == f32
-            return direct and isinstance(spread, shape.Broadcast) and _tile(a).rank == 2
+            if not (isinstance(a, mem.Load) and isinstance(spread, shape.Broadcast)):
+                return False
+            return self.tile(op.a).wide and _tile(a).dtype == f32 and _tile(a).rank == 2
         return self.tile(v).plain
 
     def _settle(self, v: Value) -> None:

@@ -80,8 +80,9 @@ def whole(panel: Panel) -> tuple[Panel, int] | None:
 
 
 def side(rows: int) -> RegisterTile:
-    """The register tile of a product of so many rows."""
-    return RegisterTile(rows, 4 if rows <= 2 else 2 if rows <= 4 else 1)
+    """The register tile of a product of so many rows: 12 sums at least, 24 at most, of which each
+    number of a row is multiplied with as many vectors as there is room for."""
+    return RegisterTile(rows, 4 if rows == 1 else 2 if rows <= 4 else 1)
 
 
 def pack_rows(w: Writer, a: Lazy, to: Rows) -> None:
@@ -176,12 +177,13 @@ def sums(w: Writer, left: Whole, lines: Sequence[V], columns: Sequence[int]) -> 
         for t in range(decoder.deep // 4):
             for column in columns:
                 decoder.fetch(of, t, decoder.deep // 4, column)
-            for v in range(n):
-                (b,) = vectors[v](t)
-                for i in range(len(lines) * COUNT):
-                    r, place = divmod(i, COUNT)
-                    x = f.load("i32", 1, f.pointer(xs[r], place * deep + 4 * t), 1)
-                    out[i * n + v] = _product(w, out[i * n + v], b, f.splat(x, w.lanes))
+            bs = [vector(t)[0] for vector in vectors]
+            for i in range(len(lines) * COUNT):
+                r, place = divmod(i, COUNT)
+                # one after the other: beside the sums there is no room for more
+                x = f.splat(f.load("i32", 1, f.pointer(xs[r], place * deep + 4 * t), 1), w.lanes)
+                for v, b in enumerate(bs, i * n):
+                    out[v] = _product(w, out[v], b, x)
         return out
 
     partial = decoder.loop([s for s in starts for _ in columns], one, columns)

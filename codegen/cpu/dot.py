@@ -6,13 +6,13 @@ stays row by row and is broadcast. The accumulator is a buffer; its padding colu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from tilec.codegen.cpu import along, digits
-from tilec.codegen.cpu.atoms import BITS, BYTES, Atom, Rows, multiply_add, of_bits
+from tilec.codegen.cpu.atoms import BITS, BYTES, HALVED, Atom, Rows, multiply_add, of_bits
 from tilec.codegen.cpu.bits import Bits
-from tilec.codegen.cpu.byte_rows import SUM, total
+from tilec.codegen.cpu.byte_rows import SUM, corrections
 from tilec.codegen.cpu.code_rows import CodeRows, Turning
 from tilec.codegen.cpu.evaluated import Evaluated, Evaluation
 from tilec.codegen.cpu.expanded import Expanded, Groups
@@ -23,7 +23,7 @@ from tilec.codegen.cpu.quads import Quads
 from tilec.codegen.cpu.registers import RegisterTile, narrow_tile, register_tile, registers
 from tilec.codegen.cpu.sparse_codes import SparseCodes
 from tilec.codegen.cpu.stream import Decoder, Panel, Round
-from tilec.codegen.cpu.target import Target
+from tilec.codegen.cpu.target import Target, scaled
 from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
 from tilec.ir.masked import Masked
 from tilec.ir.stream import COLUMNS
@@ -36,6 +36,7 @@ CHAINS = 16  # accumulators that hide the latency of a multiply-add, at most hal
 SHORT = 8  # pairs of k to an accumulator; steps of fewer overlap anyway
 FURTHER = 2  # register tiles of rows from those that are multiplied to those that are asked for
 NEAR = 1 << 15  # bytes of rows and accumulators that stay in L1 anyway
+PANEL = 1 << 14  # bytes of a decoded panel, beside rows and accumulators that stay in L1
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ def emit(
             return
         if isinstance(right, Panel | Stored) and _as_it_lies(decoder, pitch):
             pb = right.at
+        elif isinstance(right, Panel) and (parts := _parts(atom, decoder, m, to)) > 1:
+            _by_parts(w, atom, rows, (right, parts), m, to)
+            return
         else:
             pb = _room(w, atom, deep, pitch)
             _decode(w, atom, decoder, pb, pitch)
@@ -122,7 +126,7 @@ def _side(w: Writer, atom: Atom, decoder: _Decoder, to: Buffer, m: Number
         return RegisterTile(tile.rows, 1) if isinstance(decoder, Turning) else tile
     if isinstance(decoder, Expanding):
         return None
-    if not isinstance(m, int) or _as_it_lies(decoder, to.pitch):
+    if not isinstance(m, int) or _as_it_lies(decoder, to.pitch) or w.cpu in HALVED:
         return None
     return narrow_tile(w.choices, w.features, atom, rows, decoder.deep, decoder.panel.k)
 
@@ -149,6 +153,35 @@ def _decoder(w: Writer, atom: Atom, right: Source) -> _Decoder:
     if isinstance(right, Groups):
         return Expanded(w, right)
     return Quads(w, right) if atom == BYTES else Decoder(w, right, atom.pack)
+
+
+def _parts(atom: Atom, decoder: _Decoder, m: Number, to: Target) -> int:
+    """In how many parts a panel is decoded, each with its rows in L1 when it is multiplied: as many
+    as that takes if what products are added to stays there, too; all alike, of whole rounds."""
+    k = decoder.panel.k
+    small = to.buffer.shape[0] * to.buffer.pitch * atom.size <= PANEL
+    if atom.kind != "float" or to.start is not None or not small or not isinstance(k, int):
+        return 1
+    parts = -(-k * to.buffer.pitch * atom.size // atom.pack // PANEL)
+    return parts if isinstance(m, int) and k % (parts * decoder.deep) == 0 else 1
+
+
+def _by_parts(w: Writer, atom: Atom, rows: Rows, of: tuple[Panel, int], m: Number,
+              to: Target) -> None:  # fmt: skip
+    """to += rows @ a panel, of which some k's are decoded at a time."""
+    f, (whole, parts) = w.f, of
+    assert isinstance(whole.k, int)
+    k, pitch = whole.k // parts, to.buffer.pitch
+    pb, size = _room(w, atom, k, pitch), k // whole.deep * whole.records.unit_bytes
+
+    def part(i: V) -> None:
+        panel = replace(whole, at=w.address(whole.at, (i,), (size,)), k=k)
+        left = replace(rows, at=w.address(rows.at, (i,), (atom.bytes(k),)))
+        decoder = _decoder(w, atom, panel)
+        _decode(w, atom, decoder, pb, pitch)
+        _tiles(w, atom, _Left(left, decoder.offset), pb, m, k // atom.pack, to)
+
+    f.loop(0, parts, 1, part)
 
 
 def _room(w: Writer, atom: Atom, deep: int, pitch: int) -> V:
@@ -203,7 +236,7 @@ def _register_tile(
                 out[i_out] = multiply_add(w, atom, x, right[v], c[i_out])
         return out
 
-    start = _corrections(w, atom, left, rows, w.f.times(k, atom.pack), at.vectors)
+    start = _starts(w, atom, left, rows, w.f.times(k, atom.pack), at.vectors)
     _add(w, atom, at, to, f.carry(0, k, 1, start, step))
 
 
@@ -226,22 +259,13 @@ def _fetched(w: Writer, left: _Left, rows: list[V], k: Number, of: tuple[Atom, _
     return f.pointer(rows[0], FURTHER * at.height * left.rows.stride)
 
 
-def _corrections(w: Writer, atom: Atom, left: _Left, rows: list[V], k: Number,
-                 vectors: int) -> list[V]:  # fmt: skip
-    """What sums start from: -offset * sum_k a[i, k] for every vector of each row."""
-    f = w.f
-    zero = constant(atom.kind, 0, w.lanes)
+def _starts(w: Writer, atom: Atom, left: _Left, rows: list[V], k: Number,
+            vectors: int) -> list[V]:  # fmt: skip
+    """What sums start from, for every vector of each row."""
     if not left.offset:
-        return [zero] * len(rows) * vectors
-    out: list[V] = []
-    for row in rows:
-        if left.rows.summed:
-            found = f.load("i32", 1, f.pointer(row, left.rows.stride - SUM), 4)
-        else:
-            found = total(w, row, k)
-        start = f.binary("mul", f.splat(found, w.lanes), constant("i32", -left.offset, w.lanes))
-        out += [start] * vectors
-    return out
+        return [constant(atom.kind, 0, w.lanes)] * len(rows) * vectors
+    found = corrections(w, left.rows, rows, k, left.offset)
+    return [start for start in found for _ in range(vectors)]
 
 
 def _add(w: Writer, atom: Atom, at: _Corner, to: Target, sums: list[V]) -> None:
@@ -262,24 +286,7 @@ def _add(w: Writer, atom: Atom, at: _Corner, to: Target, sums: list[V]) -> None:
         else:
             index = f.plus(at.m, r), (at.first + column) * lanes
             before = to.start.at(index, lanes)
-        f.store(_scaled(w, atom, to.kind, before, v, scales[column], beside[r]), place, size)
-
-
-def _scaled(w: Writer, atom: Atom, kind: str, before: V, v: V, scale: V | None,
-            row: V | None) -> V:  # fmt: skip
-    """before + v * scale * row, in the accumulator's kind."""
-    f, whole = w.f, kind in ("i32", "i64")
-    if atom.kind != kind:
-        v = f.convert("sitofp", v, kind)
-    if row is not None:
-        v = f.binary("mul" if whole else "fmul", v, row)
-    if scale is None and not whole and before == constant(kind, 0, before.lanes):
-        return v
-    if scale is None:
-        return f.binary("add" if whole else "fadd", before, v)
-    if whole:
-        return f.binary("add", before, f.binary("mul", v, scale))
-    return f.intrinsic("fma", v, scale, before)
+        f.store(scaled(w.f, atom.kind, to.kind, before, v, scales[column], beside[r]), place, size)
 
 
 def _direct(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, rows: Number,
@@ -341,7 +348,7 @@ def _direct_tile(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, at: _Cor
         return out
 
     zero = constant(atom.kind, 0, w.lanes)
-    begin = _corrections(w, atom, left, rows, f.times(decoder.count, decoder.deep), at.vectors)
+    begin = _starts(w, atom, left, rows, f.times(decoder.count, decoder.deep), at.vectors)
     parts = decoder.loop([*begin, *[zero] * (n * (chains - 1))], one, columns)
     sums = parts[:n]
     for chain in range(1, chains):

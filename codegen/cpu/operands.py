@@ -161,7 +161,7 @@ def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: 
     to = Rows(w.f.pointer(w.base, w.scratch.take(height * stride)), stride, atom == BYTES)
     pack_rows(w, atom, x, to, multiple)
     if to.summed:
-        byte_rows.write_sums(w, to, x.shape[0])
+        byte_rows.write_sums(w, to, x.shape)
     return to
 
 
@@ -255,7 +255,7 @@ def write_copy(w: Writer, c: Copy | Turned, tensor: Tensor, chunk: V) -> None:
         else:
             byte_rows.turned(w, tensor, c.values, places[1], to)
         if to.summed:
-            byte_rows.write_sums(w, to, rows)
+            byte_rows.write_sums(w, to, tile.shape)
 
     if c.chunks == 1:
         f.loop(0, c.panels, 1, one)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tilec.codegen.cpu.llvm import V
+from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.tiles import At, Buffer, Index, Lazy, Writer
 
 
@@ -49,3 +49,20 @@ def _later(w: Writer, x: Lazy, column: V) -> At:
         return x.at((*index[:-1], w.f.plus(index[-1], column)), lanes)
 
     return at
+
+
+def scaled(f: Function, made: str, kind: str, before: V, v: V, scale: V | None,
+           row: V | None) -> V:  # fmt: skip
+    """before + v * scale * row, in the accumulator's kind; v is of the kind that is `made`."""
+    whole = kind in ("i32", "i64")
+    if made != kind:
+        v = f.convert("sitofp", v, kind)
+    if row is not None:
+        v = f.binary("mul" if whole else "fmul", v, row)
+    if scale is None and not whole and before == constant(kind, 0, before.lanes):
+        return v
+    if scale is None:
+        return f.binary("add" if whole else "fadd", before, v)
+    if whole:
+        return f.binary("add", before, f.binary("mul", v, scale))
+    return f.intrinsic("fma", v, scale, before)

@@ -130,7 +130,7 @@ class Odd(Sleep):
         raise KeyError("nf4")
 
 
-def odd(problem: object) -> dict[str, object]:
+def odd(problem: object) -> dict[str, Make]:
     raise ValueError("of what?\nAnd why?")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from tilec.ir.dtype import Array
 from tilec.passes.pipeline import Option
 from tilec.runtime.cache import Cache
 from tilec.runtime.engine import Engine
-from tilec.runtime.jit import host_machine
+from tilec.runtime.jit import assembly, host_machine
 from tilec.runtime.tensor import PackedTensor, packed
 
 FEATURES = "+avx2,+fma,+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512vnni,+avx512vbmi"
@@ -115,6 +117,17 @@ def test_rows_of_zeros_and_of_any_other_numbers(host):
             for g, e in zip(got, want, strict=True):
                 if np.isfinite(e).all():
                     assert np.linalg.norm(g - e) <= 1e-6 * np.linalg.norm(e), special
+
+
+@pytest.mark.parametrize("m", range(1, 9))
+def test_sums_stay_in_registers(host, m):
+    """Beside up to 24 of them there is room for one number of a row and two vectors of codes."""
+    text = assembly(source(host, weight("int4<group=128, scale=f32>", (128, 256)), m).text,
+                    host.machine)  # fmt: skip
+    loops = [block for block in text.split(":\n") if block.count("vpdpbusd") >= 3 * m]
+    assert loops
+    for block in loops:
+        assert not re.search(r"vmov\w+\s+(%zmm\d+, -?\d*\(%rsp\)|-?\d*\(%rsp\), %zmm)", block)
 
 
 def test_where_floats_are_as_fast_they_are_multiplied():

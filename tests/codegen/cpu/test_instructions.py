@@ -56,10 +56,21 @@ def test_streams_are_asked_for_into_the_cache_that_is_the_faster(cpu, place):
     assert lines == {"int4<c": 4, "int4<g": 4 + 2}
 
 
+def test_a_panel_of_few_rows_is_decoded_in_parts():
+    """Half of its 128 k's in f32 at a time, where sums of rows stay in L1 beside it."""
+    host = Engine(Cache(None), host_machine("emeraldrapids", FEATURES), threads=2)
+    types = {"x": tc.bf16, "w": tc.format("int4<group=128>"), "y": tc.f32}
+    few, many = (cpu_source(kernels.linear.definition, types, {"M": m, "N": 128, "K": 512},
+                            host).workspace for m in (16, 100))  # fmt: skip
+    sums, copy, half = 84 * 64 * 4, 84 * 512 * 4, 64 * 64 * 4
+    assert many - few == copy + 2 * (sums + half)
+
+
 @pytest.mark.parametrize("cpu", ["emeraldrapids", "znver5"])
 @pytest.mark.parametrize(("weight", "n", "k"), [
-    ("int4<group=32>", 70, 96), ("int8<channel>", 64, 100), ("mxfp4", 130, 128), ("bf16", 67, 77),
-    ("bf16", 64, 300), ("fp8", 96, 64)])  # fmt: skip
+    ("int4<group=32>", 70, 96), ("int8<channel>", 64, 100), ("int4<group=128>", 130, 256),
+    ("int8<channel>", 64, 768), ("mxfp4", 130, 128), ("bf16", 67, 77), ("bf16", 64, 300),
+    ("fp8", 96, 64)])  # fmt: skip
 @pytest.mark.parametrize("rows", [1, 7, 16, 100])
 def test_products_on_processors_of_either_kind(cpu, weight, n, k, rows):
     """The name of the processor decides what is chosen, within the features of this one."""
