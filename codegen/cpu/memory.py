@@ -70,9 +70,11 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     raw = _words(w, mem, places, shape) if direct and mem.dtype == bf16 else None
     plain = not checked and mem.records is None and mem.dtype in WORDS
     wide = direct and not checked and mem.dtype in (f32, bf16)
+    asked = direct and not checked and mem.dtype.bits >= 8
     return Lazy(shape, mem.dtype, at, None, reads, reads, None, not together, raw, plain=plain,
-                fetch=_fetch(w, mem, places) if direct and plain else None, wide=wide,
-                later=_later(w, mem, places, shape) if wide else None)  # fmt: skip
+                fetch=_fetch(w, mem, places) if asked else None, wide=wide,
+                later=_later(w, mem, places, shape) if wide else None,
+                solid=_solid(mem, places, shape))  # fmt: skip
 
 
 def _later(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index
@@ -98,11 +100,16 @@ def _fetch(w: Writer, mem: Tensor, places: tuple[Found, ...]) -> Callable[[Index
     return lambda index: w.f.prefetch(address(w, mem, positions(w, mem, places, index)[0]))
 
 
+def _solid(mem: Tensor, places: tuple[Found, ...], shape: Index) -> bool:
+    """Whether what is read are rows that lie one after the other."""
+    rows = len(places) > 1 and isinstance(places[-2], Coordinates)
+    return rows and mem.records is None and shape[-1] == mem.shape[-1]
+
+
 def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> Lazy:
     """A tile of bf16 as it is stored; zeros where a number that chooses it is of none. Of rows that
     lie one after the other, which a loop goes through, those further on are asked for."""
-    rows = len(places) > 1 and isinstance(places[-2], Coordinates)
-    ahead = rows and shape[-1] == mem.shape[-1]
+    ahead = _solid(mem, places, shape)
 
     def at(index: Index, lanes: int) -> V:
         at, inside = positions(w, mem, places, index)
