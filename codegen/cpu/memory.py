@@ -63,18 +63,16 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
         return w.f.select(w.f.splat(inside, lanes), value, constant(value.type, 0, lanes))
 
     in_rows = _in_vectors(mem, places, w.lanes)
-    beside = _side_by_side(w, mem, places, w.lanes)
-    together = in_rows or beside or _in_gathers(w, mem, places, w.lanes)
+    apart = not (_side_by_side(w, mem, places, w.lanes) or _in_gathers(w, mem, places, w.lanes))
     alone = all(isinstance(p, Coordinates | Picked) for p in places)
     direct = in_rows and alone and mem.records is None
     raw = _words(w, mem, places, shape) if direct and mem.dtype == bf16 else None
-    plain = not checked and mem.records is None and mem.dtype in WORDS
     wide = direct and not checked and mem.dtype in (f32, bf16)
     asked = direct and not checked and mem.dtype.bits >= 8
-    return Lazy(shape, mem.dtype, at, None, reads, reads, None, not together, raw, plain=plain,
-                fetch=_fetch(w, mem, places) if asked else None, wide=wide,
-                later=_later(w, mem, places, shape) if wide else None,
-                solid=_solid(mem, places, shape))  # fmt: skip
+    return Lazy(shape, mem.dtype, at, None, reads, reads, None, apart and not in_rows, raw,
+                plain=not checked and mem.records is None and mem.dtype in WORDS, wide=wide,
+                fetch=_fetch(w, mem, places) if asked else None, solid=_solid(mem, places, shape),
+                later=_later(w, mem, places, shape) if wide else None)  # fmt: skip
 
 
 def _later(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index

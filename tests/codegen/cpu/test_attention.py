@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -193,7 +194,7 @@ def test_keys_and_values_of_other_dtypes_than_the_queries_are_not_rounded(cache:
     rng = np.random.default_rng(len(cache))
     q = rng.standard_normal((20, 64)).astype(ml_dtypes.bfloat16)
     k, v = (rng.standard_normal((130, 64)).astype(np.float32) for _ in range(2))
-    stored = [x if cache == "f32" else tc.quantize(x, cache) for x in (k, v)]
+    stored: list[Any] = [x if cache == "f32" else tc.quantize(x, cache) for x in (k, v)]
     y, lse = np.full((20, 64), np.nan, np.float32), np.full(20, np.nan, np.float32)
     attention.prefix(q, *stored, y, lse, 0.2)
     keys, values = (x if cache == "f32" else x.dequantize() for x in stored)
