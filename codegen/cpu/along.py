@@ -1,30 +1,43 @@
 """Products of few rows with what lies in rows along k: lanes are neighbouring k's of both operands,
-and are added up behind a step. Nothing is packed; each row of memory is read from end to end."""
+and are added up behind a step. Nothing is packed; each row of memory is read from end to end.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
+from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.atoms import PAIRS, Atom, Rows
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.target import Target
 from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
+from tilec.ir.choices import LINE
 
 MOST = 16  # rows; each reads every column anew
-HEIGHT, WIDTH = 6, 4  # of a register tile: 24 accumulators of 32 registers
-DEEP = 32  # pairs of a vector
+WIDTH = 4  # columns of a register tile
+HEIGHT, FLOATS = 6, 4  # its rows of pairs and of floats: 24 and 16 accumulators of 32 registers
+DEEP = 32  # k's of a step
+SINGLE = Atom("float", 1)
+DOT = "llvm.x86.avx512bf16.dpbf16ps.512"
 
 
 def columns(w: Writer, atom: Atom, right: Lazy, to: Buffer) -> Lazy | None:
-    """A second operand as words in memory, if its product is one of these."""
-    words = right.words if right.words is not None and right.words.fetch is not None else None
+    """A second operand as it is read along k, words of pairs or floats, if its product is one of
+    these. Floats are where rows lie one after the other, as keys do; where steps of k take a part
+    of each row only (weights), they are read at 15 GB/s so, and at 20 packed."""
     k, n = right.shape
     whole = isinstance(k, int) and k % DEEP == 0 and isinstance(n, int) and n % WIDTH == 0
-    few = to.shape[0] <= MOST and w.lanes == 16 and atom == PAIRS
-    return words if words is not None and words.across is not None and whole and few else None
+    if not whole or to.shape[0] > MOST or w.lanes != 16 or right.fetch is None:
+        return None
+    floats = atom == SINGLE and right.solid and numbers.register(right.dtype) == "float"
+    found = right.words if atom == PAIRS else right if floats else None
+    return found if found is not None and found.across is not None else None
 
 
-def add(w: Writer, rows: Rows, words: Lazy, shape: tuple[Number, Lazy], to: Target) -> None:
+def add(w: Writer, atom: Atom, rows: Rows, words: Lazy, shape: tuple[Number, Lazy], to: Target
+        ) -> None:  # fmt: skip
     """to += the products of few rows with columns that are read along k."""
     m, right = shape
     k, n = right.shape
@@ -39,32 +52,81 @@ def add(w: Writer, rows: Rows, words: Lazy, shape: tuple[Number, Lazy], to: Targ
             before = to.start.at((row, column), sums.lanes)
         w.f.store(w.f.binary("fadd", before, sums), place, 4)
 
-    _emit(w, rows, words, (m, k, n), put)
+    made = _pairs if atom == PAIRS else _floats
+    _emit(w, made(w, words), rows, partial(_ask, w, words, k), (m, k, n), put)
 
 
-def _emit(w: Writer, rows: Rows, right: Lazy, shape: tuple[Number, int, int],
-         put: Callable[[Number, Number, V], None]) -> None:  # fmt: skip
-    """put(m, n, sums) for the products of each row with every four columns."""
-    (m, k, n), f, read, fetch = shape, w.f, right.across, right.fetch
+@dataclass(frozen=True)
+class _Step:
+    """What a step multiplies: the vectors of a row and of a column, from some k on, whose products
+    `multiply` adds up, in register tiles of so many rows."""
+
+    height: int
+    row: Callable[[V, Number], list[V]]  # (address, k)
+    column: Callable[[Number, Number], list[V]]  # (column, k)
+    multiply: Callable[[V, V, V], V]
+
+
+def _pairs(w: Writer, words: Lazy) -> _Step:
+    """A step of products of pairs."""
+    f, read = w.f, words.across
     assert read is not None
+    return _Step(HEIGHT, lambda at, k: [f.load("bfloat", DEEP, w.address(at, (k,), (2,)), 2)],
+                 lambda column, k: [f.recast(read((k, column), DEEP), "bfloat", DEEP)],
+                 lambda x, y, c: f.call(DOT, "float", 16, c, x, y))  # fmt: skip
+
+
+def _floats(w: Writer, floats: Lazy) -> _Step:
+    """A step of products of floats, a vector after the other."""
+    f, read, starts = w.f, floats.across, range(0, DEEP, w.lanes)
+    assert read is not None
+
+    def row(at: V, k: Number) -> list[V]:
+        first = w.address(at, (k,), (4,))
+        return [f.load("float", w.lanes, f.pointer(first, 4 * i), 4) for i in starts]
+
+    def column(column: Number, k: Number) -> list[V]:
+        return [read((f.plus(k, i), column), w.lanes) for i in starts]
+
+    return _Step(FLOATS, row, column, lambda x, y, c: f.intrinsic("fma", x, y, c))
+
+
+def _ask(w: Writer, right: Lazy, depth: int, k: Number, column: Number) -> None:
+    """Ask for the lines of a step of columns further on: in the order of memory where rows, which
+    are `depth` long, lie one after the other."""
+    fetch, size = right.fetch, right.dtype.bits // 8
     assert fetch is not None
+    if not right.solid:
+        for j in range(WIDTH):
+            fetch((k, w.f.plus(column, WIDTH + j)))
+        return
+    further = w.f.plus(column, -(-w.choices.ahead // (depth * size)))
+    for j in range(0, WIDTH * DEEP, LINE // size) if w.choices.ahead else ():
+        fetch((w.f.plus(w.f.times(k, WIDTH), j), further))
+
+
+def _emit(
+    w: Writer, by: _Step, rows: Rows, ask: Callable[[Number, Number], None],
+    shape: tuple[Number, int, int], put: Callable[[Number, Number, V], None],
+) -> None:  # fmt: skip
+    """put(m, n, sums) for the products of each row with every four columns."""
+    (m, k, n), f = shape, w.f
 
     def some(first: V) -> None:
-        f.blocks(m, HEIGHT, lambda i, height: block(first, i, height), exact=True)
+        f.blocks(m, by.height, lambda i, height: block(first, i, height), exact=True)
 
     def block(first: V, at: Number, height: int) -> None:
         left = [rows.row(w, f.plus(at, r)) for r in range(height)]
 
         def step(i: V, sums: list[V]) -> list[V]:
-            xs = [f.load("bfloat", DEEP, w.address(row, (i,), (2,)), 2) for row in left]
-            given = [read((i, f.plus(first, j)), DEEP) for j in range(WIDTH)]
-            for j in range(WIDTH):
-                fetch((i, f.plus(first, WIDTH + j)))
-            bs = [f.recast(v, "bfloat", DEEP) for v in given]
-            name = "llvm.x86.avx512bf16.dpbf16ps.512"
-            pairs = ((x, b) for x in xs for b in bs)
-            return [f.call(name, "float", 16, s, x, b)
-                    for s, (x, b) in zip(sums, pairs, strict=True)]  # fmt: skip
+            bs = [by.column(f.plus(first, j), i) for j in range(WIDTH)]
+            ask(i, first)
+            xs = [by.row(row, i) for row in left]
+            out = list(sums)
+            for part in range(len(bs[0])):
+                out = [by.multiply(x[part], b[part], s) for s, (x, b) in
+                       zip(out, ((x, b) for x in xs for b in bs), strict=True)]  # fmt: skip
+            return out
 
         zeros = [constant("float", 0, 16)] * (WIDTH * height)
         sums = f.carry(0, k, DEEP, zeros, step)

@@ -81,7 +81,7 @@ def emit(
     else:
         words = along.columns(w, atom, right, to.buffer)
         if words is not None and to.scale is None and to.row_scale is None:
-            along.add(w, rows, words, (m, right), to)
+            along.add(w, atom, rows, words, (m, right), to)
             return
         left = _Left(rows, OFFSET if atom == BYTES and right.dtype.kind == "int" else 0)
         pb = _room(w, atom, deep, pitch)

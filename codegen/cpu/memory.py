@@ -63,15 +63,15 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
         return w.f.select(w.f.splat(inside, lanes), value, constant(value.type, 0, lanes))
 
     in_rows = _in_vectors(mem, places, w.lanes)
-    beside = _side_by_side(w, mem, places, w.lanes)
-    together = in_rows or beside or _in_gathers(w, mem, places, w.lanes)
+    apart = not (_side_by_side(w, mem, places, w.lanes) or _in_gathers(w, mem, places, w.lanes))
     alone = all(isinstance(p, Coordinates | Picked) for p in places)
     direct = in_rows and alone and mem.records is None
     raw = _words(w, mem, places, shape) if direct and mem.dtype == bf16 else None
-    plain = not checked and mem.records is None and mem.dtype in WORDS
     wide = direct and not checked and mem.dtype in (f32, bf16)
-    return Lazy(shape, mem.dtype, at, None, reads, reads, None, not together, raw, plain=plain,
-                fetch=_fetch(w, mem, places) if direct and plain else None, wide=wide,
+    asked = direct and not checked and mem.dtype.bits >= 8
+    return Lazy(shape, mem.dtype, at, None, reads, reads, None, apart and not in_rows, raw,
+                plain=not checked and mem.records is None and mem.dtype in WORDS, wide=wide,
+                fetch=_fetch(w, mem, places) if asked else None, solid=_solid(mem, places, shape),
                 later=_later(w, mem, places, shape) if wide else None)  # fmt: skip
 
 
@@ -98,11 +98,16 @@ def _fetch(w: Writer, mem: Tensor, places: tuple[Found, ...]) -> Callable[[Index
     return lambda index: w.f.prefetch(address(w, mem, positions(w, mem, places, index)[0]))
 
 
+def _solid(mem: Tensor, places: tuple[Found, ...], shape: Index) -> bool:
+    """Whether what is read are rows that lie one after the other."""
+    rows = len(places) > 1 and isinstance(places[-2], Coordinates)
+    return rows and mem.records is None and shape[-1] == mem.shape[-1]
+
+
 def _words(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index) -> Lazy:
     """A tile of bf16 as it is stored; zeros where a number that chooses it is of none. Of rows that
     lie one after the other, which a loop goes through, those further on are asked for."""
-    rows = len(places) > 1 and isinstance(places[-2], Coordinates)
-    ahead = rows and shape[-1] == mem.shape[-1]
+    ahead = _solid(mem, places, shape)
 
     def at(index: Index, lanes: int) -> V:
         at, inside = positions(w, mem, places, index)

@@ -60,12 +60,12 @@ class Lazy:
     that reading it is no more work than reading a buffer. Consecutive whole numbers begin with
     `first`; `until` are those of a last axis and where they stop to make a condition true. `joined`
     says that vectors of a row are computed in other ways than others: each has code of its own
-    then. `fetch` asks for an element in memory that will be read. `rounds`, of bf16, are the floats
-    of which these are the nearest. `wide` says that several vectors may be asked for at once, which
-    are computed side by side. `only`, of a condition, is the one place of a row (as i64, maybe
-    beyond it) where it holds; `picked` is that of the one element that may not be 0, and a tile
-    that has it. `later` asks for what vectors of the tile behind this one will read of rows in
-    memory.
+    then. `fetch` asks for an element in memory that will be read, `solid` says that rows of it lie
+    one after the other. `rounds`, of bf16, are the floats of which these are the nearest. `wide`
+    says that several vectors may be asked for at once, which are computed side by side. `only`, of
+    a condition, is the one place of a row (as i64, maybe beyond it) where it holds; `picked` is
+    that of the one element that may not be 0, and a tile that has it. `later` asks for what
+    vectors of the tile behind this one will read of rows in memory.
     """
 
     shape: Index
@@ -83,6 +83,7 @@ class Lazy:
     until: tuple[Number, int] | None = None
     joined: bool = False
     fetch: Callable[[Index], None] | None = None
+    solid: bool = False
     rounds: Lazy | None = None
     wide: bool = False
     only: Callable[[Index], V] | None = None

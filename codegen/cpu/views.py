@@ -98,7 +98,7 @@ def _transpose(w: Writer, x: Lazy, order: tuple[int, ...], shape_: Index) -> Laz
     words = None if x.words is None else _transpose(w, x.words, order, shape_)
     found = Lazy(shape_, x.dtype, at, None, x.reads, x.reads, turned, x.singly, words)
     fetched = fetch if turned is not None and x.fetch is not None else None
-    return replace(found, plain=x.plain, fetch=fetched)
+    return replace(found, plain=x.plain, fetch=fetched, solid=fetched is not None and x.solid)
 
 
 def _slice(w: Writer, x: Lazy, op: shape.Slice, shape_: Index) -> Lazy:

@@ -66,13 +66,13 @@ def decode_parts(
         acc = tc.zeros(("H", "E"))
         for start in range(first[b.start, p.start], stop, 64):
             at = start + tc.arange(64)
-            keys = k[b.start, g.start, at, :].to(rows.dtype)
+            keys = k[b.start, g.start, at, :]
             scores = tc.where(at < stop, tc.dot(rows, keys.T) * scale, -math.inf)
             new = tc.maximum(most, tc.max(scores, axis=1))
             weights = tc.exp(scores - new[:, None])
             old = tc.exp(most - new)
             total = total * old + tc.sum(weights, axis=1)
-            values = v[b.start, g.start, at, :].to(rows.dtype)
+            values = v[b.start, g.start, at, :]
             acc *= old[:, None]
             acc += tc.dot(weights.to(rows.dtype), values)
             most = new
@@ -115,13 +115,13 @@ def prefix(
         total = tc.zeros((n,))
         acc = tc.zeros((n, "E"))
         for s in tc.tiles("S"):
-            scores = tc.dot(rows, k[s, :].to(rows.dtype).T) * scale
+            scores = tc.dot(rows, k[s, :].T) * scale
             new = tc.maximum(most, tc.max(scores, axis=1))
             p = tc.exp(scores - new[:, None])
             old = tc.exp(most - new)
             total = total * old + tc.sum(p, axis=1)
             acc *= old[:, None]
-            acc += tc.dot(p.to(rows.dtype), v[s, :].to(rows.dtype))
+            acc += tc.dot(p.to(rows.dtype), v[s, :])
             most = new
         y[n, :] = acc / total[:, None]
         lse[n] = most + tc.log(total)
@@ -142,7 +142,7 @@ def masked(
         total = tc.zeros((m,))
         acc = tc.zeros((m, "E"))
         for n in tc.tiles("N"):
-            scores = tc.dot(rows, k[n, :].to(rows.dtype).T) * scale
+            scores = tc.dot(rows, k[n, :].T) * scale
             scores = tc.where(mask[m, n], scores, -math.inf)
             new = tc.maximum(most, tc.max(scores, axis=1))
             base = finite(new)
@@ -150,7 +150,7 @@ def masked(
             old = tc.exp(most - base)
             total = total * old + tc.sum(p, axis=1)
             acc *= old[:, None]
-            acc += tc.dot(p.to(rows.dtype), v[n, :].to(rows.dtype))
+            acc += tc.dot(p.to(rows.dtype), v[n, :])
             most = new
         y[m, :] = tc.where(total[:, None] > 0.0, acc / total[:, None], 0.0)
 

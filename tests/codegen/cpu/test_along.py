@@ -1,4 +1,4 @@
-"""Products of few rows of bf16 with rows of a matrix, read along k: exact sums, and edges."""
+"""Products of few rows with rows of a matrix, read along k: exact sums, and edges."""
 
 from __future__ import annotations
 
@@ -23,6 +23,27 @@ def test_sums_of_small_whole_numbers_are_exact(m: int, n: int, k: int):
     y = np.full((m, n), np.nan, np.float32)
     kernels.linear(x, w, y)
     np.testing.assert_array_equal(y, x.astype(np.float64) @ w.astype(np.float64).T)
+
+
+@tc.kernel
+def scores(q: tc.Tensor["B", "M", "D"], k: tc.Tensor["B", "N", "D"], y: tc.Tensor["B", "M", "N"]):
+    for b in tc.tiles("B", block=1):
+        for n in tc.tiles("N"):
+            y[b.start, :, n] = tc.dot(q[b.start, :, :], k[b.start, n, :].T)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float8_e4m3fn", "int8"])
+@pytest.mark.parametrize("d", [32, 96])
+@pytest.mark.parametrize("n", [3, 133])
+@pytest.mark.parametrize("m", [1, 5, 17])
+def test_rows_that_lie_one_after_the_other_give_exact_sums(m: int, n: int, d: int, dtype: str):
+    rng, stored = np.random.default_rng([m, n, d]), np.dtype(getattr(ml_dtypes, dtype, dtype))
+    q = rng.integers(-8, 9, (2, m, d)).astype(np.float32)
+    k = rng.integers(-8, 9, (2, n, d)).astype(stored)
+    y = np.full((2, m, n), np.nan, np.float32)
+    scores(q, k, y)
+    want = q.astype(np.float64) @ k.astype(np.float64).swapaxes(1, 2)
+    np.testing.assert_array_equal(y, want)
 
 
 def test_a_result_is_near_the_exact_one():

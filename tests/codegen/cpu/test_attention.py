@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -185,3 +186,21 @@ def test_rows_at_scalar_numbers(dtype: str) -> None:
     want[1], want[0], want[3], want[5] = x[5], 0, 0, x[3]
     assert (y == want).all()
     agree(z, np.exp(x.astype(float)) - 1, dtype)
+
+
+@pytest.mark.parametrize("cache", ["int8<group=64>", "int4<group=64>", "f32"])
+def test_keys_and_values_of_other_dtypes_than_the_queries_are_not_rounded(cache: str):
+    """Codes are multiplied as they are, and of bf16 there are the queries and the weights alone."""
+    rng = np.random.default_rng(len(cache))
+    q = rng.standard_normal((20, 64)).astype(ml_dtypes.bfloat16)
+    k, v = (rng.standard_normal((130, 64)).astype(np.float32) for _ in range(2))
+    stored: list[Any] = [x if cache == "f32" else tc.quantize(x, cache) for x in (k, v)]
+    y, lse = np.full((20, 64), np.nan, np.float32), np.full(20, np.nan, np.float32)
+    attention.prefix(q, *stored, y, lse, 0.2)
+    keys, values = (x if cache == "f32" else x.dequantize() for x in stored)
+    scores = q.astype(np.float64) @ keys.astype(np.float64).T * 0.2
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    want = weights @ values.astype(np.float64) / weights.sum(1, keepdims=True)
+    assert np.linalg.norm(y - want) <= 3e-3 * np.linalg.norm(want)
+    total = np.log(np.exp(scores).sum(1))
+    assert np.linalg.norm(lse - total) <= 1e-5 * np.linalg.norm(total)
