@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,6 +104,14 @@ def test_calls_longer_than_a_group_are_all_counted():
 
     found = burst(Made([lambda: sleep(0.005)], None), 0.0, first=0)
     assert (found.timed, len(found.work)) == (1, 1)
+
+
+def test_a_result_counts_where_it_is_returned():
+    from numpy import ones
+
+    plain = Made([lambda: ones(3)], lambda: ones(3), nbytes=5)
+    assert checked(plain).nbytes == 5
+    assert checked(replace(plain, returns=True)).nbytes == 5 + 24
 
 
 def test_results_are_checked_before_they_are_timed():

@@ -90,6 +90,7 @@ def test_the_command_lists_and_refuses():
         (["gemvv"], "no suite is called 'gemvv'"),
         (["gemv", "--only", "int9"], "no case of gemv has 'int9' in its name"),
         (["gemv", "--peers", "jax"], "no peer is called 'jax'"),
+        (["gemv", "--resume"], "--resume goes on with the file of -o, which is not given"),
         (["compare", "none", "none"], "none"),
         (["report", "none", "-o", "none"], "none"),
     ):

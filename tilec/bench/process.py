@@ -15,8 +15,8 @@ from tilec.ir.errors import TileError
 from tilec.settings import settings, tell
 from tilec.tune.measure.timing import DISTURBED, GROUP, waited
 
-MADE = 240.0  # seconds until a contender that is not made is given up
-PATIENCE = 120.0  # and until one that was asked for its check or a burst is
+MADE = 240.0  # seconds until a contender that is not made is given up, and one not checked then
+PATIENCE = 120.0  # and until one that was asked for a burst is
 LONG = 5.0  # seconds of a call that is not made again to see its memory
 LOADED = "tilec.cli.bench", "tilec.bench.peers"  # in the process that others are forked from
 
@@ -150,7 +150,7 @@ class Process:
         """Raises TileError as `made` does, and where its result is wrong."""
         self.made()
         if self._state == "made":
-            self.known = self._answer(0.0)
+            self.known = self._answer(0.0, MADE)
 
     @property
     def alive(self) -> bool:
@@ -164,16 +164,16 @@ class Process:
 
     def burst(self, seconds: float) -> None:
         """One more burst. Raises TileError where it fails or dies."""
-        self.bursts.append(self._answer(seconds))
+        self.bursts.append(self._answer(seconds, PATIENCE))
 
-    def _answer(self, seconds: float) -> Any:
+    def _answer(self, seconds: float, patience: float) -> Any:
         """To the next word, which for a contender that is made asks for its check."""
         self._state = "works"
         try:
             self._pipe.send(seconds)
         except OSError:
             raise self._dead() from None
-        found = self._received(time.monotonic() + PATIENCE, PATIENCE)
+        found = self._received(time.monotonic() + patience, patience)
         self._state = "waits"
         return found
 

@@ -19,6 +19,7 @@ from tilec.bench.report.results import Case, Suite, Timing
 from tilec.profile.table import seconds
 
 ROW = 0.24  # inches of a bar
+LABEL = 0.2  # and of a name in a legend
 ACROSS = 3  # panels of curves in a row
 APART = 1.3  # times as fast is another kind of arithmetic, as bf16 is beside f32
 
@@ -33,10 +34,11 @@ class Roof:
 
 
 def bars(suite: Suite, name: str) -> Picture | None:
-    """A column a peer and a row a case: a bar from 1 to how many times as fast ours is. None
-    without peers."""
+    """A column a library and a row a case: a bar from 1 to how many times as fast ours is as the
+    fastest of what the library has. None without peers."""
     rows = [c for c in suite.cases if c.peers]
-    peers = [n for n in suite.others if any(n in c.peers for c in rows)]
+    named = [n for n in suite.others if any(n in c.peers for c in rows)]
+    peers = list(dict.fromkeys(n.split()[0] for n in named))
     if not peers:
         return None
     values = [value for c in rows for value in c.peers.values()]
@@ -56,22 +58,26 @@ def bars(suite: Suite, name: str) -> Picture | None:
         return picture(figure, f"{name}-bars", says, titles)
 
 
-def _column(ax: Any, peer: str, rows: Sequence[Case], titles: dict[str, str], column: int) -> None:
-    """The bars of a peer; those that end left of 1 are where it is faster."""
+def _column(
+    ax: Any, library: str, rows: Sequence[Case], titles: dict[str, str], column: int
+) -> None:
+    """The bars of a library; those that end left of 1 are where it is faster."""
     ax.set_xscale("log")
-    ax.set_title(peer)
+    ax.set_title(library)
     ax.tick_params(axis="y", length=0)
     ax.tick_params(axis="x", which="both", length=0, labelbottom=False)
     ax.spines[["left", "bottom"]].set_visible(False)
     for i, case in enumerate(rows):
-        if peer not in case.peers:
+        own = {n: v for n, v in case.peers.items() if n.split()[0] == library}
+        if not own:
             continue
-        value = case.peers[peer]
+        peer, value = min(own.items(), key=lambda x: x[1])
         colour = COLOURS.behind if value < 1 else COLOURS.ours
         (bar,) = ax.barh(i, value - 1, left=1, height=0.62, color=colour, zorder=2)
         bar.set_gid(f"bar-{column}-{i}")
         titles[f"bar-{column}-{i}"] = f"{case.name}: {value:.3g} times as fast as {peer}"
-        ax.annotate(f"{value:.2f}", (max(value, 1), i), (4, 0), textcoords="offset points",
+        which = " ".join(peer.split()[1:])
+        ax.annotate(f"{value:.2f} {which}", (max(value, 1), i), (4, 0), textcoords="offset points",
                     va="center", fontsize=8, color=colour)  # fmt: skip
     ax.axvline(1, color=COLOURS.ink, linewidth=0.9, zorder=3)
 
@@ -85,7 +91,7 @@ def roofline(suite: Suite, roof: Roof, name: str) -> Picture | None:
     others = [n for n in suite.others if any(n in c.contenders for c in cases)]
     titles: dict[str, str] = {}
     places: list[tuple[float, float]] = []
-    with drawing(5.8, 3.4) as (figure, ax):
+    with drawing(5.8, max(3.4, LABEL * (len(others) + 4))) as (figure, ax):
         for at, who in enumerate([*others, OURS]):
             colour, mark = (COLOURS.ours, "o") if who == OURS else (
                 COLOURS.peer(at), MARKS[(at + 1) % len(MARKS)])  # fmt: skip
