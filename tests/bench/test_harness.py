@@ -10,7 +10,7 @@ import pytest
 from racing import NOBODY, SLEEPERS, Sleep, sleeper
 from rich.console import Console
 
-from tilec.bench.case import Case, Peer, Suite
+from tilec.bench.case import Case, Make, Peer, Suite
 from tilec.bench.harness import Asked, Ceilings, measure
 from tilec.bench.process import Process
 from tilec.bench.results import begun, document, joined, write
