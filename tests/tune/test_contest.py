@@ -138,3 +138,10 @@ def test_outliers_are_left_out():
     found = contest.inside(np.array([1.0, 1.01, 0.99, 1.0, 9.0]))
     assert found.tolist() == [1.0, 1.01, 0.99, 1.0]
     assert contest.inside(np.array([1.0, 9.0])).tolist() == [1.0, 9.0]
+
+
+def test_what_only_rounding_tells_apart_is_no_outlier():
+    same = [[t * f for f in (1.0, 1.001, 0.999, 1.0, 1.002, 0.998)] for t in (1.496, 6.35)]
+    found = contest.ratio(*same)
+    assert found.low == pytest.approx(1.496 / 6.35, rel=2 * contest.FLOOR)
+    assert found.high == pytest.approx(1.496 / 6.35, rel=2 * contest.FLOOR)

@@ -24,7 +24,7 @@ TIE = 0.02  # times that are less apart are equal (TUNING.md 2.3)
 NEAR = TIE / 2  # the limit of every decision
 SIGMAS = 3.0  # of an interval: it is looked at after every round
 FEWEST = 6  # rounds, before which nothing is sure
-FLOOR = 0.001  # of a ratio, that no number of rounds makes surer
+FLOOR = 0.001  # of a ratio, that no number of rounds makes surer, and no outlier is within
 FENCE = 1.5  # times the middle half by which a sample is beyond it to be left out
 FINE = 0.005  # half an interval that is small enough to measure no longer
 
@@ -120,8 +120,8 @@ def paired(confirmed: Sequence[Trial]) -> list[Trial]:
 
     def shown(t: Trial) -> Trial:
         count = min(len(t.samples), len(base))
-        ratios = np.divide(t.samples[:count], base[:count])
-        return replace(t, samples=tuple((inside(ratios) * usual).tolist()))
+        logs = inside(np.log(np.divide(t.samples[:count], base[:count])))
+        return replace(t, samples=tuple((np.exp(logs) * usual).tolist()))
 
     return [t if t.failure is not None else shown(t) for t in confirmed]
 
@@ -139,10 +139,10 @@ def _apart(config: Config, default: Config) -> tuple[int, float]:
     return len(other), sum(far)
 
 
-def inside(samples: Floats) -> Floats:
-    """Samples without those far beyond the middle half of them (Tukey's fences)."""
-    if len(samples) < 4:
-        return samples
-    low, high = np.quantile(samples, (0.25, 0.75))
-    room = FENCE * (high - low)
-    return samples[(samples >= low - room) & (samples <= high + room)]
+def inside(logs: Floats) -> Floats:
+    """Logarithms without those far beyond the middle half of them (Tukey's fences)."""
+    if len(logs) < 4:
+        return logs
+    low, high = np.quantile(logs, (0.25, 0.75))
+    room = max(FENCE * (high - low), FLOOR)
+    return logs[(logs >= low - room) & (logs <= high + room)]
