@@ -170,10 +170,12 @@ def whole_numbers(w: Writer, op: Dot, right: Panel | Stored | CodeRows | None, e
     """The first operand as digits, if it is few rows of a matrix of bf16 that all tasks read, the
     second one is whole numbers, and that is the faster way."""
     height, depth = (w.largest(d) for d in _shape(op.a))
-    few = height <= digits.MOST and depth % w.lanes == 0 and _dtype(op.a) == bf16
-    panel = digits.whole(right) if isinstance(right, Panel) and few and digits.pays(w) else None
+    suits = depth % w.lanes == 0 and _dtype(op.a) == bf16 and digits.pays(w)
+    panel = digits.whole(right) if isinstance(right, Panel) and suits else None
+    if panel is None or height > digits.most(panel[0]):
+        return None
     found = chain.chain(op.a, made)
-    if panel is None or found is None or len(found[0].indices) != 2:
+    if found is None or len(found[0].indices) != 2:
         return None
     source, links = found
     tensor, m, k = (env[v] for v in (source.mem, *source.indices))

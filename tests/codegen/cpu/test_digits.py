@@ -66,7 +66,7 @@ def test_every_code_and_digit_takes_part(host, text):
     """Numbers of a row are up to 2**14 apart, so that each of its digits counts."""
     rng, w = np.random.default_rng(0), weight(text, (67, 384))
     dense = w.dequantize().astype(np.float64)
-    for m in (1, 2, 3, 8) if text == FORMATS[3] else (1, 6):
+    for m in (1, 2, 3, 8, 13) if text == FORMATS[3] else (1, 6):
         x = rng.integers(-127, 128, (m, 384)) * 2.0 ** rng.integers(-7, 7, (m, 384))
         error = np.linalg.norm(product(host, x, w) - x @ dense.T)
         assert error < 3e-7 * np.linalg.norm(x @ dense.T)
@@ -100,7 +100,7 @@ def test_rows_of_zeros_and_of_any_other_numbers(host):
     """What has no digits is multiplied as floats are: infinities, NaN, all very small."""
     rng, w = np.random.default_rng(0), weight("int4<group=64, scale=f32>", (128, 256))
     dense = w.dequantize().astype(np.float64)
-    for m in (1, 2, 6):
+    for m in (1, 2, 6, 11):
         for special in (0.0, np.inf, -np.inf, np.nan, 2.0**-110, 1e36):
             x = rng.standard_normal((m, 256))
             x[-1, 70:90] = special
@@ -119,12 +119,12 @@ def test_rows_of_zeros_and_of_any_other_numbers(host):
                     assert np.linalg.norm(g - e) <= 1e-6 * np.linalg.norm(e), special
 
 
-@pytest.mark.parametrize("m", range(1, 9))
+@pytest.mark.parametrize("m", [*range(1, 9), 11, 16])
 def test_sums_stay_in_registers(host, m):
     """Beside up to 24 of them there is room for one number of a row and two vectors of codes."""
     text = assembly(source(host, weight("int4<group=128, scale=f32>", (128, 256)), m).text,
                     host.machine)  # fmt: skip
-    loops = [block for block in text.split(":\n") if block.count("vpdpbusd") >= 3 * m]
+    loops = [block for block in text.split(":\n") if block.count("vpdpbusd") >= 12]
     assert loops
     for block in loops:
         assert not re.search(r"vmov\w+\s+(%zmm\d+, -?\d*\(%rsp\)|-?\d*\(%rsp\), %zmm)", block)
@@ -132,12 +132,14 @@ def test_sums_stay_in_registers(host, m):
 
 def test_where_floats_are_as_fast_they_are_multiplied():
     """And for more rows, and for codes that are no whole numbers."""
+    looked_up = "e2m1<group=32, scale=f32>"
     older = host_machine("x86-64-v4", FEATURES)
     newer = host_machine("znver5", FEATURES + ",+avx512bf16")
     slow = host_machine("sapphirerapids", newer.features)
     four, floats = "int4<group=64, scale=f32>", "e4m3<group=32, scale=e8m0>"
     for machine, text, m, digits in (
-        (older, four, 8, True), (older, four, 9, False), (older, floats, 1, False),
+        (older, four, 16, True), (older, four, 17, False), (older, floats, 1, False),
+        (older, looked_up, 8, True), (older, looked_up, 9, False),
         (newer, four, 1, False), (slow, four, 1, True),
     ):  # fmt: skip
         found = source(Engine(Cache(None), machine), weight(text, (128, 256)), m)
