@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from tilec.codegen.cpu.atoms import BYTES, Atom, Rows, multiply_add
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.packing import transposed
-from tilec.codegen.cpu.quads import BYTES_OF_VECTOR, Quads, unsigned
+from tilec.codegen.cpu.quads import BYTES_OF_VECTOR, Quads, every, unsigned
 from tilec.codegen.cpu.stream import Round, panel, scattered
 from tilec.codegen.cpu.tiles import Coordinates, Index, Tensor, Writer
 from tilec.ir.dtype import Array
 from tilec.ir.stream import COLUMNS, LANES, Records
 
-LINE = 64  # bytes of a row that are summed at once
+LINE = BYTES_OF_VECTOR  # of a row, that are summed at once
 SUM = 4  # bytes of a sum behind a row
 
 
@@ -90,7 +88,7 @@ def _block(w: Writer, codes: tuple[Tensor, Array], at: tuple[V, Coordinates],
     rows = Coordinates(f.times(block, COLUMNS), COLUMNS, COLUMNS)
     step = panel(w, mem, rows, k, values)
     decoder = Quads(w, step, LINE // step.deep)
-    less = constant("i8", np.array(decoder.offset).astype(np.int8).item(), BYTES_OF_VECTOR)
+    less = every(decoder.offset)
 
     for first in vectors:
         start = to.row(w, f.plus(rows.start, first))

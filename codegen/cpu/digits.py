@@ -70,21 +70,20 @@ def pays(w: Writer) -> bool:
     return w.lanes == 16 and w.features >= QUADS and halved
 
 
-def whole(panel: Panel) -> tuple[Panel, int] | None:
-    """A panel of values times 2**shift that are whole numbers of 8 bits, if there is one."""
-    values = np.asarray(panel.values)
+def whole(panel: Panel, rows: int) -> tuple[Panel, int] | None:
+    """A panel of values times 2**shift that are whole numbers of 8 bits, if there is one and it
+    pays for so many rows.
+
+    They are multiplied some at a time, each time with codes that are decoded anew: by a table that
+    is no faster for 16 rows (emeraldrapids: 0.9 times; 1.06 to 1.25 without one, and 1.0 for 64).
+    """
     for shift in range(HALVES + 1):
-        if unsigned(values * 2.0**shift) is not None:
-            return replace(panel, values=tuple((values * 2.0**shift).tolist())), shift
+        values = np.asarray(panel.values) * 2.0**shift
+        way = unsigned(values)
+        if way is not None:
+            most = MOST_LOOKED_UP if way.table else MOST
+            return (replace(panel, values=tuple(values.tolist())), shift) if rows <= most else None
     return None
-
-
-def most(panel: Panel) -> int:
-    """The most rows that it pays for. They are multiplied some at a time, each time with codes that
-    are decoded anew: by a table that is no faster for 16 rows (emeraldrapids: 0.9 times; 1.06 to
-    1.25 without one, and 1.0 for 64)."""
-    way = unsigned(np.asarray(panel.values))
-    return MOST_LOOKED_UP if way is not None and way.table else MOST
 
 
 def side(rows: int) -> RegisterTile:

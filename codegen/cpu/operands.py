@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from tilec.codegen.cpu import bits, byte_rows, chain, digits, lanes, matrices, memory, thin
@@ -73,7 +74,7 @@ class Copy:
         """Bytes of all panels."""
         return self.panels * self.tall * self.stride
 
-    @property
+    @cached_property
     def values(self) -> Array | None:
         """What the codes of a stream stand for, if whole vectors of rows are read of it."""
         t = self.tensor
@@ -171,11 +172,9 @@ def whole_numbers(w: Writer, op: Dot, right: Panel | Stored | CodeRows | None, e
     second one is whole numbers, and that is the faster way."""
     height, depth = (w.largest(d) for d in _shape(op.a))
     suits = depth % w.lanes == 0 and _dtype(op.a) == bf16 and digits.pays(w)
-    panel = digits.whole(right) if isinstance(right, Panel) and suits else None
-    if panel is None or height > digits.most(panel[0]):
-        return None
+    panel = digits.whole(right, height) if isinstance(right, Panel) and suits else None
     found = chain.chain(op.a, made)
-    if found is None or len(found[0].indices) != 2:
+    if panel is None or found is None or len(found[0].indices) != 2:
         return None
     source, links = found
     tensor, m, k = (env[v] for v in (source.mem, *source.indices))

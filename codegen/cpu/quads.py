@@ -62,14 +62,14 @@ class Quads(Rounds):
         code = self._bytes(words, first, t)
         for plane in others:
             low = (1 << plane.low) - 1
-            high = f.binary("and", self._bytes(words, plane, t), _every(255 - low))
-            code = f.binary("or", f.binary("and", code, _every(low)), high)
+            high = f.binary("and", self._bytes(words, plane, t), every(255 - low))
+            code = f.binary("or", f.binary("and", code, every(low)), high)
         if self.way.table:  # which no higher bits matter to
             code = self._looked_up(list(self.way.table), self.codes.bits, code)
         elif self.codes.bits < 8:
-            code = f.binary("and", code, _every((1 << self.codes.bits) - 1))
+            code = f.binary("and", code, every((1 << self.codes.bits) - 1))
         if self.way.turned:
-            code = f.binary("xor", code, _every(self.way.turned))
+            code = f.binary("xor", code, every(self.way.turned))
         return (f.recast(code, "i32", self.w.lanes),)
 
     def _bytes(self, words: Words, plane: Plane, t: int) -> V:
@@ -91,11 +91,12 @@ class Quads(Rounds):
             return f.call(_LOOKUPS[max(bits, 6)], "i8", BYTES_OF_VECTOR, *parts)
         low = self._looked_up(table[:128], 7, index)
         high = self._looked_up(table[128:], 7, index)
-        return f.select(f.compare("icmp slt", index, _every(0)), high, low)
+        return f.select(f.compare("icmp slt", index, every(0)), high, low)
 
 
-def _every(value: int) -> V:
-    return constant("i8", _signed(value), BYTES_OF_VECTOR)
+def every(value: int) -> V:
+    """A byte with these lowest bits in every lane."""
+    return constant("i8", _signed(value & 255), BYTES_OF_VECTOR)
 
 
 def _signed(byte: int) -> int:

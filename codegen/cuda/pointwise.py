@@ -120,12 +120,12 @@ def emit(op: Op, args: list[str]) -> str:
     if type(op) in INFIX:
         return f"({args[0]} {INFIX[type(op)]} {args[1]})"
     match op:
-        case Cast() | Term():
-            return _cast(op, args) if isinstance(op, Cast) else _term(op, args[0])
+        case Cast():
+            return _cast(op, args)
+        case Term():
+            return _term(op, args[0])
         case Bitcast():
             return f"bitcast<{cpp_type(op.dtype)}, {cpp_type(t)}>({args[0]})"
-        case RandomBits():
-            return f"random_bits({', '.join(args)})"
         case arith.Where():
             return f"({args[0]} ? {args[1]} : {args[2]})"
         case arith.Not():
@@ -134,7 +134,7 @@ def emit(op: Op, args: list[str]) -> str:
             return f"{cpp_type(t)}(popc({args[0]}))"
         case arith.Neg() if t.is_float:
             return f"(-({args[0]}))" if args[0].startswith("-") else f"(-{args[0]})"
-        case arith.Binary() | arith.Unary() | arith.Fma():
+        case arith.Binary() | arith.Unary() | arith.Fma() | RandomBits():
             return f"{_called(op, t)}({', '.join(args)})"
         case _:
             raise TileError(f"cuda: no code for {op.name}", op.loc)
@@ -151,6 +151,8 @@ def _term(op: Term, text: str) -> str:
 def _called(op: Op, t: DType) -> str:
     """The function of an op on a dtype."""
     match op:
+        case RandomBits():
+            return "random_bits"
         case arith.Shl() | arith.Shr():
             return f"{_function(op.name, t)}<{t.bits}>"
         case arith.Fma() if t in (f16, bf16):

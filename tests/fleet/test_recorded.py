@@ -5,10 +5,10 @@ import json
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from pretended_service import lease
+from waiting import soon
 
 from tilec.bench.reliability_fleet import left_over, synthetic
 from tilec.fleet import recorded
@@ -137,7 +137,7 @@ def test_poison_costs_its_time_and_leaves_nothing(fault, tmp_path, monkeypatch):
     assert found.cost < 7.0
     assert found.failure in (Failure.RUN_TIMEOUT, Failure.DEVICE_FAULT, Failure.LAUNCH_ERROR,
                              Failure.RESOURCE_EXCEEDED)  # fmt: skip
-    assert _soon(lambda: left_over(tmp_path) == 1)  # this one
+    assert soon(lambda: left_over(tmp_path) == 1, 60)  # this one
 
 
 def test_left_over_sees_what_was_started_in_a_folder_and_nothing_else(tmp_path):
@@ -156,22 +156,15 @@ def test_left_over_sees_what_was_started_in_a_folder_and_nothing_else(tmp_path):
                                         stdin=subprocess.PIPE))  # fmt: skip
     try:
         assert [p.wait() for p in started] == [0, 0, 0]
-        assert _soon(lambda: (left_over(here), left_over(elsewhere)) == (1, 2))
+        assert soon(lambda: (left_over(here), left_over(elsewhere)) == (1, 2), 60)
         assert left_over(tmp_path) == 0
     finally:
         for p in started:
             assert p.stdin is not None
             p.stdin.close()
-    assert _soon(lambda: left_over(here) + left_over(elsewhere) == 0)
+    assert soon(lambda: left_over(here) + left_over(elsewhere) == 0, 60)
     named = subprocess.Popen(
         [sys.executable, "-c", "input()", str(tmp_path / "journal")], stdin=subprocess.PIPE
     )
-    assert _soon(lambda: left_over(tmp_path) == 1)
+    assert soon(lambda: left_over(tmp_path) == 1, 60)
     named.communicate()
-
-
-def _soon(holds):
-    until = time.monotonic() + 60
-    while not holds() and time.monotonic() < until:
-        time.sleep(0.05)
-    return holds()

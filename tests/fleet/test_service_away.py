@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pretended_service import pretended, refused
+from waiting import soon
 
 import tilec as tc
 from tilec import tuned as tuning
@@ -48,13 +49,6 @@ class Away:
         return [Found(config_key(k["kernel"], k["device"], k["toolchain"],
                                  Policy.from_json(k["policy"])), self.config)
                 for k in keys]  # fmt: skip
-
-
-def until(what, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not what() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert what()
 
 
 def test_what_was_not_said_is_not_remembered():
@@ -100,10 +94,10 @@ def test_questions_are_asked_until_they_are_answered_and_no_longer():
 
     again.add(of("a"))
     again.add(of("b"))
-    until(lambda: asked == ["a", "a", "a", "b"])  # while it is away one question is enough
-    until(lambda: again._thread is None)
+    assert soon(lambda: asked == ["a", "a", "a", "b"])  # while it is away one question is enough
+    assert soon(lambda: again._thread is None)
     again.add(of("c"))
-    until(lambda: asked[4:] == ["c", "c"])
+    assert soon(lambda: asked[4:] == ["c", "c"])
 
 
 def test_the_breaker_decides_when():
@@ -116,7 +110,7 @@ def test_the_breaker_decides_when():
         return len(times) == 2
 
     again.add(ask)
-    until(lambda: len(times) == 2)
+    assert soon(lambda: len(times) == 2)
     assert times[0] >= 0.2
 
 
@@ -145,11 +139,11 @@ def test_a_kernel_takes_what_a_service_says_when_it_is_back(monkeypatch, mode):
 
     right()
     assert set(kernel._configs.values()) == {None}
-    until(lambda: service.asked > 3)
+    assert soon(lambda: service.asked > 3)
     right()
     service.back.set()
-    until(lambda: set(kernel._configs.values()) == {service.config})
-    until(lambda: known._again._thread is None)
+    assert soon(lambda: set(kernel._configs.values()) == {service.config})
+    assert soon(lambda: known._again._thread is None)
     right()
     assert not kernel._unsaid
     assert known.store.counts["service"] == 1

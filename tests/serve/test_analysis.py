@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from browsed import Running
 from tuning_spaces import MAKERS
+from waiting import soon
 
 from tilec.serve import analysis
 from tilec.serve.analysis import Tried, band, importance
@@ -197,9 +198,7 @@ def test_only_so_many_wait_for_an_analysis(filled, monkeypatch):
     for thread in waiting:
         thread.start()
     try:
-        end = time.monotonic() + 20
-        while analyses._waiting._value and time.monotonic() < end:
-            time.sleep(0.01)
+        assert soon(lambda: not analyses._waiting._value)
         with pytest.raises(Refused) as refused:
             analyses.of(database, "default", ids["done"])
         assert refused.value.status == 503
@@ -221,8 +220,10 @@ def test_who_is_gone_makes_room_for_others(tmp_path, monkeypatch):
             path, taken = f"/v1/studies/{ids[i % len(ids)]}/analysis", waiting._value
             with socket.create_connection(("127.0.0.1", port)) as page:
                 page.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-                assert _soon(lambda taken=taken: waiting._value < taken)
-            assert _soon(lambda: waiting._value == analysis.WAITING - 1)  # who has the turn stays
+                assert soon(lambda taken=taken: waiting._value < taken, 30)
+            assert soon(
+                lambda: waiting._value == analysis.WAITING - 1, 30
+            )  # who has the turn stays
         go.set()
         found = httpx.get(f"{running.url}/v1/studies/{ids[0]}/analysis", timeout=60)
         assert found.status_code == 200
@@ -230,13 +231,6 @@ def test_who_is_gone_makes_room_for_others(tmp_path, monkeypatch):
     finally:
         go.set()
         running.stop()
-
-
-def _soon(holds):
-    end = time.monotonic() + 30
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.01)
-    return holds()
 
 
 @pytest.mark.slow
