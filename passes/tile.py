@@ -25,6 +25,7 @@ from tilec.passes.depth import step
 from tilec.passes.pipeline import register
 
 FEW, LONGER = 16, 4  # for so few rows of dense operands steps are that many times as long
+WIDER = 2  # times as many columns of scores of so few rows: the sums of each take as long anyway
 MANY = 128  # rows; of more, halves are as fast, and shares of four tasks are more even
 SCALED = (128, 128, 128)  # sides of a product of codes with scales: those of tcgen05's
 
@@ -71,7 +72,8 @@ def tile(
     and a panel of the second in L1; without one, temporaries stay in L1 and L2. A loop along rows
     that is in no product takes as much of a row at once as it may. With `chained`, that is the
     most for both sides of what is made by a product and multiplied in the same step, as scores of
-    attention are: it stays in L1 or L2, and a loop that stops early does so soon. With `halve`,
+    attention are: it stays in L1 or L2, and a loop that stops early does so soon; of few rows,
+    twice as many columns. With `halve`,
     tiles of products are halved until each of the threads has one, and those of many rows until it
     has four. `ranges` are the sizes of
     dimensions that stay open (ir.ranges): tiles suit the most, the number of tasks the least. With
@@ -142,8 +144,9 @@ def _chained(func: Func, limits: Limits) -> dict[str, int]:
     most: dict[str, int] = {}
     for op in func.walk():
         if isinstance(op, Dot) and isinstance(op.a.type, Tile) and _multiplied(op.a, made):
-            sides = zip(op.a.type.shape, (min(limits.rows, limits.chained), limits.chained),
-                        strict=True)  # fmt: skip
+            rows = op.a.type.shape[0]
+            columns = limits.chained * (WIDER if isinstance(rows, int) and rows <= FEW else 1)
+            sides = zip(op.a.type.shape, (min(limits.rows, limits.chained), columns), strict=True)
             most |= {extent.text: side for extent, side in sides if isinstance(extent, Sym)}
     return most
 

@@ -70,8 +70,9 @@ BIT = integer(1, signed=False)
 # multiplied twice as fast: measured on emeraldrapids (209 and 428 GFLOP/s on two cores; a Zen 5
 # 1010 and 485). sapphirerapids has the same cores; of others nothing is known to us.
 HALVED = frozenset({"sapphirerapids", "emeraldrapids"})
-# Rows that pairs serve at least as well even there: of codes, and of what is read as it lies.
-FEW, DENSE = 1, 16
+# Rows that pairs serve at least as well even there; of what is read along k in steps that are parts
+# of its rows, which floats would be packed for, some more.
+FEW, STEPS = 1, 16
 
 
 def of_bits(atom: Atom) -> bool:
@@ -89,21 +90,21 @@ def exact_in_i16(t: DType) -> bool:
     return t.is_integer and t.bits <= (16 if t.kind == "int" else 15)
 
 
-def _paired(w: Writer, rows: int, dense: bool) -> bool:
+def _paired(w: Writer, rows: int, steps: bool) -> bool:
     """Whether so many rows of bf16 are multiplied as pairs, not as floats."""
-    few = rows <= (DENSE if dense else FEW)
+    few = rows <= (STEPS if steps else FEW)
     return "avx512bf16" in w.features and (w.cpu not in HALVED or few)
 
 
-def choose(w: Writer, a: DType, b: DType, acc: DType, rows: int, dense: bool) -> Atom:
+def choose(w: Writer, a: DType, b: DType, acc: DType, rows: int, steps: bool) -> Atom:
     """The instruction for these operands on this machine, where the first has at most so many
-    rows, and the second is `dense`, read as it lies, or not."""
+    rows, and the second is read in `steps` along its own rows, or not."""
     if a == b == BIT and acc in (i32, f32):
         return BITS
     if acc in (i32, f32) and whole_bytes(a, b):
         signed = a.kind == "int" and w.lanes == 16 and w.features >= QUADS
         return BYTES if signed else SIXTEENS
-    paired = acc == f32 and _paired(w, rows, dense)
+    paired = acc == f32 and _paired(w, rows, steps)
     if paired and exact_in_bf16(a) and exact_in_bf16(b):
         return PAIRS
     if acc == i32 and exact_in_i16(a) and exact_in_i16(b):

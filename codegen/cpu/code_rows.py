@@ -81,10 +81,11 @@ def code_rows(w: Writer, op: Dot, env: Env, made: Made, atom: Atom) -> CodeRows 
 @dataclass(frozen=True)
 class Lying:
     """A second operand in memory as it is: where its first row is, the bytes from one to the next,
-    and what codes stand for if a table has that."""
+    the bits of an element, and what codes stand for if a table has that."""
 
     at: V
     pitch: int
+    bits: int
     looked_up: Lazy | None
 
 
@@ -105,9 +106,10 @@ def lying(w: Writer, op: Dot, env: Env, made: Made) -> Lying | None:
     x = env[op.b]
     assert isinstance(x, Lazy)
     if not tables or not x.dtype.is_float:
-        return Lying(at, pitch, None)
+        return Lying(at, pitch, t.bits, None)
     values = chain.tabulated(load, links).tolist()
-    return Lying(at, pitch, replace(x, at=_by_table(w, (at, pitch), t.bits, values, x.at)))
+    table = _by_table(w, (at, pitch), t.bits, values, x.at)
+    return Lying(at, pitch, t.bits, replace(x, at=table))
 
 
 def _by_table(w: Writer, rows: tuple[V, int], bits: int, values: list[float], one: At) -> At:

@@ -79,12 +79,17 @@ class Evaluation:
     def fetch(self, of: Round, part: int, parts: int, column: int) -> None:
         """Ask for some of the lines of as many rows further on, for the first column: one part of
         several."""
-        lying = self.panel.lying if column == 0 else None
-        if lying is None:
+        lying, w, ahead = self.panel.lying, self.w, self.w.choices.ahead
+        if lying is None or column or not ahead:
             return
-        lines, size = -(-ROWS * lying.pitch // LINE), (ROWS * lying.pitch,)
-        for line in range(part * lines // parts, (part + 1) * lines // parts):
-            self.w.ask_ahead(self.w.address(lying.at, (of.number,), size), LINE * line)
+        n = self.panel.x.shape[1]
+        assert isinstance(n, int)
+        width = n * lying.bits // 8
+        row = w.f.plus(w.f.times(of.number, ROWS), -(-ahead // width))
+        first = w.address(lying.at, (row,), (lying.pitch,))
+        lines = [(r, i) for r in range(ROWS) for i in range(0, width, LINE)]
+        for r, i in lines[part * len(lines) // parts : (part + 1) * len(lines) // parts]:
+            w.ask(w.f.pointer(first, r * lying.pitch + i))
 
     def _pair(self, row: Number, first: int) -> tuple[V, ...]:
         f, x, lanes = self.w.f, self.panel.x, self.w.lanes

@@ -157,8 +157,11 @@ class Writer:
     def ask_ahead(self, at: V, offset: int = 0) -> None:
         """Ask for a line behind what is read at an address, as far ahead as was chosen."""
         if self.choices.ahead:
-            place = self.f.pointer(at, self.choices.ahead + offset)
-            self.f.prefetch(place, 2 if self.cpu in SECOND else 1)
+            self.ask(self.f.pointer(at, self.choices.ahead + offset))
+
+    def ask(self, at: V) -> None:
+        """Ask for a line."""
+        self.f.prefetch(at, 2 if self.cpu in SECOND else 1)
 
     def extent(self, e: Extent) -> Number:
         """An extent as it is in this iteration."""

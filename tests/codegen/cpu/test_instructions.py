@@ -8,6 +8,7 @@ from lang import kernels
 
 import tilec as tc
 from tilec.cpu import cpu_source
+from tilec.ops.attention import decode
 from tilec.runtime.cache import Cache
 from tilec.runtime.engine import Engine
 from tilec.runtime.jit import host_machine
@@ -18,10 +19,11 @@ PAIRS, FLOATS = "call <16 x float> @llvm.x86.avx512bf16.dpbf16ps", "call <16 x f
 AHEAD = "call void @llvm.prefetch"
 
 
-def source(cpu: str, rows: int, weight: str = "int4<group=128>", columns: int = 128) -> str:
+def source(cpu: str, rows: int, weight: str = "int4<group=128>", columns: int = 128,
+           deep: int = 512) -> str:  # fmt: skip
     host = Engine(Cache(None), host_machine(cpu, FEATURES), threads=2)
     types = {"x": tc.bf16, "w": tc.format(weight), "y": tc.f32}
-    dims = {"M": rows, "N": columns, "K": 512}
+    dims = {"M": rows, "N": columns, "K": deep}
     return cpu_source(kernels.linear.definition, types, dims, host).text
 
 
@@ -33,7 +35,8 @@ def test_pairs_of_bf16_where_they_are_the_faster(weight):
     assert FLOATS in source("emeraldrapids", 64, weight)
     assert PAIRS in source("emeraldrapids", 1, weight)  # bound by reading
     dense = weight == "bf16"  # costs as much to turn as some rows of it
-    assert (PAIRS in source("emeraldrapids", 16, weight)) == dense
+    assert (PAIRS in source("emeraldrapids", 16, weight, deep=4096)) == dense
+    assert PAIRS not in source("emeraldrapids", 16, weight)  # a step is whole rows
 
 
 def test_rows_further_on_are_asked_for_where_l1_does_not_hold_them():
@@ -42,6 +45,33 @@ def test_rows_further_on_are_asked_for_where_l1_does_not_hold_them():
     many, few = (source("znver5", rows, "bf16").count(AHEAD) for rows in (256, 32))
     assert few == 16
     assert many - few == 6 * 4 + 5 * 4 + 2
+
+
+def test_few_queries_multiply_keys_and_values_as_floats():
+    """Those lie in whole rows, which both instructions read as they are."""
+    host = Engine(Cache(None), host_machine("emeraldrapids", FEATURES), threads=2)
+    types = dict.fromkeys("qkvy", tc.bf16) | {"length": tc.i32}
+    dims = {"B": 1, "G": 2, "H": 4, "S": 512, "D": 64, "E": 64}
+    text = cpu_source(decode.definition, types, dims, host).text
+    assert FLOATS in text
+    assert PAIRS not in text
+
+
+@tc.kernel
+def columns_of(x: tc.Tensor["M", "K"], w: tc.Tensor["K", "N"], y: tc.Tensor["M", "N"]):
+    for m, n in tc.tiles("M", "N"):
+        acc = tc.zeros((m, n))
+        for k in tc.tiles("K"):
+            acc += tc.dot(x[m, k], w[k, n])
+        y[m, n] = acc
+
+
+@pytest.mark.parametrize("columns", [64, 4096])
+def test_a_step_asks_for_the_lines_of_its_columns(columns: int):
+    """Four rows of 64 floats, wherever the next row is."""
+    host = Engine(Cache(None), host_machine("emeraldrapids", FEATURES), threads=2)
+    types, dims = dict.fromkeys("xwy", tc.f32), {"M": 4, "N": columns, "K": 512}
+    assert cpu_source(columns_of.definition, types, dims, host).text.count(AHEAD) == 4 * 4
 
 
 @pytest.mark.parametrize(("cpu", "place"), [("emeraldrapids", 2), ("znver5", 3)])
