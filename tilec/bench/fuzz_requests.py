@@ -80,7 +80,7 @@ def _bent(tree: Any, chance: random.Random) -> Any:
     """A tree with one node changed: replaced, removed, repeated, renamed."""
     places = list(_places(tree))
     if not places:
-        return chance.choice(VALUES)
+        return _value(chance)
     node, key = chance.choice(places)
     is_object = isinstance(key, str)
     match chance.randrange(6):
@@ -91,10 +91,15 @@ def _bent(tree: Any, chance: random.Random) -> Any:
         case 2 if not is_object:
             node.extend(node[key : key + 1] * chance.choice((1, 10, 300)))
         case 3 if is_object:
-            node[chance.choice(WORDS)] = chance.choice(VALUES)
+            node[chance.choice(WORDS)] = _value(chance)
         case _:
-            node[key] = copy.deepcopy(chance.choice(VALUES))
+            node[key] = _value(chance)
     return tree
+
+
+def _value(chance: random.Random) -> Any:
+    """A value that nobody else changes."""
+    return copy.deepcopy(chance.choice(VALUES))
 
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
