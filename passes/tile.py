@@ -8,7 +8,7 @@ from math import gcd
 from typing import Any
 
 from tilec.ir.core import Block, Builder, Func, Op, Value
-from tilec.ir.dtype import bf16
+from tilec.ir.dtype import bf16, f16, f32
 from tilec.ir.errors import TileError
 from tilec.ir.extent import Extent, Sym, substitute
 from tilec.ir.format import Dense, Format
@@ -25,6 +25,7 @@ from tilec.passes.depth import step
 from tilec.passes.pipeline import register
 
 FEW, LONGER = 16, 4  # for so few rows of dense operands steps are that many times as long
+WHOLE, VECTORS = 1 << 20, 32  # and for half of them of floats, rows of whole vectors to their end
 WIDER = 2  # times as many columns of scores of so few rows: the sums of each take as long anyway
 MANY = 128  # rows; of more, halves are as fast, and shares of four tasks are more even
 SCALED = (128, 128, 128)  # sides of a product of codes with scales: those of tcgen05's
@@ -111,6 +112,7 @@ def _roles(func: Func, limits: Limits, bounds: _Bounds) -> dict[str, int]:
     made = {v: op for op in func.walk() for v in op.results}
     grids = [op for op in func.walk() if isinstance(op, control.Grid)]
     dims = {str(s): d for op in grids for s, d in zip(op.sizes, op.dims, strict=True)}
+    dims |= {str(op.size): op.dim for op in func.walk() if isinstance(op, control.For)}
     sides = (limits.rows, limits.depth, limits.columns)
     for op in func.walk():
         if isinstance(op, SparseDot):
@@ -130,9 +132,8 @@ def _roles(func: Func, limits: Limits, bounds: _Bounds) -> dict[str, int]:
             rows = bounds.most(dims.get(str(op.a.type.shape[0]), op.a.type.shape[0]))
             found = step(_format(made, op.a), _format(made, op.b),
                          rows, limits.depth, limits.planes)  # fmt: skip
-            if _along(op, made, rows):
-                found *= LONGER
-            _narrow(steps, op.b, found)
+            k = op.b.type.shape[0]
+            _narrow(steps, op.b, found * _longer(op, made, rows, dims.get(str(k), k)))
     roles |= _chained(func, limits) if limits.chained else {}
     roles |= {size: gcd(n, roles.get(size, n)) for size, n in pages.sizes(func).items()}
     return roles | {k: n for k, n in steps.items() if n != limits.depth}
@@ -167,12 +168,16 @@ def _multiplied(v: Value, made: dict[Value, Op]) -> bool:
     return False
 
 
-def _along(op: Dot | ScaledDot, made: dict[Value, Op], rows: Extent) -> bool:
-    """Whether a product of few rows reads both operands along k, where a step is summed up at its
-    end."""
-    dense = all(_format(made, v) == Dense(bf16) for v in (op.a, op.b))
-    few = isinstance(rows, int) and rows <= FEW
-    return dense and few and isinstance(made.get(op.b), Transpose)
+def _longer(op: Dot, made: dict[Value, Op], rows: Extent, k: Extent) -> int:
+    """How many times as long steps are of a product of few rows that reads both operands along k,
+    where a step is summed up at its end. Floats of rows that a step ends within would be packed."""
+    if not (isinstance(rows, int) and isinstance(made.get(op.b), Transpose)):
+        return 1
+    formats = {_format(made, v) for v in (op.a, op.b)}
+    if formats == {Dense(bf16)} and rows <= FEW:
+        return LONGER
+    whole = isinstance(k, int) and k % VECTORS == 0 and rows <= FEW // 2
+    return WHOLE if whole and formats <= {Dense(f16), Dense(f32)} else 1
 
 
 def _narrow(steps: dict[str, int], b: Value, found: int) -> None:

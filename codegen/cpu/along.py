@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.atoms import PAIRS, Atom, Rows
@@ -17,7 +18,8 @@ from tilec.ir.choices import LINE
 
 MOST = 16  # rows; each reads every column anew
 WIDTH = 4  # columns of a register tile
-HEIGHT, FLOATS = 6, 4  # its rows of pairs and of floats: 24 and 16 accumulators of 32 registers
+HEIGHT = 6  # its rows of pairs: 24 accumulators of 32 registers
+FLOATS = {16: 4, 8: 2, 4: 2}  # and of floats, by lanes: half the registers
 DEEP = 32  # k's of a step
 SINGLE = Atom("float", 1)
 DOT = "llvm.x86.avx512bf16.dpbf16ps.512"
@@ -29,7 +31,7 @@ def columns(w: Writer, atom: Atom, right: Lazy, to: Buffer) -> Lazy | None:
     of each row only (weights), they are read at 15 GB/s so, and at 20 packed."""
     k, n = right.shape
     whole = isinstance(k, int) and k % DEEP == 0 and isinstance(n, int) and n % WIDTH == 0
-    if not whole or to.shape[0] > MOST or w.lanes != 16 or right.fetch is None:
+    if not whole or to.shape[0] > MOST or w.lanes not in FLOATS or right.fetch is None:
         return None
     floats = atom == SINGLE and right.solid and numbers.register(right.dtype) == "float"
     found = right.words if atom == PAIRS else right if floats else None
@@ -88,21 +90,26 @@ def _floats(w: Writer, floats: Lazy) -> _Step:
     def column(column: Number, k: Number) -> list[V]:
         return [read((f.plus(k, i), column), w.lanes) for i in starts]
 
-    return _Step(FLOATS, row, column, lambda x, y, c: f.intrinsic("fma", x, y, c))
+    return _Step(FLOATS[w.lanes], row, column, lambda x, y, c: f.intrinsic("fma", x, y, c))
 
 
 def _ask(w: Writer, right: Lazy, depth: int, k: Number, column: Number) -> None:
-    """Ask for the lines of a step of columns further on: in the order of memory where rows, which
-    are `depth` long, lie one after the other."""
-    fetch, size = right.fetch, right.dtype.bits // 8
+    """Ask for the lines of a step further on: of the next columns, or where rows, which are `depth`
+    long, lie one after the other, of rows behind them or of the same ones if they are long."""
+    fetch, size, ahead = right.fetch, right.dtype.bits // 8, w.choices.ahead
     assert fetch is not None
+    f, lines = w.f, range(0, DEEP, LINE // size)
     if not right.solid:
         for j in range(WIDTH):
-            fetch((k, w.f.plus(column, WIDTH + j)))
-        return
-    further = w.f.plus(column, -(-w.choices.ahead // (depth * size)))
-    for j in range(0, WIDTH * DEEP, LINE // size) if w.choices.ahead else ():
-        fetch((w.f.plus(w.f.times(k, WIDTH), j), further))
+            fetch((k, f.plus(column, WIDTH + j)))
+    elif ahead and depth * size * WIDTH <= ahead:
+        further = f.plus(column, -(-ahead // (depth * size)))
+        for i in range(0, WIDTH * DEEP, LINE // size):
+            fetch((f.plus(f.times(k, WIDTH), i), further))
+    elif ahead:
+        further = f.plus(k, ahead // (WIDTH * size))
+        for j, i in product(range(WIDTH), lines):
+            fetch((f.plus(further, i), f.plus(column, j)))
 
 
 def _emit(
@@ -128,7 +135,7 @@ def _emit(
                        zip(out, ((x, b) for x in xs for b in bs), strict=True)]  # fmt: skip
             return out
 
-        zeros = [constant("float", 0, 16)] * (WIDTH * height)
+        zeros = [constant("float", 0, w.lanes)] * (WIDTH * height)
         sums = f.carry(0, k, DEEP, zeros, step)
         for r in range(height):
             put(f.plus(at, r), first, _added(w, sums[WIDTH * r : WIDTH * (r + 1)]))
@@ -138,16 +145,17 @@ def _emit(
 
 def _added(w: Writer, sums: list[V]) -> V:
     """The sums of the lanes of four vectors, side by side."""
-    f = w.f
-    lanes = range(16)
+    f, lanes = w.f, range(w.lanes)
 
     def pairs(a: V, b: V, size: int) -> V:
         """Neighbours of `size` lanes of two vectors, added, in turns."""
-        low = [i - i % (2 * size) + i % size + (0 if i % (2 * size) < size else 16) for i in lanes]
+        second = [w.lanes * (i % (2 * size) >= size) for i in lanes]
+        low = [i - i % (2 * size) + i % size + second[i] for i in lanes]
         return f.binary("fadd", f.shuffle(a, b, low), f.shuffle(a, b, [i + size for i in low]))
 
-    fours = pairs(pairs(sums[0], sums[1], 1), pairs(sums[2], sums[3], 1), 2)
-    half = f.binary(
-        "fadd", f.shuffle(fours, fours, range(8)), f.shuffle(fours, fours, range(8, 16))
-    )
-    return f.binary("fadd", f.shuffle(half, half, range(4)), f.shuffle(half, half, range(4, 8)))
+    out = pairs(pairs(sums[0], sums[1], 1), pairs(sums[2], sums[3], 1), 2)
+    while out.lanes > WIDTH:
+        half = out.lanes // 2
+        low, high = (f.shuffle(out, out, range(i, i + half)) for i in (0, half))
+        out = f.binary("fadd", low, high)
+    return out

@@ -8,8 +8,13 @@ import pytest
 from lang import kernels
 
 import tilec as tc
-from tilec.cpu import lower
+from tilec.artifacts import TARGETS
+from tilec.cpu import cpu_source, lower
+from tilec.ir.dtype import BY_NAME
 from tilec.ir.ops.control import For
+from tilec.runtime.cache import Cache
+from tilec.runtime.engine import Engine
+from tilec.runtime.jit import host_machine
 
 BF16 = ml_dtypes.bfloat16
 
@@ -55,12 +60,28 @@ def test_a_result_is_near_the_exact_one():
     assert np.linalg.norm(y - want) <= 2e-6 * np.linalg.norm(want)
 
 
-def _step(m: int, dtype: tc.DType) -> int | None:
-    dims = {"M": m, "N": 128, "K": 8192}
+def _step(m: int, dtype: tc.DType, k: int = 8192) -> int | None:
+    dims = {"M": m, "N": 128, "K": k}
     func = lower(kernels.linear.definition, dict.fromkeys("xw", dtype) | {"y": tc.f32}, dims, 2)
     return next(op.tile for op in func.walk() if isinstance(op, For))
 
 
 def test_few_rows_have_longer_steps():
     assert _step(16, tc.bf16) == 4 * _step(17, tc.bf16)  # type: ignore[operator]
-    assert _step(16, tc.f32) == _step(17, tc.f32)
+    assert _step(9, tc.f32) == _step(17, tc.f32) == _step(8, tc.f32, 8200) == 256
+    assert _step(8, tc.f32) == _step(1, tc.f16) == 8192
+
+
+@pytest.mark.parametrize("cpu", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
+@pytest.mark.parametrize("dtype", ["f32", "f16"])
+@pytest.mark.parametrize("m", [1, 7])
+def test_vectors_of_any_length(m: int, dtype: str, cpu: str):
+    rng, t = np.random.default_rng([m]), BY_NAME[dtype]
+    stored = np.dtype({"f32": "f4", "f16": "f2"}[dtype])
+    x, w = (rng.integers(-8, 9, s).astype(stored) for s in ((m, 4096), (66, 4096)))
+    y = np.full((m, 66), np.nan, np.float32)
+    host = Engine(Cache(None), host_machine(cpu, TARGETS[cpu]), threads=2)
+    types, dims = {"x": t, "w": t, "y": tc.f32}, {"M": m, "N": 66, "K": 4096}
+    compiled = host.load(cpu_source(kernels.linear.definition, types, dims, host))
+    host.dispatcher("linear", lambda _: compiled).launch(x, w, y)
+    np.testing.assert_array_equal(y, x.astype(np.float64) @ w.astype(np.float64).T)
