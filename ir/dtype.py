@@ -54,6 +54,18 @@ class DType:
     def is_integer(self) -> bool:
         return self.kind in ("int", "uint")
 
+    def holds(self, other: DType) -> bool:
+        """Whether this float has every value of another or of a code, or this integer type those of
+        another, NaN and infinities included."""
+        if self.is_float and other.table is not None:
+            values = other.table.values
+            return np.array_equal(self.round(values), values, equal_nan=True)
+        if self.is_float and other.is_float:
+            finer = self.exponent >= other.exponent and self.mantissa >= other.mantissa
+            return finer and (self.infinite or not other.infinite)
+        whole = self.is_integer and other.is_integer
+        return whole and self.low <= other.low and other.high <= self.high
+
     @property
     def numpy(self) -> np.dtype[Any]:
         """The numpy type of one element in memory."""

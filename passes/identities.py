@@ -161,29 +161,19 @@ def cast(op: Cast, c: Context) -> Result:
         return op.a
     inner = c.made.get(op.a)
     if isinstance(inner, Cast) and inner.a.type == op.result.type:
-        lossless = _holds(inner.dtype, op.dtype) and not inner.saturate
+        lossless = inner.dtype.holds(op.dtype) and not inner.saturate
         return inner.a if lossless else None
     return None
 
 
-def _holds(wide: DType, narrow: DType) -> bool:
-    """Whether `wide` has every value of `narrow`, NaN and infinities included."""
-    if narrow.is_float:
-        return (
-            wide.is_float
-            and wide.exponent >= narrow.exponent
-            and wide.mantissa >= narrow.mantissa
-            and (wide.infinite or not narrow.infinite)
-        )
-    if wide.is_float or not (wide.is_integer and narrow.is_integer):
-        return False
-    return wide.low <= narrow.low and narrow.high <= wide.high
-
-
 @RULES.pattern(Bitcast)
 def bitcast(op: Bitcast, c: Context) -> Result:
-    """Bits as their own dtype."""
-    return op.a if op.a.type == op.result.type else None
+    """Bits as their own dtype; bits that were read as another dtype in between, which need not keep
+    those of a NaN."""
+    if op.a.type == op.result.type:
+        return op.a
+    inner = c.made.get(op.a)
+    return c(Bitcast(inner.a, op.dtype)) if isinstance(inner, Bitcast) else None
 
 
 @RULES.pattern(shape.Transpose)

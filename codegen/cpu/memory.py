@@ -9,10 +9,10 @@ from tilec.codegen.cpu import atomics, numbers, stream
 from tilec.codegen.cpu import lanes as order
 from tilec.codegen.cpu.consecutive import inside
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
-from tilec.codegen.cpu.tiles import Coordinates, Index, Lazy, Tensor, Writer, fixed
+from tilec.codegen.cpu.tiles import At, Coordinates, Index, Lazy, Tensor, Writer, fixed
 from tilec.codegen.cpu.views import gathered
 from tilec.ir.choices import LINE
-from tilec.ir.dtype import bf16, f16, f32, f64, i32
+from tilec.ir.dtype import bf16, e4m3, e5m2, f16, f32, f64, i32
 from tilec.ir.lanes import Slabs
 from tilec.ir.stream import Records
 
@@ -40,20 +40,15 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     checked = not all(isinstance(p, Coordinates) or surely_inside(p) for p in places)
     counted = _counted(mem, places)
 
-    def one(index: Index) -> V:
-        at, inside = positions(w, mem, places, index)
-        value = element(w, mem, at, 1)
-        return value if inside is None else w.f.select(inside, value, constant(value.type, 0))
+    apart = _apart(w, mem, places)
 
     def at(index: Index, lanes: int) -> V:
-        if lanes > 1 and not _in_vectors(mem, places, lanes):
+        if lanes == 1 or not _in_vectors(mem, places, lanes):
             if _side_by_side(w, mem, places, lanes):
                 return _masked(w, mem, places, index, lanes)
             if _in_gathers(w, mem, places, lanes):
                 return _gathered(w, mem, places, index, lanes)
-            return gathered(w, index, lanes, one)
-        if lanes == 1:
-            return one(index)
+            return apart(index, lanes)
         at, inside = positions(w, mem, places, index)
         if counted:
             w.ask_ahead(address(w, mem, at))
@@ -63,16 +58,35 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
         return w.f.select(w.f.splat(inside, lanes), value, constant(value.type, 0, lanes))
 
     in_rows = _in_vectors(mem, places, w.lanes)
-    apart = not (_side_by_side(w, mem, places, w.lanes) or _in_gathers(w, mem, places, w.lanes))
+    long = not (_side_by_side(w, mem, places, w.lanes) or _in_gathers(w, mem, places, w.lanes))
     alone = all(isinstance(p, Coordinates | Picked) for p in places)
     direct = in_rows and alone and mem.records is None
     raw = _words(w, mem, places, shape) if direct and mem.dtype == bf16 else None
     wide = direct and not checked and mem.dtype in (f32, bf16)
     asked = direct and not checked and mem.dtype.bits >= 8
-    return Lazy(shape, mem.dtype, at, None, reads, reads, None, apart and not in_rows, raw,
+    return Lazy(shape, mem.dtype, at, None, reads, reads, None, long and not in_rows, raw,
                 plain=not checked and mem.records is None and mem.dtype in WORDS, wide=wide,
                 fetch=_fetch(w, mem, places) if asked else None, solid=_solid(mem, places, shape),
                 later=_later(w, mem, places, shape) if wide else None)  # fmt: skip
+
+
+def _apart(w: Writer, mem: Tensor, places: tuple[Found, ...]) -> At:
+    """Elements that are read one by one; floats of a byte are decoded when they are together."""
+    f, small = w.f, mem.records is None and mem.dtype in (e4m3, e5m2)
+
+    def one(index: Index) -> V:
+        at, inside = positions(w, mem, places, index)
+        if small:
+            value = f.convert("zext", f.load("i8", 1, address(w, mem, at)), "i32")
+        else:
+            value = element(w, mem, at, 1)
+        return value if inside is None else f.select(inside, value, constant(value.type, 0))
+
+    def at(index: Index, lanes: int) -> V:
+        found = gathered(w, index, lanes, one)
+        return numbers.from_bits(f, mem.dtype, found) if small else found
+
+    return at
 
 
 def _later(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index

@@ -269,9 +269,9 @@ def right(w: Writer, op: Dot, env: Env, made: Made
     """The instruction of a product, and the second operand if that reads it where it is stored."""
     a, b, out = (_dtype(v) for v in (op.a, op.b, op.acc))
     turned = made.get(op.b)
-    x, across = env[op.b], isinstance(turned, shape.Transpose)
+    x, read = env[op.b], made.get(turned.a) if isinstance(turned, shape.Transpose) else None
     assert isinstance(x, Lazy)
-    steps = across and isinstance(made.get(turned.a), Load) and not x.solid
+    steps = isinstance(read, Load) and not x.solid
     atom = choose(w, a, b, out, w.largest(_shape(op.a)[0]), steps)
     if atom.pack == 1 and f16 in (a, b):
         w.remark(op, "products of f16 are computed in f32", "bf16 operands, at twice the rate")

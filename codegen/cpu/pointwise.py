@@ -199,6 +199,9 @@ def cast(f: Function, v: V, source: DType, op: casts.Cast, random: V | None) -> 
         v = _real(f, v, source, out)
     if out.is_integer:
         return _to_whole(f, v, out, op, random)
+    plain = random is None and not op.saturate
+    if plain and out.is_float and out.bits <= 32 and out.holds(source):
+        return v
     if out.is_float:
         return numbers.round_float(f, out, v, op.rounding, op.saturate, random)
     if random is not None:

@@ -16,9 +16,9 @@ from tilec.ir.types import Tile
 
 def gathered(w: Writer, index: Index, lanes: int, one: Callable[[Index], V]) -> V:
     """`lanes` elements one by one: one(index) gives the scalar at an index."""
-    parts: list[V] = [one((*index[:-1], w.f.plus(index[-1], i))) for i in range(lanes)]
     if lanes == 1:
-        return parts[0]
+        return one(index)
+    parts: list[V] = [one((*index[:-1], w.f.plus(index[-1], i))) for i in range(lanes)]
     out = V(parts[0].type, lanes, "poison")
     for i, part in enumerate(parts):
         out = w.f.insert(out, part, i)
@@ -128,7 +128,7 @@ def _reshape(w: Writer, x: Lazy, shape_: Index) -> Lazy:
         return x.at(tuple(own), 1)
 
     def at(index: Index, lanes: int) -> V:
-        return gathered(w, index, lanes, one) if index else one(index)
+        return gathered(w, index, lanes, one)
 
     return replace(view(x, shape_, at), plain=False)
 
