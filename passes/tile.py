@@ -74,11 +74,10 @@ def tile(
     that is in no product takes as much of a row at once as it may. With `chained`, that is the
     most for both sides of what is made by a product and multiplied in the same step, as scores of
     attention are: it stays in L1 or L2, and a loop that stops early does so soon; of few rows,
-    twice as many columns. With `halve`,
-    tiles of products are halved until each of the threads has one, and those of many rows until it
-    has four. `ranges` are the sizes of
-    dimensions that stay open (ir.ranges): tiles suit the most, the number of tasks the least. With
-    `exact`, a size for a loop that there is not is an error.
+    twice as many columns. With `halve`, tiles of products are halved until each of the threads has
+    one, and those of many rows until it has four. `ranges` are the sizes of dimensions that stay
+    open (ir.ranges): tiles suit the most, the number of tasks the least. With `exact`, a size for a
+    loop that there is not is an error.
 
     Before: other extents are numbers. A product's k step divides the group of a scaled operand, so
     that its scale is constant over a step. After: every Grid and For says its tiles.
