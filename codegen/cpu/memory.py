@@ -63,7 +63,7 @@ def load(w: Writer, mem: Tensor, indices: tuple[Place, ...], shape: Index) -> La
     direct = in_rows and alone and mem.records is None
     raw = _words(w, mem, places, shape) if direct and mem.dtype == bf16 else None
     wide = direct and not checked and mem.dtype in (f32, bf16)
-    asked = direct and not checked and mem.dtype.bits >= 8
+    asked = direct and mem.dtype.bits >= 8
     return Lazy(shape, mem.dtype, at, None, reads, reads, None, long and not in_rows, raw,
                 plain=not checked and mem.records is None and mem.dtype in WORDS, wide=wide,
                 fetch=_fetch(w, mem, places) if asked else None, solid=_solid(mem, places, shape),
