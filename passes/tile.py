@@ -34,8 +34,9 @@ SCALED = (128, 128, 128)  # sides of a product of codes with scales: those of tc
 @dataclass(frozen=True)
 class Limits:
     """The most that tiles should be: sides of a product, elements of one without a product; for
-    how many products of bits a step of whole codes is longer (passes.depth); and the sides of a
-    tile that one product makes and another reads, 0 where it is as all others."""
+    how many products of bits a step of whole codes is longer (passes.depth); the sides of a tile
+    that one product makes and another reads, 0 where it is as all others; and whether few rows of
+    floats are multiplied along whole rows."""
 
     rows: int
     columns: int
@@ -43,6 +44,7 @@ class Limits:
     budget: int
     planes: int
     chained: int = 0
+    along: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class _Bounds:
 @register("tile")
 def tile(
     func: Func, *, threads: int = 2, rows: int = 256, columns: int = 64, depth: int = 256,
-    budget: int = 8192, planes: int = 2, chained: int = 0, halve: bool = False, ranges: str = "",
-    exact: bool = False, **sizes: int,
+    budget: int = 8192, planes: int = 2, chained: int = 0, halve: bool = False, along: bool = False,
+    ranges: str = "", exact: bool = False, **sizes: int,
 ) -> Func:  # fmt: skip
     """Choose every tile size that is left open; `sizes` (`m=16`) pins some.
 
@@ -75,7 +77,8 @@ def tile(
     most for both sides of what is made by a product and multiplied in the same step, as scores of
     attention are: it stays in L1 or L2, and a loop that stops early does so soon; of few rows,
     twice as many columns. With `halve`, tiles of products are halved until each of the threads has
-    one, and those of many rows until it has four. `ranges` are the sizes of dimensions that stay
+    one, and those of many rows until it has four. With `along`, a product of few rows of floats
+    goes along whole rows of its other operand. `ranges` are the sizes of dimensions that stay
     open (ir.ranges): tiles suit the most, the number of tasks the least. With `exact`, a size for a
     loop that there is not is an error.
 
@@ -84,7 +87,7 @@ def tile(
     """
     if exact:
         _check(func, sizes)
-    limits = Limits(rows, columns, depth, budget, planes, chained)
+    limits = Limits(rows, columns, depth, budget, planes, chained, along)
     given = read(ranges)
     bounds = _Bounds({n: r.least for n, r in given.items()}, {n: r.most for n, r in given.items()})
     products = _roles(func, limits, bounds)
@@ -132,7 +135,8 @@ def _roles(func: Func, limits: Limits, bounds: _Bounds) -> dict[str, int]:
             found = step(_format(made, op.a), _format(made, op.b),
                          rows, limits.depth, limits.planes)  # fmt: skip
             k = op.b.type.shape[0]
-            _narrow(steps, op.b, found * _longer(op, made, rows, dims.get(str(k), k)))
+            longer = _longer(op, made, rows, dims.get(str(k), k) if limits.along else k)
+            _narrow(steps, op.b, found * longer)
     roles |= _chained(func, limits) if limits.chained else {}
     roles |= {size: gcd(n, roles.get(size, n)) for size, n in pages.sizes(func).items()}
     return roles | {k: n for k, n in steps.items() if n != limits.depth}

@@ -115,7 +115,7 @@ class Schedule:
             # before formats: a step of k divides a scale's group
             Step(
                 "tile",
-                {**kept, "halve": True, "exact": True, **sizes, **self.tiles},
+                {**kept, "halve": True, "along": True, "exact": True, **sizes, **self.tiles},
             ),
             Step("pages"),
             Step("split-groups"),
