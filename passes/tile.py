@@ -134,9 +134,8 @@ def _roles(func: Func, limits: Limits, bounds: _Bounds) -> dict[str, int]:
             rows = bounds.most(dims.get(str(op.a.type.shape[0]), op.a.type.shape[0]))
             found = step(_format(made, op.a), _format(made, op.b),
                          rows, limits.depth, limits.planes)  # fmt: skip
-            k = op.b.type.shape[0]
-            longer = _longer(op, made, rows, dims.get(str(k), k) if limits.along else k)
-            _narrow(steps, op.b, found * longer)
+            k = dims.get(str(op.b.type.shape[0]), op.b.type.shape[0])
+            _narrow(steps, op.b, found * _longer(op, made, (rows, k), limits.along))
     roles |= _chained(func, limits) if limits.chained else {}
     roles |= {size: gcd(n, roles.get(size, n)) for size, n in pages.sizes(func).items()}
     return roles | {k: n for k, n in steps.items() if n != limits.depth}
@@ -171,15 +170,17 @@ def _multiplied(v: Value, made: dict[Value, Op]) -> bool:
     return False
 
 
-def _longer(op: Dot, made: dict[Value, Op], rows: Extent, k: Extent) -> int:
+def _longer(op: Dot, made: dict[Value, Op], shape: tuple[Extent, Extent], along: bool) -> int:
     """How many times as long steps are of a product of few rows that reads both operands along k,
-    where a step is summed up at its end. Floats of rows that a step ends within would be packed."""
+    where a step is summed up at its end. Floats of rows that a step ends within would be packed:
+    `along` takes such rows whole."""
+    rows, k = shape
     if not (isinstance(rows, int) and isinstance(made.get(op.b), Transpose)):
         return 1
     formats = {_format(made, v) for v in (op.a, op.b)}
     if formats == {Dense(bf16)} and rows <= FEW:
         return LONGER
-    whole = isinstance(k, int) and k % VECTORS == 0 and rows <= FEW // 2
+    whole = along and isinstance(k, int) and k % VECTORS == 0 and rows <= FEW // 2
     return WHOLE if whole and formats <= {Dense(f16), Dense(f32)} else 1
 
 

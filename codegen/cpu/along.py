@@ -31,7 +31,7 @@ def columns(w: Writer, atom: Atom, right: Lazy, to: Buffer) -> Lazy | None:
     of each row only (weights), they are read at 15 GB/s so, and at 20 packed."""
     k, n = right.shape
     whole = isinstance(k, int) and k % DEEP == 0 and isinstance(n, int) and n % WIDTH == 0
-    if not whole or to.shape[0] > MOST or w.lanes not in FLOATS or right.fetch is None:
+    if not whole or to.shape[0] > MOST or right.fetch is None:
         return None
     floats = atom == SINGLE and right.solid and numbers.register(right.dtype) == "float"
     found = right.words if atom == PAIRS else right if floats else None

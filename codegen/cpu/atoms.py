@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Number, V
 from tilec.codegen.cpu.tiles import Writer
-from tilec.ir.dtype import DType, bf16, e4m3, e5m2, f32, i32, integer
+from tilec.ir.dtype import DType, bf16, f32, i32, integer
 from tilec.ir.ops.reduce import whole_bytes
 
 
@@ -82,7 +82,7 @@ def of_bits(atom: Atom) -> bool:
 
 def exact_in_bf16(t: DType) -> bool:
     """Whether every value of a dtype is a bf16."""
-    return t in (bf16, e4m3, e5m2) or (t.is_integer and t.bits <= 8)
+    return bf16.holds(t) or (t.is_integer and t.bits <= 8)
 
 
 def exact_in_i16(t: DType) -> bool:

@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from lang import kernels
+from products import picked
 
 import tilec as tc
 from tilec.artifacts import TARGETS
@@ -87,23 +88,13 @@ def test_vectors_of_any_length(m: int, dtype: str, cpu: str):
     np.testing.assert_array_equal(y, x.astype(np.float64) @ w.astype(np.float64).T)
 
 
-@tc.kernel
-def of_one(x: tc.Tensor["M", "K"], w: tc.Tensor["E", "N", "K"], e: tc.Tensor["P", tc.i32],
-           y: tc.Tensor["M", "N"]):  # fmt: skip
-    for m, n in tc.tiles("M", "N"):
-        acc = tc.zeros((m, n))
-        for k in tc.tiles("K"):
-            acc += tc.dot(x[m, k], w[e[0], n, k].T)
-        y[m, n] = acc
-
-
 @pytest.mark.parametrize("dtype", [tc.bf16, tc.f32])
 def test_weights_that_a_number_chooses_are_read_where_they_lie(dtype: tc.DType):
     """The number may be of none: no step of 64 rows is packed for that."""
-    types = {"x": dtype, "w": dtype, "e": tc.i32, "y": tc.f32}
+    types = {"x": dtype, "w": dtype, "which": tc.i32, "y": tc.f32}
     features = f"{TARGETS['x86-64-v4']},+avx512bf16"
     host = Engine(Cache(None), host_machine("emeraldrapids", features), threads=2)
-    dims = {"M": 2, "E": 4, "P": 1, "N": 128, "K": 4096}
-    found = cpu_source(of_one.definition, types, dims, host)
+    dims = {"M": 2, "E": 4, "B": 1, "N": 128, "K": 4096}
+    found = cpu_source(picked.definition, types, dims, host)
     assert found.workspace // 2 < 64 * 256 * 2
     assert "llvm.prefetch" in found.text

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from lang import kernels
+from products import upright
 
 import tilec as tc
 from tilec.cpu import cpu_source
@@ -19,12 +20,16 @@ PAIRS, FLOATS = "call <16 x float> @llvm.x86.avx512bf16.dpbf16ps", "call <16 x f
 AHEAD = "call void @llvm.prefetch"
 
 
+def machine(cpu: str) -> Engine:
+    """Two threads for a processor with products of bf16, which need not be this one."""
+    return Engine(Cache(None), host_machine(cpu, FEATURES), threads=2)
+
+
 def source(cpu: str, rows: int, weight: str = "int4<group=128>", columns: int = 128,
            deep: int = 512) -> str:  # fmt: skip
-    host = Engine(Cache(None), host_machine(cpu, FEATURES), threads=2)
     types = {"x": tc.bf16, "w": tc.format(weight), "y": tc.f32}
     dims = {"M": rows, "N": columns, "K": deep}
-    return cpu_source(kernels.linear.definition, types, dims, host).text
+    return cpu_source(kernels.linear.definition, types, dims, machine(cpu)).text
 
 
 @pytest.mark.parametrize("weight", ["int4<group=128>", "bf16"])
@@ -49,7 +54,7 @@ def test_rows_further_on_are_asked_for_where_l1_does_not_hold_them():
 
 def test_few_queries_multiply_keys_and_values_as_floats():
     """Those lie in whole rows, which both instructions read as they are."""
-    host = Engine(Cache(None), host_machine("emeraldrapids", FEATURES), threads=2)
+    host = machine("emeraldrapids")
     types = dict.fromkeys("qkvy", tc.bf16) | {"length": tc.i32}
     dims = {"B": 1, "G": 2, "H": 4, "S": 512, "D": 64, "E": 64}
     text = cpu_source(decode.definition, types, dims, host).text
@@ -57,21 +62,12 @@ def test_few_queries_multiply_keys_and_values_as_floats():
     assert PAIRS not in text
 
 
-@tc.kernel
-def columns_of(x: tc.Tensor["M", "K"], w: tc.Tensor["K", "N"], y: tc.Tensor["M", "N"]):
-    for m, n in tc.tiles("M", "N"):
-        acc = tc.zeros((m, n))
-        for k in tc.tiles("K"):
-            acc += tc.dot(x[m, k], w[k, n])
-        y[m, n] = acc
-
-
 @pytest.mark.parametrize("columns", [64, 4096])
 def test_a_step_asks_for_the_lines_of_its_columns(columns: int):
     """Four rows of 64 floats, wherever the next row is."""
-    host = Engine(Cache(None), host_machine("emeraldrapids", FEATURES), threads=2)
+    host = machine("emeraldrapids")
     types, dims = dict.fromkeys("xwy", tc.f32), {"M": 4, "N": columns, "K": 512}
-    assert cpu_source(columns_of.definition, types, dims, host).text.count(AHEAD) == 4 * 4
+    assert cpu_source(upright.definition, types, dims, host).text.count(AHEAD) == 4 * 4
 
 
 @pytest.mark.parametrize(("cpu", "place"), [("emeraldrapids", 2), ("znver5", 3)])
@@ -88,7 +84,7 @@ def test_streams_are_asked_for_into_the_cache_that_is_the_faster(cpu, place):
 
 def test_a_panel_of_few_rows_is_decoded_in_parts():
     """Half of its 128 k's in f32 at a time, where sums of rows stay in L1 beside it."""
-    host = Engine(Cache(None), host_machine("emeraldrapids", FEATURES), threads=2)
+    host = machine("emeraldrapids")
     types = {"x": tc.bf16, "w": tc.format("int4<group=128>"), "y": tc.f32}
     few, many = (cpu_source(kernels.linear.definition, types, {"M": m, "N": 128, "K": 512},
                             host).workspace for m in (16, 100))  # fmt: skip
