@@ -99,7 +99,10 @@ def _ask(w: Writer, right: Lazy, depth: int, k: Number, column: Number) -> None:
     fetch, size, ahead = right.fetch, right.dtype.bits // 8, w.choices.ahead
     assert fetch is not None
     f, lines = w.f, range(0, DEEP, LINE // size)
-    if not right.solid:
+    if right.following is not None:
+        for j, i in product(range(WIDTH), lines):
+            right.following((f.plus(k, i), f.plus(column, j)))
+    elif not right.solid:
         for j in range(WIDTH):
             fetch((k, f.plus(column, WIDTH + j)))
     elif ahead and depth * size * WIDTH <= ahead:

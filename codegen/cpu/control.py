@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from math import gcd, lcm
 
@@ -66,7 +67,6 @@ class Walker(Regions):
     def __init__(self, w: Writer, env: Env, uses: Counter[Value], copies: Copies) -> None:
         super().__init__(w, env)
         self.uses, self.copies = uses, copies
-        self.made: dict[Value, Op] = {}
         self.users: dict[Value, Op] = {}
 
     def tile(self, v: Value) -> Lazy:
@@ -107,6 +107,7 @@ class Walker(Regions):
             case mem.Whole():
                 self.env[op.result] = self._whole(op)
             case mem.Nth():
+                self.made[op.result] = op
                 self.env[op.result] = self._nth(op)
             case _:
                 self._value(op)
@@ -173,6 +174,8 @@ class Walker(Regions):
         tensor, places = self.env[op.mem], self._places(op.indices)
         assert isinstance(tensor, Tensor)
         found = memory.load(self.w, tensor, places, self.w.shape(_tile(op)))
+        if found.fetch is not None and found.solid:
+            found = replace(found, following=self._following(op, tensor))
         if not any(isinstance(p, Lazy) and p.shape for p in places[-1:]):
             return found
 
@@ -182,6 +185,23 @@ class Walker(Regions):
             return found.at(index, lanes)
 
         return replace(found, at=at)
+
+    def _following(self, op: mem.Load, tensor: Tensor) -> Callable[[Index], None] | None:
+        """What asks for an element of the rows that the next iteration reads, where a number that
+        memory has chooses them: pages."""
+        by: dict[Op, None] = {}
+        for v in op.indices:
+            self._chosen(v, by)
+        values = [v.type for o in by for v in (o.result, *o.operands)]
+        cheap = all(t.rank == 0 for t in values if isinstance(t, Tile))
+        if not (cheap and self.w.choices.ahead) or not any(isinstance(o, mem.Load) for o in by):
+            return None
+        around, self.env = self.env, {**self.env, **self.next}
+        for o in by:
+            self.op(o)
+        found = memory.load(self.w, tensor, self._places(op.indices), self.w.shape(_tile(op))).fetch
+        self.env = around
+        return found
 
     def _source(self, op: Op) -> Lazy:
         """A tile made from nothing but extents."""

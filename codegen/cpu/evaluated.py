@@ -79,17 +79,22 @@ class Evaluation:
     def fetch(self, of: Round, part: int, parts: int, column: int) -> None:
         """Ask for some of the lines of as many rows further on, for the first column: one part of
         several."""
-        lying, w, ahead = self.panel.lying, self.w, self.w.choices.ahead
-        if lying is None or column or not ahead:
+        x, lying, w, ahead = self.panel.x, self.panel.lying, self.w, self.w.choices.ahead
+        if (lying is None and x.following is None) or column or not ahead:
             return
-        n = self.panel.x.shape[1]
+        n = x.shape[1]
         assert isinstance(n, int)
-        width = n * lying.bits // 8
-        row = w.f.plus(w.f.times(of.number, ROWS), -(-ahead // width))
-        first = w.address(lying.at, (row,), (lying.pitch,))
+        row, bits = w.f.times(of.number, ROWS), lying.bits if lying is not None else x.dtype.bits
+        width = n * bits // 8
         lines = [(r, i) for r in range(ROWS) for i in range(0, width, LINE)]
         for r, i in lines[part * len(lines) // parts : (part + 1) * len(lines) // parts]:
-            w.ask(w.f.pointer(first, r * lying.pitch + i))
+            if lying is None:
+                assert x.following is not None
+                x.following((w.f.plus(row, r), 8 * i // bits))
+            else:
+                further = w.f.plus(row, -(-ahead // width))
+                first = w.address(lying.at, (further,), (lying.pitch,))
+                w.ask(w.f.pointer(first, r * lying.pitch + i))
 
     def _pair(self, row: Number, first: int) -> tuple[V, ...]:
         f, x, lanes = self.w.f, self.panel.x, self.w.lanes

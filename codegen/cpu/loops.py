@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.llvm import Number, V, constant
@@ -25,6 +26,8 @@ class Regions:
         self.w, self.env = w, env
         self.carried: Mapping[Value, Buffer] = {}  # by the loop that is being written
         self.counted: set[Value] = set()  # numbers that a loop goes through one by one
+        self.made: dict[Value, Op] = {}
+        self.next: dict[Value, Coordinates] = {}  # the loop's span as it will be then
 
     def tile(self, v: Value) -> Lazy:
         """A tile operand."""
@@ -135,7 +138,9 @@ class Regions:
             def one(i: V) -> None:
                 span = self._spanned(op.dim, op.size, tile, i, size(i), end)
                 self.env[op.body.params[0]] = span
+                around, self.next = self.next, {op.body.params[0]: self._after(span, tile, end)}
                 self._iterate(op.body, op.body.params[1:], buffers)
+                self.next = around
 
             f.loop(start, stop, tile, one)
 
@@ -151,6 +156,24 @@ class Regions:
             some(first, whole, lambda _: tile)
         begin = whole if first == 0 else f.intrinsic("smax", f.number(first), f.number(whole))
         some(begin, end, lambda i: rest if first == 0 else f.binary("sub", f.number(end), i))
+
+    def _after(self, span: Coordinates, tile: int, end: Number) -> Coordinates:
+        """The span behind one; the last is its own."""
+        f, start = self.w.f, self.w.f.number(span.start)
+        after = f.number(f.plus(start, tile))
+        return replace(
+            span, start=f.select(f.compare("icmp slt", after, f.number(end)), after, start)
+        )
+
+    def _chosen(self, v: Value, by: dict[Op, None]) -> bool:
+        """Whether a value is another in the next iteration; `by` which ops, in their order."""
+        if v in self.next:
+            return True
+        op = self.made.get(v)
+        if op is None or not any([self._chosen(operand, by) for operand in op.operands]):
+            return False
+        by[op] = None
+        return True
 
     def _count(self, op: control.Count) -> None:
         self._enter(op)

@@ -61,11 +61,12 @@ class Lazy:
     `first`; `until` are those of a last axis and where they stop to make a condition true. `joined`
     says that vectors of a row are computed in other ways than others: each has code of its own
     then. `fetch` asks for an element in memory that will be read, `solid` says that rows of it lie
-    one after the other. `rounds`, of bf16, are the floats of which these are the nearest. `wide`
-    says that several vectors may be asked for at once, which are computed side by side. `only`, of
-    a condition, is the one place of a row (as i64, maybe beyond it) where it holds; `picked` is
-    that of the one element that may not be 0, and a tile that has it. `later` asks for what
-    vectors of the tile behind this one will read of rows in memory.
+    one after the other. `following` asks for an element of the rows that the next iteration of a
+    loop will read instead, which may be anywhere. `rounds`, of bf16, are the floats of which these
+    are the nearest. `wide` says that several vectors may be asked for at once, which are computed
+    side by side. `only`, of a condition, is the one place of a row (as i64, maybe beyond it) where
+    it holds; `picked` is that of the one element that may not be 0, and a tile that has it. `later`
+    asks for what vectors of the tile behind this one will read of rows in memory.
     """
 
     shape: Index
@@ -84,6 +85,7 @@ class Lazy:
     joined: bool = False
     fetch: Callable[[Index], None] | None = None
     solid: bool = False
+    following: Callable[[Index], None] | None = None
     rounds: Lazy | None = None
     wide: bool = False
     only: Callable[[Index], V] | None = None

@@ -91,14 +91,14 @@ def _transpose(w: Writer, x: Lazy, order: tuple[int, ...], shape_: Index) -> Laz
 
     turned = across if order == (1, 0) else None
 
-    def fetch(index: Index) -> None:
-        assert x.fetch is not None
-        x.fetch((index[1], index[0]))
+    def asking(ask: Callable[[Index], None] | None) -> Callable[[Index], None] | None:
+        return None if ask is None or turned is None else lambda at: ask((at[1], at[0]))
 
     words = None if x.words is None else _transpose(w, x.words, order, shape_)
     found = Lazy(shape_, x.dtype, at, None, x.reads, x.reads, turned, x.singly, words)
-    fetched = fetch if turned is not None and x.fetch is not None else None
-    return replace(found, plain=x.plain, fetch=fetched, solid=fetched is not None and x.solid)
+    fetch = asking(x.fetch)
+    return replace(found, plain=x.plain, fetch=fetch, solid=fetch is not None and x.solid,
+                   following=asking(x.following))  # fmt: skip
 
 
 def _slice(w: Writer, x: Lazy, op: shape.Slice, shape_: Index) -> Lazy:

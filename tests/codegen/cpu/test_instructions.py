@@ -8,7 +8,7 @@ from lang import kernels
 from products import upright
 
 import tilec as tc
-from tilec.cpu import cpu_source
+from tilec.cpu import Schedule, cpu_source
 from tilec.ops.attention import decode
 from tilec.runtime.cache import Cache
 from tilec.runtime.engine import Engine
@@ -17,6 +17,7 @@ from tilec.runtime.tensor import quantize
 
 FEATURES = "+avx2,+fma,+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx512bf16"
 PAIRS, FLOATS = "call <16 x float> @llvm.x86.avx512bf16.dpbf16ps", "call <16 x float> @llvm.fma"
+NUMBER = "load i32, ptr"  # of a page, or a length
 AHEAD = "call void @llvm.prefetch"
 
 
@@ -60,6 +61,20 @@ def test_few_queries_multiply_keys_and_values_as_floats():
     text = cpu_source(decode.definition, types, dims, host).text
     assert FLOATS in text
     assert PAIRS not in text
+
+
+@pytest.mark.parametrize("wide", [64, 128])
+def test_pages_are_asked_for_while_those_before_them_are_read(wide: int):
+    """Whole pages and the last one have code of their own; both ask for the next page of values as
+    they read one, all lines of four rows at a time. Dense keys are asked for some rows ahead."""
+    host, pages = machine("emeraldrapids"), tc.format("paged<64, bf16, 8>")
+    dims = {"B": 1, "G": 2, "H": 4, "S": 512, "D": 64, "E": wide}
+    types = dict.fromkeys("qky", tc.bf16) | {"length": tc.i32}
+    asked, alone = (cpu_source(decode.definition, types | {"v": pages}, dims, host, schedule=s).text
+                    for s in (None, Schedule(ahead=0)))  # fmt: skip
+    assert asked.count(NUMBER) == alone.count(NUMBER) + 2
+    keys, values = 4, 4 * wide * 2 // 64
+    assert asked.count(AHEAD) == alone.count(AHEAD) + keys + 2 * values
 
 
 @pytest.mark.parametrize("columns", [64, 4096])
