@@ -6,7 +6,7 @@ from math import gcd
 
 import numpy as np
 
-from tilec.ir.dtype import Array, i8
+from tilec.ir.dtype import Array, bf16, f64, i8
 from tilec.ir.dynamic import Dynamic
 from tilec.ir.extent import Extent
 from tilec.ir.format import Dense, Format
@@ -16,6 +16,7 @@ from tilec.passes import bit_planes, two_step
 from tilec.passes.whole import exact, values
 
 LONGER = 16  # times as many k's where bits are multiplied: a row of them is as long in bytes
+LEAST = 32  # k's that divide steps of panels
 FEW, SMALL = 6, 16  # for so few rows, codes of larger groups are not decoded in two steps
 
 
@@ -33,6 +34,16 @@ def step(a: Format, b: Format, rows: Extent, most: int, planes: int) -> int:
         most *= LONGER
     groups = [g for g in (a.group, _bound(b, x, rows)) if g is not None]
     return gcd(*(_divisor(g, most) for g in groups)) or most
+
+
+def panelled(a: Format, b: Format, most: int, panel: int, pairs: bool) -> int:
+    """The most k's of a step, if a column of a dense second operand of floats has `panel` bytes of
+    a cache: they are multiplied as f32 or f64, but bf16 with `pairs` as it is."""
+    if not (isinstance(a, Dense) and isinstance(b, Dense)) or not b.dtype.is_float:
+        return most
+    types = a.dtype, b.dtype
+    size = 2 if pairs and all(map(bf16.holds, types)) else 8 if f64 in types else 4
+    return min(most, max(LEAST, panel // size // LEAST * LEAST))
 
 
 def whole_numbers(format: Format) -> Array | None:

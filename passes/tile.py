@@ -21,7 +21,7 @@ from tilec.ir.ops.sparse import Expand, SparseDot
 from tilec.ir.ranges import read
 from tilec.ir.types import Memory, Span, Tile
 from tilec.passes import pages
-from tilec.passes.depth import step
+from tilec.passes.depth import panelled, step
 from tilec.passes.pipeline import register
 
 FEW, LONGER = 16, 4  # for so few rows of dense operands steps are that many times as long
@@ -35,8 +35,9 @@ SCALED = (128, 128, 128)  # sides of a product of codes with scales: those of tc
 class Limits:
     """The most that tiles should be: sides of a product, elements of one without a product; for
     how many products of bits a step of whole codes is longer (passes.depth); the sides of a tile
-    that one product makes and another reads, 0 where it is as all others; and whether few rows of
-    floats are multiplied along whole rows."""
+    that one product makes and another reads, 0 where it is as all others; whether few rows of
+    floats are multiplied along whole rows; the bytes of a panel, 0 for any, and whether bf16 takes
+    two of them there."""
 
     rows: int
     columns: int
@@ -45,6 +46,8 @@ class Limits:
     planes: int
     chained: int = 0
     along: bool = False
+    panel: int = 0
+    pairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,9 @@ class _Bounds:
 
 @register("tile")
 def tile(
-    func: Func, *, threads: int = 2, rows: int = 256, columns: int = 64, depth: int = 256,
+    func: Func, *, threads: int = 2, rows: int = 512, columns: int = 64, depth: int = 256,
     budget: int = 8192, planes: int = 2, chained: int = 0, halve: bool = False, along: bool = False,
-    ranges: str = "", exact: bool = False, **sizes: int,
+    panel: int = 0, pairs: bool = False, ranges: str = "", exact: bool = False, **sizes: int,
 ) -> Func:  # fmt: skip
     """Choose every tile size that is left open; `sizes` (`m=16`) pins some.
 
@@ -78,7 +81,9 @@ def tile(
     attention are: it stays in L1 or L2, and a loop that stops early does so soon; of few rows,
     twice as many columns. With `halve`, tiles of products are halved until each of the threads has
     one, and those of many rows until it has four. With `along`, a product of few rows of floats
-    goes along whole rows of its other operand. `ranges` are the sizes of dimensions that stay
+    goes along whole rows of its other operand. With `panel`, one of several steps has as many k's
+    at most as give a panel of that many bytes: the nearest cache then has it for all rows; `pairs`
+    says that bf16 stays bf16 there, else it is f32. `ranges` are the sizes of dimensions that stay
     open (ir.ranges): tiles suit the most, the number of tasks the least. With `exact`, a size for a
     loop that there is not is an error.
 
@@ -87,7 +92,7 @@ def tile(
     """
     if exact:
         _check(func, sizes)
-    limits = Limits(rows, columns, depth, budget, planes, chained, along)
+    limits = Limits(rows, columns, depth, budget, planes, chained, along, panel, pairs)
     given = read(ranges)
     bounds = _Bounds({n: r.least for n, r in given.items()}, {n: r.most for n, r in given.items()})
     products = _roles(func, limits, bounds)
@@ -132,9 +137,11 @@ def _roles(func: Func, limits: Limits, bounds: _Bounds) -> dict[str, int]:
             if isinstance(op, ScaledDot):
                 continue
             rows = bounds.most(dims.get(str(op.a.type.shape[0]), op.a.type.shape[0]))
-            found = step(_format(made, op.a), _format(made, op.b),
-                         rows, limits.depth, limits.planes)  # fmt: skip
             k = dims.get(str(op.b.type.shape[0]), op.b.type.shape[0])
+            formats, deep = (_format(made, op.a), _format(made, op.b)), limits.depth
+            if limits.panel and not (isinstance(k, int) and k <= deep):
+                deep = panelled(*formats, deep, limits.panel // limits.columns, limits.pairs)
+            found = step(*formats, rows, deep, limits.planes)
             _narrow(steps, op.b, found * _longer(op, made, (rows, k), limits.along))
     roles |= _chained(func, limits) if limits.chained else {}
     roles |= {size: gcd(n, roles.get(size, n)) for size, n in pages.sizes(func).items()}

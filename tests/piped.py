@@ -26,9 +26,10 @@ class Optioned(Schedule):
 
     options: Options = field(default_factory=dict[str, dict[str, Option]])
 
-    def steps(self, dims: Sizes, threads: int, plain: Iterable[str] = ()) -> tuple[Step, ...]:
+    def steps(self, dims: Sizes, threads: int, plain: Iterable[str] = (), pairs: bool = False
+              ) -> tuple[Step, ...]:  # fmt: skip
         return tuple(Step(s.name, s.options | self.options.get(s.name, {}))
-                     for s in super().steps(dims, threads, plain))  # fmt: skip
+                     for s in super().steps(dims, threads, plain, pairs))  # fmt: skip
 
 
 class Piped(Kernel):

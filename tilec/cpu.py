@@ -25,6 +25,7 @@ from tilec.passes.specialise import specialise
 from tilec.schedule import Facts, choice, parsed, within
 
 SERIAL = 2e7  # operations of a call from which on threads are worth waking up, whatever it does
+PANEL = 1 << 15  # bytes of a product's second operand that stay in L1
 CHAINED = 128  # sides of scores of attention: as fast as any from 64 to 256, on Zen 5
 NEAR = 2 << 20  # bytes of results of which some go past the nearer caches
 FEW = 16  # rows of a product that may read its other operand straight from memory
@@ -92,16 +93,18 @@ class Schedule:
         """What the passes do not decide."""
         return Choices(self.ahead, self.register_rows, self.register_vectors, self.nontemporal)
 
-    def steps(self, dims: Sizes, threads: int, plain: Iterable[str] = ()) -> tuple[Step, ...]:
+    def steps(self, dims: Sizes, threads: int, plain: Iterable[str] = (), pairs: bool = False
+              ) -> tuple[Step, ...]:  # fmt: skip
         """The passes that make a kernel ready for the code of a CPU with so many threads.
 
         `plain` names tensors whose components are arrays row by row although CPU code has an order
-        of its own for them.
+        of its own for them. `pairs` says that the processor multiplies bf16 as it is.
         """
         kept = {"threads": threads, "chained": self.chained}
         given = {"rows": self.rows, "columns": self.columns, "depth": self.depth,
                  "budget": self.budget}  # fmt: skip
         sizes: dict[str, Option] = {name: size for name, size in given.items() if size}
+        sizes |= {} if self.depth else {"panel": PANEL, "pairs": pairs}
         sizes |= {"ranges": shown(opened(dims))} if opened(dims) else {}
         return (
             # first: every later choice depends on the extents
@@ -151,6 +154,7 @@ def cpu_source(
     """
     with stage("import", "load"):
         from tilec.codegen.cpu import emit
+        from tilec.codegen.cpu.atoms import pairs
 
     with stage("parse", "parse"):
         whole = definition.ir(types)
@@ -159,7 +163,8 @@ def cpu_source(
     plain = [name for name, layout in (layouts or {}).items() if isinstance(layout, Plain)]
     chosen = schedule or Schedule()
     threads = min(chosen.threads or host.pool.threads, host.pool.threads)
-    func = run(chosen.steps(dims, threads, plain), whole)
+    bf16 = pairs(host.machine.cpu, host.machine.features)
+    func = run(chosen.steps(dims, threads, plain, bf16), whole)
     given = {p.hint: p.type for p in whole.params}
     ranges = opened(dims)
     params = tuple(_param(p, given, layouts or {}, ranges) for p in func.params if passed(p, given))

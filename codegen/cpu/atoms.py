@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from tilec.codegen.cpu import numbers
@@ -90,10 +91,15 @@ def exact_in_i16(t: DType) -> bool:
     return t.is_integer and t.bits <= (16 if t.kind == "int" else 15)
 
 
+def pairs(cpu: str, features: Container[str]) -> bool:
+    """Whether a processor multiplies many rows of bf16 as pairs, not as floats."""
+    return "avx512bf16" in features and cpu not in HALVED
+
+
 def _paired(w: Writer, rows: int, steps: bool) -> bool:
     """Whether so many rows of bf16 are multiplied as pairs, not as floats."""
     few = rows <= (STEPS if steps else FEW)
-    return "avx512bf16" in w.features and (w.cpu not in HALVED or few)
+    return "avx512bf16" in w.features if few else pairs(w.cpu, w.features)
 
 
 def choose(w: Writer, a: DType, b: DType, acc: DType, rows: int, steps: bool) -> Atom:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tilec.codegen.cpu.atoms import HALVED, QUADS, Atom, Rows
+from tilec.codegen.cpu.atoms import QUADS, Atom, Rows, pairs
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.quads import BYTES_OF_VECTOR, Quads, unsigned
 from tilec.codegen.cpu.registers import RegisterTile
@@ -66,8 +66,7 @@ def pays(w: Writer) -> bool:
     16 floats half of one and the decoding of 16 codes. Before there were products of bf16 it is the
     same. On Zen 4 and 5 those take one and half a cycle, and are as fast.
     """
-    halved = "avx512bf16" not in w.features or w.cpu in HALVED
-    return w.lanes == 16 and w.features >= QUADS and halved
+    return w.lanes == 16 and w.features >= QUADS and not pairs(w.cpu, w.features)
 
 
 def whole(panel: Panel, rows: int) -> tuple[Panel, int] | None:
