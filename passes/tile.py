@@ -120,32 +120,43 @@ def _roles(func: Func, limits: Limits, bounds: _Bounds) -> dict[str, int]:
     grids = [op for op in func.walk() if isinstance(op, control.Grid)]
     dims = {str(s): d for op in grids for s, d in zip(op.sizes, op.dims, strict=True)}
     dims |= {str(op.size): op.dim for op in func.walk() if isinstance(op, control.For)}
-    sides = (limits.rows, limits.depth, limits.columns)
     for op in func.walk():
         if isinstance(op, SparseDot):
-            roles |= _of_sparse(op, sides, roles)
+            roles |= _of_sparse(op, (limits.rows, limits.depth, limits.columns), roles)
             half = step(_format(made, op.values), _format(made, op.b), 0, limits.depth // 2, 0)
             _narrow(steps, op.b, 2 * half)
         if isinstance(op, Dot | ScaledDot):
             assert isinstance(op.a.type, Tile)
             assert isinstance(op.b.type, Tile)
             extents = (*op.a.type.shape, op.b.type.shape[1])
-            for extent, most in zip(extents, SCALED if isinstance(op, ScaledDot) else sides,
-                                    strict=True):  # fmt: skip
+            shape = tuple(dims.get(str(e), e) for e in extents)
+            rows, k = bounds.most(shape[0]), shape[1]
+            for extent, most in zip(extents, _sides(op, made, (rows, k), limits), strict=True):
                 if isinstance(extent, Sym):
                     roles[extent.text] = min(most, roles.get(extent.text, most))
             if isinstance(op, ScaledDot):
                 continue
-            rows = bounds.most(dims.get(str(op.a.type.shape[0]), op.a.type.shape[0]))
-            k = dims.get(str(op.b.type.shape[0]), op.b.type.shape[0])
-            formats, deep = (_format(made, op.a), _format(made, op.b)), limits.depth
-            if limits.panel and not (isinstance(k, int) and k <= deep):
-                deep = panelled(*formats, deep, limits.panel // limits.columns, limits.pairs)
-            found = step(*formats, rows, deep, limits.planes)
+            found = step(_format(made, op.a), _format(made, op.b),
+                         rows, limits.depth, limits.planes)  # fmt: skip
             _narrow(steps, op.b, found * _longer(op, made, (rows, k), limits.along))
     roles |= _chained(func, limits) if limits.chained else {}
     roles |= {size: gcd(n, roles.get(size, n)) for size, n in pages.sizes(func).items()}
     return roles | {k: n for k, n in steps.items() if n != limits.depth}
+
+
+def _sides(op: Dot | ScaledDot, made: dict[Value, Op], shape: tuple[Extent, Extent],
+           limits: Limits) -> tuple[int, int, int]:  # fmt: skip
+    """The most rows, k's and columns of the tiles of a product; `shape` is how many rows and k's
+    there are. A panel that few rows read once, or that is expanded in registers, needs no cache."""
+    if isinstance(op, ScaledDot):
+        return SCALED
+    (rows, k), deep, turned = shape, limits.depth, made.get(op.b)
+    once = (isinstance(rows, int) and rows <= FEW // 2) or (isinstance(k, int) and k <= deep)
+    expanded = isinstance(turned, Transpose) and isinstance(made.get(turned.a), Expand)
+    if limits.panel and not (once or expanded):
+        column = limits.panel // limits.columns
+        deep = panelled(_format(made, op.a), _format(made, op.b), deep, column, limits.pairs)
+    return limits.rows, deep, limits.columns
 
 
 def _chained(func: Func, limits: Limits) -> dict[str, int]:

@@ -68,8 +68,8 @@ def _step(m: int, dtype: tc.DType, k: int = 8192) -> int | None:
 
 
 def test_few_rows_have_longer_steps():
-    assert _step(16, tc.bf16) == 4 * _step(17, tc.bf16)  # type: ignore[operator]
-    assert _step(9, tc.f32) == _step(17, tc.f32) == _step(8, tc.f32, 8200) == 256
+    assert _step(16, tc.bf16) == 4 * _step(8, tc.f32, 8200) == 4 * 256  # type: ignore[operator]
+    assert _step(17, tc.bf16) == _step(9, tc.f32) == _step(17, tc.f32) == 128
     assert _step(8, tc.f32) == _step(1, tc.f16) == 8192
 
 
