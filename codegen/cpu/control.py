@@ -189,9 +189,10 @@ class Walker(Regions):
     def _following(self, op: mem.Load, tensor: Tensor) -> Callable[[Index], None] | None:
         """What asks for an element of the rows that the next iteration reads, where a number that
         memory has chooses them: pages."""
-        by: dict[Op, None] = {}
+        seen: dict[Op, bool] = {}
         for v in op.indices:
-            self._chosen(v, by)
+            self._again(v, seen)
+        by = [o for o, again in seen.items() if again]
         values = [v.type for o in by for v in (o.result, *o.operands)]
         cheap = all(t.rank == 0 for t in values if isinstance(t, Tile))
         if not (cheap and self.w.choices.ahead) or not any(isinstance(o, mem.Load) for o in by):

@@ -161,19 +161,19 @@ class Regions:
         """The span behind one; the last is its own."""
         f, start = self.w.f, self.w.f.number(span.start)
         after = f.number(f.plus(start, tile))
-        return replace(
-            span, start=f.select(f.compare("icmp slt", after, f.number(end)), after, start)
-        )
+        there = f.compare("icmp slt", after, f.number(end))
+        return replace(span, start=f.select(there, after, start))
 
-    def _chosen(self, v: Value, by: dict[Op, None]) -> bool:
-        """Whether a value is another in the next iteration; `by` which ops, in their order."""
-        if v in self.next:
-            return True
+    def _again(self, v: Value, seen: dict[Op, bool]) -> bool:
+        """Whether a value is another in the next iteration; `seen` says that of the ops that it
+        comes from, in their order."""
         op = self.made.get(v)
-        if op is None or not any([self._chosen(operand, by) for operand in op.operands]):
-            return False
-        by[op] = None
-        return True
+        if v in self.next or op is None:
+            return v in self.next
+        if op not in seen:
+            again = [self._again(operand, seen) for operand in op.operands]
+            seen[op] = any(again)
+        return seen[op]
 
     def _count(self, op: control.Count) -> None:
         self._enter(op)
