@@ -46,7 +46,7 @@ class Colours:
 
 COLOURS = Colours()
 FEW = 3  # marks of an axis are enough
-MARKS = "osD^vP"  # of peers: what colours alone can't say to everybody
+MARKS = "sD^vPX<"  # of peers, one more than colours: so no two of 42 peers look alike
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from statistics import median
+from textwrap import wrap
 from typing import Any
 
 from tilec.bench.case import OURS
@@ -21,6 +22,7 @@ from tilec.profile.table import seconds
 ROW = 0.24  # inches of a bar
 LABEL = 0.2  # and of a name in a legend
 ACROSS = 3  # panels of curves in a row
+TITLE = 42  # characters of a line above a panel
 APART = 1.3  # times as fast is another kind of arithmetic, as bf16 is beside f32
 
 
@@ -94,7 +96,7 @@ def roofline(suite: Suite, roof: Roof, name: str) -> Picture | None:
     with drawing(5.8, max(3.4, LABEL * (len(others) + 4))) as (figure, ax):
         for at, who in enumerate([*others, OURS]):
             colour, mark = (COLOURS.ours, "o") if who == OURS else (
-                COLOURS.peer(at), MARKS[(at + 1) % len(MARKS)])  # fmt: skip
+                COLOURS.peer(at), MARKS[at % len(MARKS)])  # fmt: skip
             first = True
             for i, case in enumerate(cases):
                 place = _place(case.contenders.get(who), case)
@@ -176,7 +178,7 @@ def curves(suite: Suite, axis: str, panels: Sequence[Panel], name: str) -> Pictu
 def _axes(ax: Any, axis: str, panel: Panel) -> None:
     """The scales of a panel; the axis is marked where there are cases."""
     ax.set(xscale="log" if panel.wide else "linear", yscale="log", xlabel=axis)
-    ax.set_title(panel.title, fontsize=9)
+    ax.set_title("\n".join(wrap(panel.title, TITLE)), fontsize=8)
     ticks = panel.ticks
     ax.set_xticks(ticks, [f"{x:g}" for x in ticks], rotation=0 if len(ticks) < 7 else 40)
     ax.xaxis.minorticks_off()
