@@ -84,17 +84,18 @@ class Evaluation:
             return
         n = x.shape[1]
         assert isinstance(n, int)
-        row, bits = w.f.times(of.number, ROWS), lying.bits if lying is not None else x.dtype.bits
+        row, bits = w.f.times(of.number, ROWS), x.dtype.bits if lying is None else lying.bits
         width = n * bits // 8
         lines = [(r, i) for r in range(ROWS) for i in range(0, width, LINE)]
-        for r, i in lines[part * len(lines) // parts : (part + 1) * len(lines) // parts]:
-            if lying is None:
-                assert x.following is not None
-                x.following((w.f.plus(row, r), 8 * i // bits))
-            else:
-                further = w.f.plus(row, -(-ahead // width))
-                first = w.address(lying.at, (further,), (lying.pitch,))
+        lines = lines[part * len(lines) // parts : (part + 1) * len(lines) // parts]
+        if lying is not None:
+            further = w.f.plus(row, -(-ahead // width))
+            first = w.address(lying.at, (further,), (lying.pitch,))
+            for r, i in lines:
                 w.ask(w.f.pointer(first, r * lying.pitch + i))
+        elif x.following is not None:
+            for r, i in lines:
+                x.following((w.f.plus(row, r), 8 * i // bits))
 
     def _pair(self, row: Number, first: int) -> tuple[V, ...]:
         f, x, lanes = self.w.f, self.panel.x, self.w.lanes
