@@ -1,8 +1,8 @@
 """Mathematical functions on vectors of floats, by range reduction and polynomials.
 
-exp, log: Cody-Waite reduction, log's constants as in Cephes (S. Moshier, Methods and Programs for
-Mathematical Functions, 1989). erf: its series, which does not cancel, times exp(-x^2). Powers of
-floats run in floats; all else runs in double. f32 results are within a unit of the last place.
+exp, log: Cody-Waite reduction (Software Manual for the Elementary Functions, 1980). erf in double:
+its series, which does not cancel, times exp(-x^2). Powers, log, tanh and erf of floats run in
+floats; all else runs in double. f32 results are within a unit of the last place of the nearest.
 """
 
 from __future__ import annotations
@@ -14,12 +14,25 @@ from itertools import accumulate
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.quarters import reduced
 
-# Polynomials of least relative error up to half of ln 2 and of 1, the highest power first; found by
-# least squares whose weights are the errors of the step before (Lawson's algorithm).
+# Polynomials whose functions have the least relative error, the highest power first; found by least
+# squares whose weights are the errors of the step before (Lawson's algorithm). Powers of e and of 2
+# up to half of ln 2 and of 1.
 EXP = (0.0013814540104697857, 0.008368745195589498, 0.04166839079138325, 0.1666652039831879,
        0.4999999343207684, 1.0, 1.0)  # fmt: skip
 EXP2 = (0.00015353258118218574, 0.0013399003573302604, 0.009618438601413856, 0.05550332162676964,
         0.24022647896875263, 0.6931472029850811, 1.0)  # fmt: skip
+# tanh(x) = x + x TANH(x^2) and erf(x) = x + x ERF(x^2) up to 1; erfc(x) = exp(ERFC(x)) from 1 to 4.
+TANH = (-0.0003533634859101084, 0.0022822972620986665, -0.007917546692032484, 0.02146489874359174,
+        -0.05387094507947658, 0.133321603567674, -0.33333278737173705, 0.0)  # fmt: skip
+ERF = (7.854024811423906e-05, -0.0008010247162207872, 0.005188334439418727, -0.026853816032080098,
+       0.11283585269686183, -0.376126258396058, 0.1283791657322931)  # fmt: skip
+ERFC = (0.00018638008414432084, -0.0029476667954637975, 0.021838096963429428, -0.10310682135967675,
+        -0.6381447581862191, -1.1270892337672729, -0.0003415125926363509)  # fmt: skip
+# log(1 + x) = x + x^2 LOG(x) from sqrt(1/2) - 1 to sqrt(2) - 1.
+LOG = (-0.07622773701533522, 0.12905232373502967, -0.13242966165828568, 0.14181682153650751,
+       -0.16609065369262244, 0.20001982005511723, -0.25001584238881264, 0.3333332555098575,
+       -0.4999998832375802)  # fmt: skip
+SHORT = 355 / 512  # near ln 2, and so short that its multiples are exact
 
 
 def _poly(f: Function, x: V, coefficients: Sequence[float]) -> V:
@@ -75,13 +88,42 @@ def _single_exp2(f: Function, x: V) -> V:
 
 
 def _single_exp(f: Function, x: V) -> V:
-    """As exp2; what is left of x is found in two steps, for ln 2 has more bits than a float."""
-    x = _held(f, x, -105, 89)
+    return _natural(f, _held(f, x, -105, 89))
+
+
+def _natural(f: Function, x: V) -> V:
+    """exp of floats from -105 to 89, as exp2; what is left of x is found in two steps, for ln 2 has
+    more bits than a float."""
     whole = _nearest(f, x, 1 / math.log(2))
-    high = 355 / 512  # short, so that its multiples are exact
-    rest = f.intrinsic("fma", whole, constant("float", -high, x.lanes), x)
-    rest = f.intrinsic("fma", whole, constant("float", high - math.log(2), x.lanes), rest)
+    rest = f.intrinsic("fma", whole, constant("float", -SHORT, x.lanes), x)
+    rest = f.intrinsic("fma", whole, constant("float", SHORT - math.log(2), x.lanes), rest)
     return _scaled(f, _poly(f, rest, EXP), whole)
+
+
+def _single_tanh(f: Function, x: V) -> V:
+    """As tanh; near 0 a polynomial of x^2."""
+
+    def far(a: V) -> V:
+        one, two = constant("float", 1, x.lanes), constant("float", 2, x.lanes)
+        grown = f.binary("fadd", _natural(f, f.binary("fadd", a, a)), one)
+        return f.binary("fsub", one, f.binary("fdiv", two, grown))
+
+    return _odd(f, x, 10, TANH, far)
+
+
+def _single_erf(f: Function, x: V) -> V:
+    """A polynomial of x^2 near 0, and 1 - erfc(|x|)."""
+    one = constant("float", 1, x.lanes)
+    return _odd(f, x, 4, ERF, lambda a: f.binary("fsub", one, _natural(f, _poly(f, a, ERFC))))
+
+
+def _odd(f: Function, x: V, limit: float, series: Sequence[float], far: Callable[[V], V]) -> V:
+    """An odd function: x + x series(x^2) up to 1, `far` of |x| beyond, at most of `limit`."""
+    a, most = f.intrinsic("fabs", x), constant("float", limit, x.lanes)
+    near = f.intrinsic("fma", _poly(f, f.binary("fmul", a, a), series), a, a)
+    beyond = far(f.select(f.compare("fcmp ogt", a, most), most, a))
+    small = f.compare("fcmp olt", a, constant("float", 1, x.lanes))
+    return f.intrinsic("copysign", f.select(small, near, beyond), x)
 
 
 def _power(f: Function, x: V, n: V) -> V:
@@ -127,29 +169,53 @@ def _exp(f: Function, x: V) -> V:
     return f.select(f.compare("fcmp uno", x, x), x, value)
 
 
-def _log(f: Function, x: V) -> V:
-    """2 atanh((m - 1) / (m + 1)) + e ln 2, with x = m 2**e and m in [sqrt(1/2), sqrt 2)."""
-    n = x.lanes
-    tiny = f.compare("fcmp olt", x, constant("double", 2.0**-1022, n))
-    scaled = f.select(tiny, f.binary("fmul", x, constant("double", 2.0**54, n)), x)
-    bits = f.convert("bitcast", scaled, "i64")
-    shifted = f.binary("sub", bits, constant("i64", 0x3FE6A09E667F3BCD, n))
-    e = f.binary("ashr", shifted, constant("i64", 52, n))
-    m = f.convert(
-        "bitcast", f.binary("sub", bits, f.binary("shl", e, constant("i64", 52, n))), "double"
-    )
-    one = constant("double", 1, n)
-    s = f.binary("fdiv", f.binary("fsub", m, one), f.binary("fadd", m, one))
+def _split(f: Function, x: V) -> tuple[V, V]:
+    """m - 1 and e as floats, with x = m 2**e and m in [sqrt(1/2), sqrt 2), for positive x."""
+    n, t, double = x.lanes, x.type, x.type == "double"
+    whole, places, least = ("i64", 52, -1022) if double else ("i32", 23, -126)
+    middle = 0x3FE6A09E667F3BCD if double else 0x3F3504F3  # sqrt(1/2)
+    tiny = f.compare("fcmp olt", x, constant(t, 2.0**least, n))
+    lifted = f.binary("fmul", x, constant(t, 2.0 ** (places + 2), n))
+    bits = f.convert("bitcast", f.select(tiny, lifted, x), whole)
+    e = f.binary("ashr", f.binary("sub", bits, constant(whole, middle, n)),
+                 constant(whole, places, n))  # fmt: skip
+    raised = f.binary("shl", e, constant(whole, places, n))
+    m = f.convert("bitcast", f.binary("sub", bits, raised), t)
+    power = f.convert("sitofp", e, t)
+    power = f.select(tiny, f.binary("fsub", power, constant(t, places + 2, n)), power)
+    return f.binary("fsub", m, constant(t, 1, n)), power
+
+
+def _logarithm(series: Callable[[Function, V, V], V]) -> Callable[[Function, V], V]:
+    """log x as a series of m - 1 and e, and what it is of 0, negative numbers, inf and NaN."""
+
+    def log(f: Function, x: V) -> V:
+        y = series(f, *_split(f, x))
+        for order, at, found in (("oeq", math.inf, math.inf), ("oeq", 0, -math.inf),
+                                 ("ult", 0, math.nan)):  # fmt: skip
+            there = f.compare(f"fcmp {order}", x, constant(x.type, at, x.lanes))
+            y = f.select(there, constant(x.type, found, x.lanes), y)
+        return y
+
+    return log
+
+
+@_logarithm
+def _log(f: Function, less: V, e: V) -> V:
+    """2 atanh((m - 1) / (m + 1)) + e ln 2."""
+    n = e.lanes
+    s = f.binary("fdiv", less, f.binary("fadd", less, constant("double", 2, n)))
     series = _poly(f, f.binary("fmul", s, s), [2 / k for k in range(21, 0, -2)])
-    power = f.convert("sitofp", e, "double")
-    power = f.select(tiny, f.binary("fsub", power, constant("double", 54, n)), power)
-    y = f.intrinsic("fma", power, constant("double", math.log(2), n), f.binary("fmul", s, series))
-    y = f.select(f.compare("fcmp oeq", x, constant("double", math.inf, n)), x, y)
-    y = f.select(
-        f.compare("fcmp oeq", x, constant("double", 0, n)), constant("double", -math.inf, n), y
-    )
-    bad = f.compare("fcmp ult", x, constant("double", 0, n))
-    return f.select(bad, constant("double", math.nan, n), y)
+    return f.intrinsic("fma", e, constant("double", math.log(2), n), f.binary("fmul", s, series))
+
+
+@_logarithm
+def _single_log(f: Function, less: V, e: V) -> V:
+    """m - 1 + (m - 1)^2 LOG(m - 1) + e ln 2, of which the greater part is short."""
+    n, square = e.lanes, f.binary("fmul", less, less)
+    low = f.binary("fmul", e, constant("float", math.log(2) - SHORT, n))
+    rest = f.intrinsic("fma", _poly(f, less, LOG), square, low)
+    return f.intrinsic("fma", e, constant("float", SHORT, n), f.binary("fadd", less, rest))
 
 
 def _log2(f: Function, x: V) -> V:
@@ -172,13 +238,13 @@ def _tanh(f: Function, x: V) -> V:
     return f.intrinsic("copysign", y, x)
 
 
-def _erf(f: Function, x: V, limit: float = 4.0, terms: int = 64) -> V:
-    """2/sqrt(pi) exp(-x^2) x sum (2 x^2)^k / (2k + 1)!!, up to |x| = limit, where erf is 1."""
+def _erf(f: Function, x: V) -> V:
+    """2/sqrt(pi) exp(-x^2) x sum (2 x^2)^k / (2k + 1)!!, up to |x| = 6, where erf is 1."""
     n = x.lanes
     a = f.intrinsic("fabs", x)
-    capped = f.intrinsic("minnum", a, constant("double", limit, n))
+    capped = f.intrinsic("minnum", a, constant("double", 6, n))
     square = f.binary("fmul", capped, capped)
-    odd = accumulate(range(3, 2 * terms, 2), lambda c, k: c * 2 / k, initial=1.0)
+    odd = accumulate(range(3, 300, 2), lambda c, k: c * 2 / k, initial=1.0)
     series = _poly(f, square, list(odd)[::-1])
     minus = f.op("double", n, f"fneg {square.spelled} {square.text}")
     decay = f.binary("fmul", _exp(f, minus), constant("double", 2 / math.sqrt(math.pi), n))
@@ -207,10 +273,10 @@ def _wrapped(body: Callable[[Function, V], V]) -> Callable[[Function, V], V]:
 FUNCTIONS: dict[str, Callable[[Function, V], V]] = {
     "exp": lambda f, x: _single_exp(f, x) if x.type == "float" else _exp(f, x),
     "exp2": lambda f, x: _single_exp2(f, x) if x.type == "float" else _exp2(f, x),
-    "log": _wrapped(_log),
+    "log": lambda f, x: _single_log(f, x) if x.type == "float" else _log(f, x),
     "log2": _wrapped(_log2),
-    "tanh": _wrapped(_tanh),
-    "erf": lambda f, x: _double(f, x, _erf) if x.type == "float" else _erf(f, x, 6.0, 150),
+    "tanh": lambda f, x: _single_tanh(f, x) if x.type == "float" else _tanh(f, x),
+    "erf": lambda f, x: _single_erf(f, x) if x.type == "float" else _erf(f, x),
     "sin": _wrapped(lambda f, x: _turn(f, x, 0)),
     "cos": _wrapped(lambda f, x: _turn(f, x, 1)),
 }
