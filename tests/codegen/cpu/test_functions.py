@@ -44,9 +44,9 @@ PROGRAMS: dict[str, Any] = {"exp": exp, "exp2": exp2, "log": log, "tanh": tanh, 
 
 def floats() -> Array:
     """[rows, 512]: floats of every exponent, and more of those where the functions bend."""
-    spread = np.arange(0, 1 << 32, 2003, np.uint32).view(np.float32)
+    spread = np.arange(0, 1 << 32, 2003, dtype=np.uint32).view(np.float32)
     low, high = np.array([0.25, 5.0], np.float32).view(np.uint32)
-    dense = np.arange(low, high, 31, np.uint32).view(np.float32)
+    dense = np.arange(low, high, 31, dtype=np.uint32).view(np.float32)
     both = np.concatenate([spread, dense, -dense])
     return both[: both.size // 512 * 512].reshape(-1, 512)
 
