@@ -96,23 +96,25 @@ def _floats(w: Writer, floats: Lazy) -> _Step:
 def _ask(w: Writer, right: Lazy, depth: int, k: Number, column: Number) -> None:
     """Ask for the lines of a step further on: of the next columns, or where rows, which are `depth`
     long, lie one after the other, of rows behind them or of the same ones if they are long."""
-    fetch, size, ahead = right.fetch, right.dtype.bits // 8, w.choices.ahead
+    fetch, size = right.fetch, right.dtype.bits // 8
     assert fetch is not None
     f, lines = w.f, range(0, DEEP, LINE // size)
     if right.following is not None:
         for j, i in product(range(WIDTH), lines):
-            right.following((f.plus(k, i), f.plus(column, j)))
+            right.following((f.plus(k, i), f.plus(column, j)), 1)
     elif not right.solid:
         for j in range(WIDTH):
-            fetch((k, f.plus(column, WIDTH + j)))
-    elif ahead and depth * size * WIDTH <= ahead:
-        further = f.plus(column, -(-ahead // (depth * size)))
-        for i in range(0, WIDTH * DEEP, LINE // size):
-            fetch((f.plus(f.times(k, WIDTH), i), further))
-    elif ahead:
-        further = f.plus(k, ahead // (WIDTH * size))
-        for j, i in product(range(WIDTH), lines):
-            fetch((f.plus(further, i), f.plus(column, j)))
+            fetch((k, f.plus(column, WIDTH + j)), 1)
+    else:
+        for ahead, cache in w.asked:
+            if depth * size * WIDTH <= ahead:
+                further = f.plus(column, -(-ahead // (depth * size)))
+                for i in range(0, WIDTH * DEEP, LINE // size):
+                    fetch((f.plus(f.times(k, WIDTH), i), further), cache)
+            else:
+                further = f.plus(k, ahead // (WIDTH * size))
+                for j, i in product(range(WIDTH), lines):
+                    fetch((f.plus(further, i), f.plus(column, j)), cache)
 
 
 def _emit(

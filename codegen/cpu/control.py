@@ -186,7 +186,7 @@ class Walker(Regions):
 
         return replace(found, at=at)
 
-    def _following(self, op: mem.Load, tensor: Tensor) -> Callable[[Index], None] | None:
+    def _following(self, op: mem.Load, tensor: Tensor) -> Callable[[Index, int], None] | None:
         """What asks for an element of the rows that the next iteration reads, where a number that
         memory has chooses them: pages."""
         seen: dict[Op, bool] = {}

@@ -79,8 +79,8 @@ class Evaluation:
     def fetch(self, of: Round, part: int, parts: int, column: int) -> None:
         """Ask for some of the lines of as many rows further on, for the first column: one part of
         several."""
-        x, lying, w, ahead = self.panel.x, self.panel.lying, self.w, self.w.choices.ahead
-        if (lying is None and x.following is None) or column or not ahead:
+        x, lying, w, following = self.panel.x, self.panel.lying, self.w, self.panel.x.following
+        if (lying is None and following is None) or column:
             return
         n = x.shape[1]
         assert isinstance(n, int)
@@ -89,13 +89,14 @@ class Evaluation:
         lines = [(r, i) for r in range(ROWS) for i in range(0, width, LINE)]
         lines = lines[part * len(lines) // parts : (part + 1) * len(lines) // parts]
         if lying is not None:
-            further = w.f.plus(row, -(-ahead // width))
-            first = w.address(lying.at, (further,), (lying.pitch,))
+            for ahead, cache in w.asked:
+                further = w.f.plus(row, -(-ahead // width))
+                first = w.address(lying.at, (further,), (lying.pitch,))
+                for r, i in lines:
+                    w.f.prefetch(w.f.pointer(first, r * lying.pitch + i), cache)
+        elif following is not None:
             for r, i in lines:
-                w.ask(w.f.pointer(first, r * lying.pitch + i))
-        elif x.following is not None:
-            for r, i in lines:
-                x.following((w.f.plus(row, r), 8 * i // bits))
+                following((w.f.plus(row, r), 8 * i // bits), 1)
 
     def _pair(self, row: Number, first: int) -> tuple[V, ...]:
         f, x, lanes = self.w.f, self.panel.x, self.w.lanes

@@ -107,9 +107,11 @@ def _later(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index
     return ask
 
 
-def _fetch(w: Writer, mem: Tensor, places: tuple[Found, ...]) -> Callable[[Index], None]:
+def _fetch(w: Writer, mem: Tensor, places: tuple[Found, ...]) -> Callable[[Index, int], None]:
     """What asks for an element."""
-    return lambda index: w.f.prefetch(address(w, mem, positions(w, mem, places, index)[0]))
+    return lambda index, cache: w.f.prefetch(
+        address(w, mem, positions(w, mem, places, index)[0]), cache
+    )
 
 
 def _solid(mem: Tensor, places: tuple[Found, ...], shape: Index) -> bool:

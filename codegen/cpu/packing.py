@@ -173,7 +173,7 @@ def _turned(w: Writer, atom: Atom, b: Lazy, to: V, pitch: int) -> None:
         rows = _rows(w, atom, b, (k0, n0), room)
         if b.fetch is not None and isinstance(k, int):  # the same of the next panel
             for j in range(side):
-                b.fetch((f.plus(k0, k), f.plus(n0, j)))
+                b.fetch((f.plus(k0, k), f.plus(n0, j)), 1)
         group, _ = f.divided(k0, atom.pack)
         for i, v in enumerate(transposed(w, rows)):
             f.store(v, w.address(to, (f.plus(group, i), n0), (pitch * atom.size, atom.size)))

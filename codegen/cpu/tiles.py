@@ -24,9 +24,11 @@ Index = tuple[Number, ...]
 At = Callable[[Index, int], V]
 ROW = 16  # vectors of a row that may have code of their own
 # Processors on which what streams bring is asked for into the second cache, of which more lines may
-# be awaited at once: on emeraldrapids int8 is so read at 88 % of what memory gives, into the first
-# one at 83 %. A Zen 5 is 10 % slower so.
+# be awaited at once, and from there again into the first: on emeraldrapids int4 is so read at 96 %
+# of what memory gives, into the second one alone at 88 %, and into the first one alone at less. A
+# Zen 5 is 10 % slower so.
 SECOND = frozenset({"sapphirerapids", "emeraldrapids"})
+NEARER = 2048  # bytes ahead of what is read at which it is asked for again
 SIDE = 4  # vectors that are computed side by side, so that none waits for what it needs
 
 
@@ -60,13 +62,14 @@ class Lazy:
     that reading it is no more work than reading a buffer. Consecutive whole numbers begin with
     `first`; `until` are those of a last axis and where they stop to make a condition true. `joined`
     says that vectors of a row are computed in other ways than others: each has code of its own
-    then. `fetch` asks for an element in memory that will be read, `solid` says that rows of it lie
-    one after the other. `following` asks for an element of the rows that the next iteration of a
-    loop will read instead, which may be anywhere. `rounds`, of bf16, are the floats of which these
-    are the nearest. `wide` says that several vectors may be asked for at once, which are computed
-    side by side. `only`, of a condition, is the one place of a row (as i64, maybe beyond it) where
-    it holds; `picked` is that of the one element that may not be 0, and a tile that has it. `later`
-    asks for what vectors of the tile behind this one will read of rows in memory.
+    then. `fetch` asks for an element in memory that will be read, into a cache, `solid` says that
+    rows of it lie one after the other. `following` asks for an element of the rows that the next
+    iteration of a loop will read instead, which may be anywhere. `rounds`, of bf16, are the floats
+    of which these are the nearest. `wide` says that several vectors may be asked for at once, which
+    are computed side by side. `only`, of a condition, is the one place of a row (as i64, maybe
+    beyond it) where it holds; `picked` is that of the one element that may not be 0, and a tile
+    that has it. `later` asks for what vectors of the tile behind this one will read of rows in
+    memory.
     """
 
     shape: Index
@@ -83,9 +86,9 @@ class Lazy:
     first: Number | None = None
     until: tuple[Number, int] | None = None
     joined: bool = False
-    fetch: Callable[[Index], None] | None = None
+    fetch: Callable[[Index, int], None] | None = None
     solid: bool = False
-    following: Callable[[Index], None] | None = None
+    following: Callable[[Index, int], None] | None = None
     rounds: Lazy | None = None
     wide: bool = False
     only: Callable[[Index], V] | None = None
@@ -158,12 +161,16 @@ class Writer:
 
     def ask_ahead(self, at: V, offset: int = 0) -> None:
         """Ask for a line behind what is read at an address, as far ahead as was chosen."""
-        if self.choices.ahead:
-            self.ask(self.f.pointer(at, self.choices.ahead + offset))
+        for ahead, cache in self.asked:
+            self.f.prefetch(self.f.pointer(at, ahead + offset), cache)
 
-    def ask(self, at: V) -> None:
-        """Ask for a line."""
-        self.f.prefetch(at, 2 if self.cpu in SECOND else 1)
+    @property
+    def asked(self) -> tuple[tuple[int, int], ...]:
+        """How many bytes ahead of what is read lines are asked for, and into which cache."""
+        ahead = self.choices.ahead
+        if self.cpu not in SECOND or not ahead:
+            return ((ahead, 1),) if ahead else ()
+        return ((ahead, 2), (NEARER, 1)) if ahead > NEARER else ((ahead, 2),)
 
     def extent(self, e: Extent) -> Number:
         """An extent as it is in this iteration."""

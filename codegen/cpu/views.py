@@ -91,8 +91,10 @@ def _transpose(w: Writer, x: Lazy, order: tuple[int, ...], shape_: Index) -> Laz
 
     turned = across if order == (1, 0) else None
 
-    def asking(ask: Callable[[Index], None] | None) -> Callable[[Index], None] | None:
-        return None if ask is None or turned is None else lambda at: ask((at[1], at[0]))
+    def asking(ask: Callable[[Index, int], None] | None) -> Callable[[Index, int], None] | None:
+        if ask is None or turned is None:
+            return None
+        return lambda at, cache: ask((at[1], at[0]), cache)
 
     words = None if x.words is None else _transpose(w, x.words, order, shape_)
     found = Lazy(shape_, x.dtype, at, None, x.reads, x.reads, turned, x.singly, words)

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from tilec.codegen.cpu.llvm import Function, V, constant
+from tilec.codegen.cpu.tiles import SECOND
 from tilec.compile import engine
 from tilec.ir.dtype import Array
 from tilec.ir.errors import TileError
@@ -20,6 +21,7 @@ from tilec.ir.source import KernelSource, Param
 Run = Callable[[], object]
 Body = Callable[[Function, V], V]
 AHEAD = 4096  # bytes between what is read and what is asked for
+FAR = 8192  # the same where the second cache is asked, 3 % faster there
 CHUNKS = 16  # of the memory that is read; a thread gets neighbours
 STEP = 512  # bytes of an iteration
 VECTORS = 24  # independent accumulators
@@ -32,6 +34,7 @@ def read(size: int) -> tuple[Run, int]:
     """A function that reads about `size` bytes once, and how many. Raises TileError if it skips."""
     part = size // CHUNKS // STEP * STEP
     data = np.random.default_rng(0).integers(0, 1 << 31, CHUNKS * part // 4, np.int32)
+    ahead, cache = (FAR, 2) if engine().machine.cpu in SECOND else (AHEAD, 1)
 
     def body(f: Function, chunk: V) -> V:
         base = f.pointer(_argument(f, 0), f.binary("mul", chunk, constant("i64", part)))
@@ -39,7 +42,7 @@ def read(size: int) -> tuple[Run, int]:
         def step(i: V, sums: list[V]) -> list[V]:
             at = f.pointer(base, i)
             for line in range(STEP // 64):
-                f.prefetch(f.pointer(at, AHEAD + 64 * line))
+                f.prefetch(f.pointer(at, ahead + 64 * line), cache)
             loads = [f.load("i32", 16, f.pointer(at, 64 * j)) for j in range(STEP // 64)]
             return [f.binary("xor", s, x) for s, x in zip(sums, loads, strict=True)]
 
