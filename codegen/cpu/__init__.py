@@ -15,7 +15,7 @@ from tilec.codegen.cpu.operands import Copies, Copy, write_copy
 from tilec.codegen.cpu.registers import register_tile
 from tilec.codegen.cpu.thin import Turned
 from tilec.codegen.cpu.tiles import Index, Lazy, Scratch, Tensor, Writer, scalar
-from tilec.codegen.cpu.uses import often
+from tilec.codegen.cpu.uses import often, rows_again
 from tilec.ir.choices import Choices
 from tilec.ir.core import Block, Func, Op, Trait, Value
 from tilec.ir.errors import TileError
@@ -131,7 +131,8 @@ class _Module:
         f = Function(name, CHUNK, self.declared, self.has)
         w = self._writer(f)
         self.copies.enter(frozenset(o.mem for o in [op, *_inside(op)] if isinstance(o, Write)))
-        walker = Walker(w, self._arguments(w), often(self.func.body), self.copies)
+        body = self.func.body
+        walker = Walker(w, self._arguments(w), often(body), self.copies, rows_again(body))
         for earlier in before:
             walker.op(earlier)
         if not isinstance(op, Grid):

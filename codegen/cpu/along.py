@@ -10,7 +10,7 @@ from functools import partial
 from itertools import product
 
 from tilec.codegen.cpu import numbers
-from tilec.codegen.cpu.atoms import PAIRS, Atom, Rows
+from tilec.codegen.cpu.atoms import PAIRS, SINGLE, Atom, Rows
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.target import Target
 from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
@@ -21,7 +21,6 @@ WIDTH = 4  # columns of a register tile
 HEIGHT = 6  # its rows of pairs: 24 accumulators of 32 registers
 FLOATS = {16: 4, 8: 2, 4: 2}  # and of floats, by lanes: half the registers
 DEEP = 32  # k's of a step
-SINGLE = Atom("float", 1)
 DOT = "llvm.x86.avx512bf16.dpbf16ps.512"
 
 

@@ -57,6 +57,7 @@ class Rows:
 
 
 PAIRS = Atom("float", 2)  # bf16; a number too small for a normal one counts as 0
+SINGLE = Atom("float", 1)  # or what a float holds
 BYTES = Atom("i32", 4)  # signed bytes times unsigned ones
 SIXTEENS = Atom("i32", 2)  # signed 16-bit numbers
 BITS = Atom("i32", 32)  # zeros and ones: the ones of an AND are counted

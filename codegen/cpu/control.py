@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import gcd, lcm
 
@@ -32,7 +32,7 @@ from tilec.codegen.cpu.tiles import Buffer, Coordinates, Index, Lazy, Tensor, Wr
 from tilec.codegen.cpu.uses import multiplied
 from tilec.ir.bits import is_packed
 from tilec.ir.core import Block, Op, Trait, Value
-from tilec.ir.dtype import bf16, f32
+from tilec.ir.dtype import bf16, f16, f32
 from tilec.ir.errors import TileError
 from tilec.ir.ops import arith, control, shape
 from tilec.ir.ops import memory as mem
@@ -64,9 +64,10 @@ def handles(cls: type[Op]) -> str:
 class Walker(Regions):
     """Writes the ops of blocks; `env` says what each value is."""
 
-    def __init__(self, w: Writer, env: Env, uses: Counter[Value], copies: Copies) -> None:
+    def __init__(self, w: Writer, env: Env, uses: Counter[Value], copies: Copies,
+                 rows: Mapping[Value, list[reductions.Dot]]) -> None:  # fmt: skip
         super().__init__(w, env)
-        self.uses, self.copies = uses, copies
+        self.uses, self.copies, self.rows = uses, copies, rows
         self.users: dict[Value, Op] = {}
 
     def tile(self, v: Value) -> Lazy:
@@ -124,9 +125,18 @@ class Walker(Regions):
         if isinstance(op, VIEWS) and self.uses[v] > 1:
             self._settle(op.operands[0])
         self.env[v] = self._made(op)
-        again = self.uses[v] > 1 and not self._plain(v)
+        again = (self.uses[v] > 1 and not self._plain(v)) or self._rows_again(op)
         if not isinstance(op, (*FREE, *VIEWS)) and (again or v.type.rank == 0):  # type: ignore[union-attr]
             self._settle(v)
+
+    def _rows_again(self, op: Op) -> bool:
+        """Whether floats of 16 bits are rows that products in loops read again and again, which
+        would widen them each time; those of a matrix are copied for all tasks."""
+        products = self.rows.get(op.result, ())
+        if not isinstance(op, mem.Load) or len(op.indices) <= 2:
+            return False
+        short = _tile(op).dtype in (bf16, f16)
+        return short and bool(products) and all(operands.as_floats(self.w, p) for p in products)
 
     def _plain(self, v: Value) -> bool:
         """Whether reading a tile again is no more work than reading a buffer; or less than to write

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from tilec.codegen.cpu import along, digits
-from tilec.codegen.cpu.atoms import BITS, BYTES, HALVED, Atom, Rows, multiply_add, of_bits
+from tilec.codegen.cpu.atoms import BITS, BYTES, HALVED, SINGLE, Atom, Rows, multiply_add, of_bits
 from tilec.codegen.cpu.bits import Bits
 from tilec.codegen.cpu.byte_rows import SUM, corrections
 from tilec.codegen.cpu.code_rows import CodeRows, Turning
@@ -315,7 +315,7 @@ def _direct(w: Writer, atom: Atom, left: _Left, decoder: _Decoder, rows: Number,
             columns = range(first * w.lanes, (first + vectors) * w.lanes, w.lanes)
             sums = partial(digits.sums, w, whole, lines, columns)
             other = partial(_direct_tile, w, atom, left, decoder, corner, to)
-            add = partial(_add, w, Atom("float", 1), corner, to)
+            add = partial(_add, w, SINGLE, corner, to)
             digits.unless_usual(w, lines, whole.deep, lambda: add(sums()), other)
 
         w.f.blocks(rows, most, block, exact=most <= EXPANDED)

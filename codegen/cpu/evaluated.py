@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tilec.codegen.cpu.atoms import PAIRS, Atom
+from tilec.codegen.cpu.atoms import PAIRS, SINGLE, Atom
 from tilec.codegen.cpu.code_rows import Lying
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.registers import register_tile
@@ -38,7 +38,7 @@ def evaluated(w: Writer, atom: Atom, x: Lazy, to: Buffer, lying: Lying | None
     k, n = x.shape
     wide = w.lanes * (2 if atom == PAIRS else 1)
     whole = isinstance(n, int) and n % wide == 0
-    read = x.words is not None if atom == PAIRS else atom == Atom("float", 1)
+    read = x.words is not None if atom == PAIRS else atom == SINGLE
     few = to.shape[0] <= register_tile(w.choices, w.features).rows
     along = x.across is None and not x.singly and x.dtype.is_float
     if not (whole and read and few and along) or w.lanes != 16:

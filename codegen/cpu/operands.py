@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
-from tilec.codegen.cpu import bits, byte_rows, chain, digits, lanes, matrices, memory, thin
-from tilec.codegen.cpu.atoms import BYTES, PAIRS, Atom, Rows, choose, of_bits
+from tilec.codegen.cpu import bits, byte_rows, chain, digits, lanes, matrices, memory, numbers, thin
+from tilec.codegen.cpu.atoms import BYTES, PAIRS, SINGLE, Atom, Rows, choose, of_bits
 from tilec.codegen.cpu.bits import in_order
 from tilec.codegen.cpu.chain import Link, Made
 from tilec.codegen.cpu.code_rows import CodeRows, code_rows
@@ -30,7 +30,7 @@ from tilec.ir.stream import LANES, Records
 from tilec.ir.types import Memory, Shape, Tile
 
 Env = Mapping[Value, Lazy | Coordinates | Tensor]
-_NATIVE = {PAIRS: bf16, Atom("float", 1): f32, BYTES: i8}  # what is read as it lies
+_NATIVE = {PAIRS: bf16, SINGLE: f32, BYTES: i8}  # what is read as it lies
 DENSE = 512  # elements of rows that lie side by side, and are read in place
 SMALL = 1 << 15  # elements that one thread copies faster than others wake up
 MOST = 1 << 28  # bytes of copies; beyond, each task copies what it needs
@@ -138,6 +138,8 @@ class Copies:
 def left(w: Writer, atom: Atom, op: Dot, x: Lazy, env: Env, made: Made, copies: Copies,
          multiple: int) -> Rows:  # fmt: skip
     """The first operand's rows, k padded to a multiple."""
+    if (rows := _buffered(atom, x, multiple)) is not None:
+        return rows
     found = chain.chain(op.a, made)
     if found is not None and not found[1]:
         block = _block(w, atom, found[0], env, copies, multiple)
@@ -186,6 +188,21 @@ def whole_numbers(w: Writer, op: Dot, right: Panel | Stored | CodeRows | None, e
         return None  # the last step has vectors that are not whole
     rows = _copied(w, copies, (tensor, links, digits.DIGITS, panel[0].deep), m, k)
     return None if rows is None else digits.Whole(rows, *panel)
+
+
+def _buffered(atom: Atom, x: Lazy, multiple: int) -> Rows | None:
+    """A tile in scratch memory that is already what the instruction reads."""
+    depth = x.shape[-1]
+    native = atom.pack == 1 and atom.kind == numbers.register(x.dtype)
+    if x.buffer is None or not native or not isinstance(depth, int) or depth % multiple:
+        return None
+    return Rows(x.buffer.at, atom.bytes(x.buffer.pitch))
+
+
+def as_floats(w: Writer, op: Dot) -> bool:
+    """Whether a product surely reads its first operand as floats."""
+    a, b, acc = (_dtype(v) for v in (op.a, op.b, op.acc))
+    return choose(w, a, b, acc, w.largest(_shape(op.a)[0]), steps=True) == SINGLE
 
 
 def _block(w: Writer, atom: Atom, source: Load, env: Env, copies: Copies, multiple: int

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tilec.codegen.cpu import bits, digits, numbers
-from tilec.codegen.cpu.atoms import BYTES, PAIRS, SIXTEENS, Atom, Rows, of_bits
+from tilec.codegen.cpu.atoms import BYTES, PAIRS, SINGLE, SIXTEENS, Atom, Rows, of_bits
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.tiles import Index, Lazy, Writer
 from tilec.ir.dtype import bf16
@@ -54,8 +54,11 @@ def pack_rows(w: Writer, atom: Atom, a: Lazy, to: Rows, deep: int) -> None:
 
 def _element(w: Writer, atom: Atom, x: Lazy, index: Index, lanes: int) -> V:
     """Elements of an operand in the type of the instruction."""
-    if atom == PAIRS and x.words is not None:
-        return x.words.at(index, lanes)
+    if x.words is not None and atom in (PAIRS, SINGLE):
+        words = x.words.at(index, lanes)
+        if atom == PAIRS:
+            return words
+        return numbers.widen(w.f, bf16, w.f.convert("zext", words, "i32"))
     return _value(w, atom, x, x.at(index, lanes))
 
 

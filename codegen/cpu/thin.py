@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tilec.codegen.cpu import chain, memory, views
-from tilec.codegen.cpu.atoms import Atom
+from tilec.codegen.cpu.atoms import SINGLE
 from tilec.codegen.cpu.chain import Link, Made
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.packing import pack_columns
@@ -23,7 +23,6 @@ from tilec.ir.types import Memory, Tile
 Env = Mapping[Value, Lazy | Coordinates | Tensor]
 FEW = 3  # rows that are gathered element by element
 PANEL = 64  # k's of a task that turns the first operand
-SINGLE = Atom("float", 1)
 CHAINS = 4  # accumulators that hide the latency of a multiply-add
 
 

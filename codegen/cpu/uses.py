@@ -30,6 +30,22 @@ def _blocks(block: Block) -> Iterator[Block]:
         yield from op.blocks
 
 
+def rows_again(block: Block) -> dict[Value, list[Dot]]:
+    """Tiles that only products in regions inside read, as their first operand, and these."""
+    found: dict[Value, list[Dot]] = {}
+    others: set[Value] = set()
+    for b in _blocks(block):
+        own = {v for op in b.ops for v in op.results}
+        others.update(b.results)
+        for op in b.ops:
+            for i, v in enumerate(op.operands):
+                if isinstance(op, Dot) and op.a is v and i == 0 and v not in own:
+                    found.setdefault(v, []).append(op)
+                else:
+                    others.add(v)
+    return {v: products for v, products in found.items() if v not in others}
+
+
 def multiplied(v: Value, users: Mapping[Value, Op], uses: Counter[Value]) -> bool:
     """Whether a tile, or what elementwise ops make of it alone, is nothing but the turned second
     operand of a product."""

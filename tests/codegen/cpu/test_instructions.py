@@ -131,3 +131,37 @@ def test_products_on_processors_of_either_kind(cpu, weight, n, k, rows):
     host.dispatcher("linear", lambda _: compiled).launch(tc.bf16.to_storage(x), w, y)
     want = x.astype(np.float64) @ known.astype(np.float64).T
     assert np.linalg.norm(y - want) <= 2e-6 * np.linalg.norm(want)
+
+
+@tc.kernel
+def weighted(x: tc.Tensor["M", "K"], w: tc.Tensor["K", "N"], y: tc.Tensor["M", "N"]):
+    for m in tc.tiles("M"):
+        p = tc.exp(x[m, :])
+        y[m, :] = tc.dot(p, w[:, :]) / tc.sum(p, axis=1)[:, None]
+
+
+@tc.kernel
+def greatest(q: tc.Tensor["G", "M", "K"], k: tc.Tensor["G", "N", "K"], y: tc.Tensor["G", "M"]):
+    for g, m in tc.tiles("G", "M", block=(1, None)):
+        rows = q[g.start, m, :]
+        most = tc.zeros((m,))
+        for n in tc.tiles("N"):
+            most = tc.maximum(most, tc.max(tc.dot(rows, k[g.start, n, :].T), axis=1))
+        y[g.start, m] = most
+
+
+def test_rows_in_scratch_memory_are_multiplied_where_they_are():
+    """Floats that a sum reads, too, are not copied: each of two threads has 16 rows of them once,
+    and of products, beside the second operand and less than as many rows again."""
+    dims = {"M": 32, "K": 128, "N": 128}
+    made = cpu_source(weighted.definition, dict.fromkeys("xwy", tc.f32), dims,
+                      machine("emeraldrapids"))  # fmt: skip
+    assert made.workspace < 2 * 4 * (128 * 128 + 3 * 16 * 128)
+
+
+def test_rows_that_a_loop_multiplies_again_are_widened_before_it():
+    """Only squares of 16 keys are read 16 elements at a time, and turned."""
+    dims = {"G": 2, "M": 64, "K": 128, "N": 512}
+    made = cpu_source(greatest.definition, dict.fromkeys("qky", tc.bf16), dims,
+                      machine("emeraldrapids"))  # fmt: skip
+    assert made.text.count("load <16 x i16>") == 16
