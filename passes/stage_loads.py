@@ -14,18 +14,17 @@ from dataclasses import dataclass
 from tilec.ir.core import Block, Builder, Func, Op, Trait, Value
 from tilec.ir.dtype import i32
 from tilec.ir.errors import TileError
-from tilec.ir.format import Dense
 from tilec.ir.ops import arith, control, machine, memory, packed, reduce, shape
 from tilec.ir.ops.sparse import SparseDot
 from tilec.ir.remark import Remark
 from tilec.ir.types import Memory, Span
-from tilec.passes import bulk
+from tilec.passes import bulk, pieces
 from tilec.passes.parts import tile
 from tilec.passes.pipeline import register
 from tilec.passes.steady import steady
 
-WIDTHS = (16, 8, 4)  # bytes that one asynchronous copy moves
 COPIES = ("pieces", "bulk")
+ROOM = 195 << 10  # bytes of rings: of the 227 KB that a block may have some are for conversions
 
 
 @register("stage-loads")
@@ -41,7 +40,7 @@ def stage_loads(
     them (`overlap`).
 
     Before: tiles have sizes (`pad`). After: the same, with copies, and waits before their results
-    are read. A loop has rings if what it loads for products moves with it.
+    are read. A loop has rings if what it loads for products moves with it and a block has room.
     """
     if copies not in COPIES:
         raise TileError(f"stage-loads: copies is {copies!r}, expected one of {', '.join(COPIES)}")
@@ -108,7 +107,7 @@ class _Staging:
     def _op(self, op: Op, b: Builder) -> None:
         if isinstance(op, control.For) and self.around is not None and self.stages > 1:
             loads = self._staged(op)
-            if loads:
+            if loads and self._has_room(loads):
                 self._loop(op, loads, b)
                 return
         around = None if self.around is None else [*self.around, op]
@@ -133,9 +132,9 @@ class _Staging:
         found: list[memory.Load] = []
         while wanted:
             o = made.get(wanted.pop())
-            if isinstance(o, memory.Load) and _moving(o, op) and o not in found:
-                problem = _obstacle(o, op)
-                if not problem and steady(_numbers(o), op.body, self.written) is None:
+            if isinstance(o, memory.Load) and pieces.moving(o, op) and o not in found:
+                problem = pieces.obstacle(o, op)
+                if not problem and steady(pieces.numbers(o), op.body, self.written) is None:
                     problem = "numbers that are the same in every step"
                 if o.mem in self.written:
                     problem = "memory that nothing writes meanwhile"
@@ -146,6 +145,14 @@ class _Staging:
             elif isinstance(o, shape.Transpose) or (o and Trait.ELEMENTWISE in o.traits):
                 wanted += o.operands
         return found
+
+    def _has_room(self, loads: list[memory.Load]) -> bool:
+        """Whether a block's shared memory holds the rings of a loop."""
+        needed = self.stages * sum(map(bulk.slot_bytes, loads))
+        for load in loads if needed > ROOM else ():
+            self._remark(load, "is loaded when it is needed",
+                         f"rings of at most {ROOM} bytes: they are {needed}")  # fmt: skip
+        return needed <= ROOM
 
     def _remark(self, load: memory.Load, what: str, missing: str) -> None:
         self.remarks.append(Remark("stage-loads", f"`{load.mem.hint}` {what}", load.loc, missing))
@@ -166,11 +173,12 @@ class _Staging:
 
     def _hidden(self, load: memory.Load, op: control.For) -> str:
         """What of a load the warps that copy would not know, or nothing."""
-        known = set(load.indices) - set(_own(load, op)) <= self.everywhere
+        known = set(load.indices) - set(pieces.own(load, op)) <= self.everywhere
         return "" if known or not self.warps else "indices that the warps that copy know, too"
 
     def _loop(self, op: control.For, loads: list[memory.Load], b: Builder) -> None:
-        for number in steady({n for x in loads for n in _numbers(x)}, op.body, self.written) or ():
+        read = {n for x in loads for n in pieces.numbers(x)}
+        for number in steady(read, op.body, self.written) or ():
             b.copy(number, self.to, lambda inner: inner)
         loop = self._rings(op, loads, b)
         for step in range(self.ahead):
@@ -233,14 +241,14 @@ class _Staging:
                                self.warps, sum(map(bulk.slot_bytes, whole)),
                                self.task(machine.Barriers(self.stages, False)),
                                self.task(machine.Barriers(self.stages, True)))  # fmt: skip
-        pieces = tuple(r for x, r in rings.items() if x not in whole)
-        return _Loop(op, pieces, tuple(rings[x] for x in whole), turns)
+        apart = tuple(r for x, r in rings.items() if x not in whole)
+        return _Loop(op, apart, tuple(rings[x] for x in whole), turns)
 
     def _ring(self, load: memory.Load, op: control.For, swizzle: int, b: Builder) -> _Ring:
         sizes = tuple(int(str(d)) for d in tile(load.result).shape)
         assert isinstance(load.mem.type, Memory)
         shared = b(machine.Shared((self.stages, *sizes), load.mem.type.dtype, swizzle))
-        ((axis, by),) = _moving(load, op).items()
+        ((axis, by),) = pieces.moving(load, op).items()
         return _Ring(load, shared, axis, by)
 
     def _copy(self, rings: Sequence[_Ring], b: Builder, slot: Value, here: Value, ahead: int,
@@ -319,73 +327,3 @@ class _Staging:
             else:
                 self._op(op, b)
         self.around = outside
-
-
-def _obstacle(load: memory.Load, loop: control.For) -> str:
-    """Why a load can't be copied in pieces, or nothing."""
-    assert isinstance(load.mem.type, Memory)
-    t, sizes = load.mem.type, tile(load.result).shape
-    if not isinstance(load.indices[-1].type, Span):
-        return "a span as the last index"
-    if len(_moving(load, loop)) != 1:
-        return "one axis along which the loop goes"
-    if not isinstance(t.format, Dense) or len(sizes) < 2:
-        return "a matrix"
-    if t.dtype.bits > 8 and t.dtype.bits & (t.dtype.bits - 1):
-        return "elements of which whole ones fill 4 bytes"
-    return _unknown(load, loop) or _uneven(load, loop) or _gathered(load, loop)
-
-
-def _gathered(load: memory.Load, loop: control.For) -> str:
-    """Why rows that a tile of indices picks can't be copied by threads that each know the rows of
-    their pieces, or nothing."""
-    assert isinstance(load.mem.type, Memory)
-    tiles = [tile(i) for i in _numbers(load) if tile(i).shape]
-    if not tiles:
-        return ""
-    if len(tiles) > 1 or tiles[0].rank > 1 or load.indices[-1] is not loop.body.params[0]:
-        return "one row of indices, and columns along which the loop goes"
-    extents = (load.mem.type.shape[-1], tile(load.result).shape[-1], loop.tile or 0)
-    if any(int(str(n)) * load.mem.type.dtype.bits % (8 * WIDTHS[0]) for n in extents):
-        return f"rows and steps of a multiple of {WIDTHS[0]} bytes"
-    return ""
-
-
-def _moving(load: memory.Load, loop: control.For) -> dict[int, int]:
-    """The axes of memory along which a loop goes: k's of the loop for one of the axis."""
-    k = loop.body.params[0]
-    found = {i: 1 for i, v in enumerate(load.indices) if v is k}
-    made = {o.result: o for o in loop.body.ops if isinstance(o, packed.Groups)}
-    groups = {i: made[v] for i, v in enumerate(load.indices) if v in made}
-    return found | {i: o.by for i, o in groups.items() if o.span is k and o.rows == 1}
-
-
-def _numbers(load: memory.Load) -> list[Value]:
-    """The indices of a load that are no spans."""
-    return [i for i in load.indices if not isinstance(i.type, Span)]
-
-
-def _own(load: memory.Load, loop: control.For) -> list[Value]:
-    """The indices of a load that move with a loop."""
-    return [load.indices[i] for i in _moving(load, loop)]
-
-
-def _unknown(load: memory.Load, loop: control.For) -> str:
-    """Which length would have to be a number, or nothing."""
-    assert isinstance(load.mem.type, Memory)
-    if not isinstance(load.mem.type.shape[-1], int):
-        return "rows whose length is a number"
-    if loop.first is not None and not isinstance(loop.dim, int):
-        return "a loop whose length is a number, or that begins with the first tile"
-    return ""
-
-
-def _uneven(load: memory.Load, loop: control.For) -> str:
-    """Why pieces can't begin where rows and tiles do, or nothing."""
-    assert isinstance(load.mem.type, Memory)
-    t, sizes = load.mem.type, tile(load.result).shape
-    by = _moving(load, loop).get(len(t.shape) - 1)
-    for extent in (t.shape[-1], sizes[-1], *([(loop.tile or 0) // by] if by else [])):
-        if int(str(extent)) * t.dtype.bits % (8 * WIDTHS[-1]):
-            return f"rows and steps of a multiple of {WIDTHS[-1]} bytes"
-    return ""

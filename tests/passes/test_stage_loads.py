@@ -248,3 +248,21 @@ def test_refused(options: dict[str, Any]):
     func = padded(PRODUCTS["linear"].kernel, HALVES, DIMS)
     with pytest.raises(TileError, match=r"^stage-loads: "):
         Step("stage-loads", options)(func)
+
+
+def test_rings_that_no_block_has_room_for():
+    """Three slots of 16 rows each of 1024 floats; a fourth of that is little enough."""
+    dims = {"M": 16, "N": 24, "K": 2000}
+    func = padded(PRODUCTS["linear"].kernel, dict.fromkeys("xwy", tc.f32), dims, k=1024)
+    after = Step("stage-loads", {"stages": 3})(func)
+    assert not ops(after, machine.Shared)
+    needed = 3 * (16 + 16) * 1024 * 4
+    assert {(r.message, r.missing) for r in after.remarks} == {
+        (
+            f"`{x}` is loaded when it is needed",
+            f"rings of at most {195 << 10} bytes: they are {needed}",
+        )
+        for x in "xw"
+    }
+    short = padded(PRODUCTS["linear"].kernel, dict.fromkeys("xwy", tc.f32), dims, k=256)
+    assert ops(Step("stage-loads", {"stages": 3})(short), machine.Shared)
