@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tilec.codegen.cpu.atoms import PAIRS, SINGLE, Atom
 from tilec.codegen.cpu.code_rows import Lying
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.registers import register_tile
 from tilec.codegen.cpu.stream import Round
-from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
+from tilec.codegen.cpu.tiles import SECOND, Buffer, Lazy, Writer
 from tilec.ir.choices import LINE
 
 ROWS = 4  # of the operand that a round evaluates
@@ -55,6 +56,10 @@ class Evaluation:
 
     def __init__(self, w: Writer, p: Evaluated, pack: int) -> None:
         self.w, self.panel, self.pack = w, p, pack
+        self.tile = register_tile(w.choices, w.features)
+        n = p.x.shape[1]
+        assert isinstance(n, int)
+        self.columns = n
 
     @property
     def deep(self) -> int:
@@ -77,26 +82,44 @@ class Evaluation:
         return lambda t: self._pair(self.w.f.plus(self.w.f.times(of.number, ROWS), 2 * t), first)
 
     def fetch(self, of: Round, part: int, parts: int, column: int) -> None:
-        """Ask for some of the lines of as many rows further on, for the first column: one part of
-        several."""
-        x, lying, w, following = self.panel.x, self.panel.lying, self.w, self.panel.x.following
-        if (lying is None and following is None) or column:
-            return
-        n = x.shape[1]
-        assert isinstance(n, int)
-        row, bits = w.f.times(of.number, ROWS), x.dtype.bits if lying is None else lying.bits
-        width = n * bits // 8
-        lines = [(r, i) for r in range(ROWS) for i in range(0, width, LINE)]
-        lines = lines[part * len(lines) // parts : (part + 1) * len(lines) // parts]
+        """Ask for some of the lines of rows further on: one part of several."""
+        f, x, lying = self.w.f, self.panel.x, self.panel.lying
         if lying is not None:
-            for ahead, cache in w.asked:
-                further = w.f.plus(row, -(-ahead // width))
-                first = w.address(lying.at, (further,), (lying.pitch,))
-                for r, i in lines:
-                    w.f.prefetch(w.f.pointer(first, r * lying.pitch + i), cache)
-        elif following is not None:
-            for r, i in lines:
-                following((w.f.plus(row, r), 8 * i // bits), 1)
+            lines = self._further(of, column, lying)
+            for at, cache in lines[part * len(lines) // parts : (part + 1) * len(lines) // parts]:
+                f.prefetch(at(), cache)
+        elif x.following is not None and column == 0:
+            row, bits = f.times(of.number, ROWS), x.dtype.bits
+            lines = self._lines(ROWS, bits)
+            for r, i in lines[part * len(lines) // parts : (part + 1) * len(lines) // parts]:
+                x.following((f.plus(row, r), 8 * i // bits), 1)
+
+    def _further(self, of: Round, column: int, lying: Lying) -> list[tuple[Callable[[], V], int]]:
+        """The addresses of lines further on, and the caches that they are asked for into.
+
+        Where register tiles side by side read a step's rows again, out of the second cache, each
+        asks for its share of the rows of the next step: memory is read all the time.
+        """
+        f, k, wide = self.w.f, self.panel.k, self.w.lanes * self.tile.vectors
+        tiles = -(-self.columns // wide)
+        if tiles > 1 and self.w.cpu in SECOND and isinstance(k, int) and ROWS % tiles == 0:
+            share = ROWS // tiles
+            first = f.plus(f.times(of.number, share), k + column // wide * k // tiles)
+            asked = [(first, share, 2)] if column % wide == 0 else []
+        else:
+            row = f.times(of.number, ROWS)
+            asked = [(f.plus(row, -(-ahead * 8 // (self.columns * lying.bits))), ROWS, cache)
+                     for ahead, cache in self.w.asked if column == 0]  # fmt: skip
+        found: list[tuple[Callable[[], V], int]] = []
+        for row, rows, cache in asked:
+            first = self.w.address(lying.at, (row,), (lying.pitch,))
+            found += [(partial(f.pointer, first, r * lying.pitch + i), cache)
+                      for r, i in self._lines(rows, lying.bits)]  # fmt: skip
+        return found
+
+    def _lines(self, rows: int, bits: int) -> list[tuple[int, int]]:
+        """The lines of some rows: which row, and where in it."""
+        return [(r, i) for r in range(rows) for i in range(0, self.columns * bits // 8, LINE)]
 
     def _pair(self, row: Number, first: int) -> tuple[V, ...]:
         f, x, lanes = self.w.f, self.panel.x, self.w.lanes

@@ -165,3 +165,20 @@ def test_rows_that_a_loop_multiplies_again_are_widened_before_it():
     made = cpu_source(greatest.definition, dict.fromkeys("qky", tc.bf16), dims,
                       machine("emeraldrapids"))  # fmt: skip
     assert made.text.count("load <16 x i16>") == 16
+
+
+def test_register_tiles_side_by_side_share_the_rows_of_the_next_step():
+    """Values of 64 columns are asked for in both caches, in whole steps and in the last one, which
+    is shorter: 4 rows of 2 lines. Those of 128, of two tiles, have 16 lines a round; in whole steps
+    only the second cache is asked, by each tile for half of them."""
+    types = dict.fromkeys("qkvy", tc.bf16) | {"length": tc.i32}
+    dims = {"B": 1, "G": 2, "H": 4, "S": 512, "D": 64}
+    asked: dict[int, list[int]] = {}
+    for wide in (64, 128):
+        text = cpu_source(decode.definition, types, {**dims, "E": wide},
+                          machine("emeraldrapids")).text  # fmt: skip
+        lines = [x for x in text.splitlines() if AHEAD in x]
+        asked[wide] = [sum(x.endswith(f"i32 0, i32 {n}, i32 1)") for x in lines) for n in (2, 3)]
+    (far, near), (wider, nearer) = asked[64], asked[128]
+    assert wider - far == 2 * 16 - 2 * 8
+    assert nearer - near == 16 - 2 * 8
