@@ -1,8 +1,8 @@
 """Mathematical functions on vectors of floats, by range reduction and polynomials.
 
 exp, log: Cody-Waite reduction (Software Manual for the Elementary Functions, 1980). erf in double:
-its series, which does not cancel, times exp(-x^2). Powers, log, tanh and erf of floats run in
-floats; all else runs in double. f32 results are within a unit of the last place of the nearest.
+its series, which does not cancel, times exp(-x^2). Sines and cosines of floats run in double, all
+else of floats in floats. f32 results are within a unit of the last place of the nearest.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+
+import numpy as np
 
 from tilec.codegen.cpu.llvm import Function, V, constant
 from tilec.codegen.cpu.quarters import reduced
@@ -218,6 +220,19 @@ def _single_log(f: Function, less: V, e: V) -> V:
     return f.intrinsic("fma", e, constant("float", SHORT, n), f.binary("fadd", less, rest))
 
 
+@_logarithm
+def _single_log2(f: Function, less: V, e: V) -> V:
+    """As log, times 1 / ln 2; what rounding takes from the first product is added to the rest."""
+    n, square, whole = e.lanes, f.binary("fmul", less, less), float(np.float32(1 / math.log(2)))
+    by = constant("float", whole, n)
+    first = f.binary("fmul", less, by)
+    lost = f.intrinsic("fma", less, by, f.op("float", n, f"fneg {first.spelled} {first.text}"))
+    rest = f.intrinsic("fma", less, constant("float", 1 / math.log(2) - whole, n), lost)
+    series = f.binary("fmul", _poly(f, less, LOG), square)
+    rest = f.intrinsic("fma", series, by, rest)
+    return f.binary("fadd", e, f.binary("fadd", first, rest))
+
+
 def _log2(f: Function, x: V) -> V:
     return f.binary("fmul", _log(f, x), constant("double", 1 / math.log(2), x.lanes))
 
@@ -274,7 +289,7 @@ FUNCTIONS: dict[str, Callable[[Function, V], V]] = {
     "exp": lambda f, x: _single_exp(f, x) if x.type == "float" else _exp(f, x),
     "exp2": lambda f, x: _single_exp2(f, x) if x.type == "float" else _exp2(f, x),
     "log": lambda f, x: _single_log(f, x) if x.type == "float" else _log(f, x),
-    "log2": _wrapped(_log2),
+    "log2": lambda f, x: _single_log2(f, x) if x.type == "float" else _log2(f, x),
     "tanh": lambda f, x: _single_tanh(f, x) if x.type == "float" else _tanh(f, x),
     "erf": lambda f, x: _single_erf(f, x) if x.type == "float" else _erf(f, x),
     "sin": _wrapped(lambda f, x: _turn(f, x, 0)),

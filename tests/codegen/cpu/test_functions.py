@@ -28,6 +28,11 @@ def log(x: tc.Tensor["M", "N"]):
 
 
 @tc.program
+def log2(x: tc.Tensor["M", "N"]):
+    return tc.log2(x)
+
+
+@tc.program
 def tanh(x: tc.Tensor["M", "N"]):
     return tc.tanh(x)
 
@@ -37,9 +42,9 @@ def erf(x: tc.Tensor["M", "N"]):
     return tc.erf(x)
 
 
-WANT = {"exp": np.exp, "exp2": np.exp2, "log": np.log, "tanh": np.tanh,
+WANT = {"exp": np.exp, "exp2": np.exp2, "log": np.log, "log2": np.log2, "tanh": np.tanh,
         "erf": np.vectorize(math.erf, otypes=[np.float64])}  # fmt: skip
-PROGRAMS: dict[str, Any] = {"exp": exp, "exp2": exp2, "log": log, "tanh": tanh, "erf": erf}
+PROGRAMS: dict[str, Any] = dict(zip(WANT, (exp, exp2, log, log2, tanh, erf), strict=True))
 
 
 def floats() -> Array:
