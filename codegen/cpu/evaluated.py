@@ -83,19 +83,18 @@ class Evaluation:
 
     def fetch(self, of: Round, part: int, parts: int, column: int) -> None:
         """Ask for some of the lines of rows further on: one part of several."""
-        f, x, lying = self.w.f, self.panel.x, self.panel.lying
+        f, x, lying, lines = self.w.f, self.panel.x, self.panel.lying, list[Callable[[], None]]()
         if lying is not None:
             lines = self._further(of, column, lying)
-            for at, cache in lines[part * len(lines) // parts : (part + 1) * len(lines) // parts]:
-                f.prefetch(at(), cache)
         elif x.following is not None and column == 0:
             row, bits = f.times(of.number, ROWS), x.dtype.bits
-            lines = self._lines(ROWS, bits)
-            for r, i in lines[part * len(lines) // parts : (part + 1) * len(lines) // parts]:
-                x.following((f.plus(row, r), 8 * i // bits), 1)
+            lines = [partial(x.following, (f.plus(row, r), 8 * i // bits), 1)
+                     for r, i in self._lines(ROWS, bits)]  # fmt: skip
+        for ask in lines[part * len(lines) // parts : (part + 1) * len(lines) // parts]:
+            ask()
 
-    def _further(self, of: Round, column: int, lying: Lying) -> list[tuple[Callable[[], V], int]]:
-        """The addresses of lines further on, and the caches that they are asked for into.
+    def _further(self, of: Round, column: int, lying: Lying) -> list[Callable[[], None]]:
+        """What asks for each line further on.
 
         Where register tiles side by side read a step's rows again, out of the second cache, each
         asks for its share of the rows of the next step: memory is read all the time.
@@ -105,17 +104,19 @@ class Evaluation:
         if tiles > 1 and self.w.cpu in SECOND and isinstance(k, int) and ROWS % tiles == 0:
             share = ROWS // tiles
             first = f.plus(f.times(of.number, share), k + column // wide * k // tiles)
-            asked = [(first, share, 2)] if column % wide == 0 else []
+            asked = [(first, share, c) for _, c in self.w.asked[:1] if column % wide == 0]
         else:
             row = f.times(of.number, ROWS)
             asked = [(f.plus(row, -(-ahead * 8 // (self.columns * lying.bits))), ROWS, cache)
                      for ahead, cache in self.w.asked if column == 0]  # fmt: skip
-        found: list[tuple[Callable[[], V], int]] = []
+        found: list[Callable[[], None]] = []
         for row, rows, cache in asked:
-            first = self.w.address(lying.at, (row,), (lying.pitch,))
-            found += [(partial(f.pointer, first, r * lying.pitch + i), cache)
-                      for r, i in self._lines(rows, lying.bits)]  # fmt: skip
+            ask = partial(self._ask, self.w.address(lying.at, (row,), (lying.pitch,)), cache)
+            found += [partial(ask, r * lying.pitch + i) for r, i in self._lines(rows, lying.bits)]
         return found
+
+    def _ask(self, at: V, cache: int, offset: int) -> None:
+        self.w.f.prefetch(self.w.f.pointer(at, offset), cache)
 
     def _lines(self, rows: int, bits: int) -> list[tuple[int, int]]:
         """The lines of some rows: which row, and where in it."""

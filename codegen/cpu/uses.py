@@ -38,11 +38,11 @@ def rows_again(block: Block) -> dict[Value, list[Dot]]:
         own = {v for op in b.ops for v in op.results}
         others.update(b.results)
         for op in b.ops:
-            for i, v in enumerate(op.operands):
-                if isinstance(op, Dot) and op.a is v and i == 0 and v not in own:
-                    found.setdefault(v, []).append(op)
-                else:
-                    others.add(v)
+            rest = op.operands
+            if isinstance(op, Dot) and op.a not in own:
+                found.setdefault(op.a, []).append(op)
+                rest = rest[1:]
+            others.update(rest)
     return {v: products for v, products in found.items() if v not in others}
 
 
