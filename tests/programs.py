@@ -155,7 +155,7 @@ class Maker:
         assert isinstance(v.type, Tile)
         same = [t for t in DTYPES if t.bits == v.type.dtype.bits and t.bits in (8, 16, 32)]
         if same and self.pick([True, False, False]):
-            self.add(Bitcast(v, self.pick(same)))
+            self.add(Bitcast(self.number(v), self.pick(same)))
             return
         mode = self.pick(["nearest", "nearest", "toward_zero", "stochastic"])
         bits = self.like(Tile(v.type.shape, u32)) if mode == "stochastic" else None
@@ -164,6 +164,16 @@ class Maker:
         if t.kind == "code":  # not computed with, so only its value is of use
             out = Cast(self.b(out), self.pick([f32, f16]))
         self.add(out)
+
+    def number(self, v: Value) -> Value:
+        """A tile with zeros for NaNs, which have the sign that an implementation gives them
+        (IEEE 754-2019, 6.3)."""
+        t = v.type
+        assert isinstance(t, Tile)
+        if not t.dtype.is_float:
+            return v
+        zeros = self.b(shape.Full(t.shape, 0, t.dtype))
+        return self.b(arith.Where(self.b(arith.Eq(v, v)), v, zeros))
 
     def shapes(self) -> None:
         v = self.tile()
