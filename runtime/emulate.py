@@ -27,7 +27,11 @@ _OPTIONS = (
     "-fno-strict-aliasing", "-Wno-psabi", "-I.",
 )  # fmt: skip
 # Stack slots must not be shared: fragments that a wgmma still reads are watched where they lie.
-_SLOTS = {False: ("-fstack-reuse=none",), True: ("-mllvm", "-no-stack-coloring")}
+# g++ 12.2 takes min(1, x) for 0 where it knows that x is even, and runs loops that have no turns.
+_KERNELS = {
+    False: ("-O1", "-fstack-reuse=none", "-fno-tree-bit-ccp"),
+    True: ("-O1", "-mllvm", "-no-stack-coloring"),
+}  # by whether the compiler is clang
 _MACHINE = '#include "emulate/machine.h"\n'
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"', re.MULTILINE)
 
@@ -85,7 +89,7 @@ class Emulator:
                     "kernel.cc": f'#line 1 "{entry}.cu"\n{source}\nTILEC_ENTRY({entry})\n'.encode(),
                     name: machine,
                 }
-                options = ("-O1", *_SLOTS[self._compiler.is_clang], "kernel.cc", name)
+                options = (*_KERNELS[self._compiler.is_clang], "kernel.cc", name)
                 key = self._key(source, entry=entry, machine=name, options=options)
                 kernel = EmulatedKernel(entry, self._library(key, options, files))
                 self._kernels[source, entry, check] = kernel
