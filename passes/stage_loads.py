@@ -24,12 +24,13 @@ from tilec.passes.pipeline import register
 from tilec.passes.steady import steady
 
 COPIES = ("pieces", "bulk")
+USUAL = 3  # slots: who chooses more is told when a block has no room for them
 ROOM = 195 << 10  # bytes of rings: of the 227 KB that a block may have some are for conversions
 
 
 @register("stage-loads")
 def stage_loads(
-    func: Func, *, stages: int = 3, copies: str = "pieces", specialise: int = 0, kept: int = 0
+    func: Func, *, stages: int = USUAL, copies: str = "pieces", specialise: int = 0, kept: int = 0
 ) -> Func:
     """Put the operands of products in loops into rings of `stages` slots in shared memory.
 
@@ -40,7 +41,8 @@ def stage_loads(
     them (`overlap`).
 
     Before: tiles have sizes (`pad`). After: the same, with copies, and waits before their results
-    are read. A loop has rings if what it loads for products moves with it and a block has room.
+    are read. A loop has rings if what it loads for products moves with it; up to the usual number
+    of slots a block must have room for them, too.
     """
     if copies not in COPIES:
         raise TileError(f"stage-loads: copies is {copies!r}, expected one of {', '.join(COPIES)}")
@@ -147,12 +149,14 @@ class _Staging:
         return found
 
     def _has_room(self, loads: list[memory.Load]) -> bool:
-        """Whether a block's shared memory holds the rings of a loop."""
+        """Whether a block has room for the rings of a loop, or more than usual are chosen."""
         needed = self.stages * sum(map(bulk.slot_bytes, loads))
-        for load in loads if needed > ROOM else ():
+        if self.stages > USUAL or needed <= ROOM:
+            return True
+        for load in loads:
             self._remark(load, "is loaded when it is needed",
                          f"rings of at most {ROOM} bytes: they are {needed}")  # fmt: skip
-        return needed <= ROOM
+        return False
 
     def _remark(self, load: memory.Load, what: str, missing: str) -> None:
         self.remarks.append(Remark("stage-loads", f"`{load.mem.hint}` {what}", load.loc, missing))

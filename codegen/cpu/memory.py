@@ -108,10 +108,8 @@ def _later(w: Writer, mem: Tensor, places: tuple[Found, ...], shape: Index
 
 
 def _fetch(w: Writer, mem: Tensor, places: tuple[Found, ...]) -> Callable[[Index, int], None]:
-    """What asks for an element."""
-    return lambda index, cache: w.f.prefetch(
-        address(w, mem, positions(w, mem, places, index)[0]), cache
-    )
+    """What asks for an element, into a cache."""
+    return lambda at, to: w.f.prefetch(address(w, mem, positions(w, mem, places, at)[0]), to)
 
 
 def _solid(mem: Tensor, places: tuple[Found, ...], shape: Index) -> bool:
