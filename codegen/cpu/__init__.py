@@ -79,6 +79,7 @@ class _Module:
             f'nounwind "target-cpu"="{cpu}" "target-features"="{features}" '
             f'"prefer-vector-width"="{width}" "min-legal-vector-width"="{width}"'
         )
+        self.uses, self.rows = often(func.body), rows_again(func.body)
         self.declared: set[str] = set()
         self.own: dict[Value, int] = {}  # bytes into the shared memory
         used = 0
@@ -131,8 +132,7 @@ class _Module:
         f = Function(name, CHUNK, self.declared, self.has)
         w = self._writer(f)
         self.copies.enter(frozenset(o.mem for o in [op, *_inside(op)] if isinstance(o, Write)))
-        body = self.func.body
-        walker = Walker(w, self._arguments(w), often(body), self.copies, rows_again(body))
+        walker = Walker(w, self._arguments(w), self.uses, self.copies, self.rows)
         for earlier in before:
             walker.op(earlier)
         if not isinstance(op, Grid):

@@ -132,10 +132,9 @@ class Walker(Regions):
     def _rows_again(self, op: Op) -> bool:
         """Whether floats of 16 bits are rows that products in loops read again and again, which
         would widen them each time; those of a matrix are copied for all tasks."""
-        products = self.rows.get(op.result, ())
         if not isinstance(op, mem.Load) or len(op.indices) <= 2:
             return False
-        short = _tile(op).dtype in (bf16, f16)
+        products, short = self.rows.get(op.result, ()), _tile(op).dtype in (bf16, f16)
         return short and bool(products) and all(operands.as_floats(self.w, p) for p in products)
 
     def _plain(self, v: Value) -> bool:
