@@ -130,7 +130,7 @@ def kernel(entry: str, func: Func, grid: control.Grid, names: Mapping[Value, str
 
 
 def _read_twice(func: Func) -> bool:
-    """Whether a product reads a tile as it was loaded, and something that is no product does, too.
+    """Whether a product reads a tile that a step of a loop loads, and what is no product does, too.
 
     Triton 3.9 has one buffer too few for such a tile on sm_90: copies that are made ahead overwrite
     what the product of a warp group, which ends a step later, still reads.
@@ -139,15 +139,16 @@ def _read_twice(func: Func) -> bool:
     for op in func.walk():
         for v in op.operands:
             users.setdefault(v, []).append(op)
-    for load in func.walk():
-        if isinstance(load, memory.Load):
-            readers = users.get(load.result, [])
-            turned = [o for t in readers if isinstance(t, shape.Transpose)
-                      for o in users.get(t.result, [])]  # fmt: skip
-            products = [isinstance(o, reduce.Dot) for o in (*readers, *turned)]
-            others = [o for o in readers if not isinstance(o, reduce.Dot | shape.Transpose)]
-            if any(products) and others:
-                return True
+    loops = [op for op in func.walk() if isinstance(op, control.For)]
+    loads = [op for loop in loops for op in loop.body.walk() if isinstance(op, memory.Load)]
+    for load in loads:
+        readers = users.get(load.result, [])
+        turned = [o for t in readers if isinstance(t, shape.Transpose)
+                  for o in users.get(t.result, [])]  # fmt: skip
+        products = [isinstance(o, reduce.Dot) for o in (*readers, *turned)]
+        others = [o for o in readers if not isinstance(o, reduce.Dot | shape.Transpose)]
+        if any(products) and others:
+            return True
     return False
 
 
