@@ -226,7 +226,7 @@ def _single_log2(f: Function, less: V, e: V) -> V:
     n, square, whole = e.lanes, f.binary("fmul", less, less), float(np.float32(1 / math.log(2)))
     by = constant("float", whole, n)
     first = f.binary("fmul", less, by)
-    lost = f.intrinsic("fma", less, by, f.op("float", n, f"fneg {first.spelled} {first.text}"))
+    lost = f.intrinsic("fma", less, by, f.negative(first))
     rest = f.intrinsic("fma", less, constant("float", 1 / math.log(2) - whole, n), lost)
     series = f.binary("fmul", _poly(f, less, LOG), square)
     rest = f.intrinsic("fma", series, by, rest)
@@ -261,8 +261,8 @@ def _erf(f: Function, x: V) -> V:
     square = f.binary("fmul", capped, capped)
     odd = accumulate(range(3, 300, 2), lambda c, k: c * 2 / k, initial=1.0)
     series = _poly(f, square, list(odd)[::-1])
-    minus = f.op("double", n, f"fneg {square.spelled} {square.text}")
-    decay = f.binary("fmul", _exp(f, minus), constant("double", 2 / math.sqrt(math.pi), n))
+    unit = constant("double", 2 / math.sqrt(math.pi), n)
+    decay = f.binary("fmul", _exp(f, f.negative(square)), unit)
     y = f.intrinsic("copysign", f.binary("fmul", f.binary("fmul", capped, decay), series), x)
     return f.select(f.compare("fcmp uno", x, x), x, y)
 
@@ -278,7 +278,7 @@ def _turn(f: Function, x: V, quarter: int) -> V:
     odd = f.compare("icmp ne", f.binary("and", k, constant("i64", 1, n)), constant("i64", 0, n))
     y = f.select(odd, _poly(f, square, cosine), f.binary("fmul", rest, _poly(f, square, sine)))
     flip = f.compare("icmp ne", f.binary("and", k, constant("i64", 2, n)), constant("i64", 0, n))
-    return f.select(flip, f.op("double", n, f"fneg {y.spelled} {y.text}"), y)
+    return f.select(flip, f.negative(y), y)
 
 
 def _wrapped(body: Callable[[Function, V], V]) -> Callable[[Function, V], V]:

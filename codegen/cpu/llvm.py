@@ -93,11 +93,12 @@ class Function:
 
     def select(self, c: V, a: V, b: V) -> V:
         """a where c, else b."""
-        return self.op(
-            a.type,
-            a.lanes,
-            f"select {c.spelled} {c.text}, {a.spelled} {a.text}, {b.spelled} {b.text}",
-        )
+        sides = f"{a.spelled} {a.text}, {b.spelled} {b.text}"
+        return self.op(a.type, a.lanes, f"select {c.spelled} {c.text}, {sides}")
+
+    def negative(self, a: V) -> V:
+        """-a of floats."""
+        return self.op(a.type, a.lanes, f"fneg {a.spelled} {a.text}")
 
     def convert(self, op: str, a: V, type: str) -> V:
         """`sext`, `fptrunc`, `bitcast`, ... lane by lane."""

@@ -110,7 +110,7 @@ def _float(f: Function, op: Op, a: list[V]) -> V:
         case "abs":
             return f.intrinsic("fabs", a[0])
         case "neg":
-            return f.op(a[0].type, a[0].lanes, f"fneg {a[0].spelled} {a[0].text}")
+            return f.negative(a[0])
         case "rsqrt":
             return f.binary("fdiv", constant(a[0].type, 1.0, a[0].lanes), f.intrinsic("sqrt", a[0]))
         case _ if op.name in FUNCTIONS:

@@ -82,7 +82,7 @@ def _function(declared: set[str]) -> str:
     rest = f.binary("sub", turns, f.binary("shl", k, constant("i128", 126)))
     rest, k = _double(f, rest), f.convert("trunc", k, "i64")
     minus = f.compare("fcmp olt", x, constant("double", 0.0))
-    rest = f.select(minus, f.op("double", 1, f"fneg double {rest.text}"), rest)
+    rest = f.select(minus, f.negative(rest), rest)
     k = f.select(minus, f.binary("sub", constant("i64", 0), k), k)
     pair = f.op(_PAIR, 1, f"insertvalue {_PAIR} poison, double {rest.text}, 0")
     pair = f.op(_PAIR, 1, f"insertvalue {_PAIR} {pair.text}, i64 {k.text}, 1")
@@ -114,7 +114,7 @@ def _double(f: Function, rest: V) -> V:
     field = f.binary("sub", constant("i64", 1023 - 62), f.convert("trunc", clear, "i64"))
     unit = f.convert("bitcast", f.binary("shl", field, constant("i64", 52)), "double")
     y = f.binary("fmul", f.binary("fmul", digits, unit), constant("double", math.pi / 2))
-    return f.select(minus, f.op("double", 1, f"fneg double {y.text}"), y)
+    return f.select(minus, f.negative(y), y)
 
 
 @cache

@@ -68,6 +68,5 @@ def _inverse(f: Function, b: V) -> V:
 def _quotient(f: Function, a: V, b: V, inverse: V) -> V:
     """a / b, exact unless it is small or NaN."""
     near = f.binary("fmul", a, inverse)
-    minus = f.op("float", near.lanes, f"fneg {near.spelled} {near.text}")
-    rest = f.intrinsic("fma", minus, b, a)
+    rest = f.intrinsic("fma", f.negative(near), b, a)
     return f.intrinsic("fma", rest, inverse, near)
