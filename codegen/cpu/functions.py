@@ -281,17 +281,23 @@ def _turn(f: Function, x: V, quarter: int) -> V:
     return f.select(flip, f.negative(y), y)
 
 
+def _either(single: Callable[[Function, V], V], double: Callable[[Function, V], V]
+            ) -> Callable[[Function, V], V]:  # fmt: skip
+    """A function that has one way for floats and another for doubles."""
+    return lambda f, x: (single if x.type == "float" else double)(f, x)
+
+
 def _wrapped(body: Callable[[Function, V], V]) -> Callable[[Function, V], V]:
-    return lambda f, x: _double(f, x, body) if x.type == "float" else body(f, x)
+    return _either(lambda f, x: _double(f, x, body), body)
 
 
 FUNCTIONS: dict[str, Callable[[Function, V], V]] = {
-    "exp": lambda f, x: _single_exp(f, x) if x.type == "float" else _exp(f, x),
-    "exp2": lambda f, x: _single_exp2(f, x) if x.type == "float" else _exp2(f, x),
-    "log": lambda f, x: _single_log(f, x) if x.type == "float" else _log(f, x),
-    "log2": lambda f, x: _single_log2(f, x) if x.type == "float" else _log2(f, x),
-    "tanh": lambda f, x: _single_tanh(f, x) if x.type == "float" else _tanh(f, x),
-    "erf": lambda f, x: _single_erf(f, x) if x.type == "float" else _erf(f, x),
+    "exp": _either(_single_exp, _exp),
+    "exp2": _either(_single_exp2, _exp2),
+    "log": _either(_single_log, _log),
+    "log2": _either(_single_log2, _log2),
+    "tanh": _either(_single_tanh, _tanh),
+    "erf": _either(_single_erf, _erf),
     "sin": _wrapped(lambda f, x: _turn(f, x, 0)),
     "cos": _wrapped(lambda f, x: _turn(f, x, 1)),
 }
