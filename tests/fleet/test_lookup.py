@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import pytest
 from pretended_service import pretended, refused
@@ -12,6 +13,7 @@ from tilec.tune.client.lookup import Breaker, Lookup
 from tilec.tune.client.wire import Address
 
 KEY = {"kernel": "ab" * 32, "device": "cd" * 32, "toolchain": "ef" * 32, "policy": {}}
+PATIENT = 30.0  # seconds: where an answer is expected, however busy the machine is
 
 
 def row(config: object = None) -> dict[str, object]:
@@ -21,7 +23,7 @@ def row(config: object = None) -> dict[str, object]:
 
 def test_finds_what_there_is():
     with pretended(**{"v1_configs:lookup": (200, [row(), None])}) as peer:
-        lookup = Lookup(peer.address)
+        lookup = Lookup(peer.address, PATIENT)
         found, nothing = lookup.lookup([KEY, KEY]) or [None, None]
         assert found is not None
         assert nothing is None
@@ -42,12 +44,12 @@ def test_no_manner_of_a_service_is_an_error(manner):
 @pytest.mark.parametrize("place", [nobody, black_hole])
 def test_nobody_there(place):
     with place() as url:
-        assert latency("", url).counted == {"unreachable": 1}
+        assert latency("", url, PATIENT).counted == {"unreachable": 1}
 
 
 def test_a_failed_lookup_is_tried_again_after_the_pause():
     with pretended(**{"v1_configs:lookup": [refused(500), (200, [row()])]}) as peer:
-        now, lookup = [0.0], Lookup(peer.address)
+        now, lookup = [0.0], Lookup(peer.address, PATIENT)
         lookup.breaker = Breaker(30.0, lambda: now[0])
         assert lookup.breaker.pause() == 0
         assert lookup.lookup([KEY]) is None
@@ -83,9 +85,21 @@ def test_threads_do_not_queue_behind_a_slow_lookup():
         assert lookup.failures == {"timeout": 1}  # one of them waited
 
 
+def test_a_caller_that_is_late_itself_says_what_it_was(monkeypatch):
+    def started(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == "tilec-lookup":
+            time.sleep(0.3)  # another process has the core
+
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", started)
+    with service(MANNERS["silence"]) as url:
+        assert latency("silence", url).counted == {"timeout": 1}
+
+
 def test_a_fork_has_a_connection_of_its_own():
     with pretended(**{"v1_configs:lookup": (200, [row()])}) as peer:
-        lookup = Lookup(peer.address)
+        lookup = Lookup(peer.address, PATIENT)
         assert all(lookup.lookup([KEY]) or [None])
         child = os.fork()
         if child == 0:
@@ -104,4 +118,4 @@ def test_the_answer_of_the_suite_would_be_taken():
     from tilec.bench.reliability_lookup import says
 
     with service(says("200 OK", published({"m": 1}))) as url:
-        assert latency("", url).found == 201
+        assert latency("", url, PATIENT).found == 201

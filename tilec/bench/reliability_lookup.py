@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from tilec.tune.client.lookup import Lookup
+from tilec.tune.client.lookup import TOTAL_S, Lookup
 from tilec.tune.client.wire import Address
 
 KEY: Mapping[str, object] = {
@@ -156,9 +156,9 @@ def black_hole() -> Generator[str]:
             each.close()
 
 
-def latency(manner: str, url: str) -> Latency:
-    """The first lookup of a process, and many after it."""
-    lookup = Lookup(Address(url))
+def latency(manner: str, url: str, total_s: float = TOTAL_S) -> Latency:
+    """The first lookup of a process, and many after it; each takes at most `total_s`."""
+    lookup = Lookup(Address(url), total_s)
     times: list[float] = []
     found = raised = 0
     for _ in range(1 + MORE):
