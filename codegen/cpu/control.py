@@ -14,11 +14,13 @@ from tilec.codegen.cpu import (
     memory,
     numbers,
     operands,
+    picks,
     pointwise,
     quotients,
     reduce,
     scan,
     views,
+    windows,
 )
 from tilec.codegen.cpu.atoms import BYTES, SIXTEENS, Atom, of_bits
 from tilec.codegen.cpu.byte_rows import LINE
@@ -185,7 +187,7 @@ class Walker(Regions):
         found = memory.load(self.w, tensor, places, self.w.shape(_tile(op)))
         if found.fetch is not None and found.solid:
             found = replace(found, following=self._following(op, tensor))
-        if not any(isinstance(p, Lazy) and p.shape for p in places[-1:]):
+        if not picks.apart(self.w, tensor, places):
             return found
 
         def at(index: Index, lanes: int) -> V:
@@ -259,6 +261,7 @@ class Walker(Regions):
         if isinstance(op, arith.Where):
             sides = operands[0], operands[1], operands[2]
             return consecutive.where(self.w, sides, self.made.get(op.operands[2]), found)
+        found = windows.known(self.w, op, operands, self.made, found)
         return consecutive.known(self.w, op, operands, self.made, found)
 
     def _span(self, v: Value) -> Coordinates:

@@ -8,7 +8,7 @@ from math import gcd
 
 from tilec.codegen.cpu.atoms import Rows
 from tilec.codegen.cpu.llvm import V, constant
-from tilec.codegen.cpu.memory import Picked, address, picked, strides, surely_inside
+from tilec.codegen.cpu.places import Picked, address, picked, strides, surely_inside
 from tilec.codegen.cpu.tiles import Coordinates, Lazy, Tensor, Writer, fixed
 
 

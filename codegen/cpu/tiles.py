@@ -51,6 +51,15 @@ class Buffer:
 
 
 @dataclass(frozen=True)
+class Window:
+    """Where the numbers of a vector lie: from `start(index)` on (an i32; 0 without), `index` being
+    that of its first element, and before `start + size`."""
+
+    size: int
+    start: Callable[[Index], V] | None = None
+
+
+@dataclass(frozen=True)
 class Lazy:
     """A tile: `at(index, lanes)` gives `lanes` elements from `index` on along the last axis.
 
@@ -69,7 +78,7 @@ class Lazy:
     are computed side by side. `only`, of a condition, is the one place of a row (as i64, maybe
     beyond it) where it holds; `picked` is that of the one element that may not be 0, and a tile
     that has it. `later` asks for what vectors of the tile behind this one will read of rows in
-    memory.
+    memory. `window`, of whole numbers, says where those of each vector lie.
     """
 
     shape: Index
@@ -94,6 +103,7 @@ class Lazy:
     only: Callable[[Index], V] | None = None
     picked: tuple[Callable[[Index], V], Lazy] | None = None
     later: Callable[[Index, int], None] | None = None
+    window: Window | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from tilec.codegen.cpu import numbers
+from tilec.codegen.cpu import numbers, windows
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.tiles import At, Index, Lazy, Writer
 from tilec.ir.core import Op
@@ -55,15 +55,19 @@ def _broadcast(w: Writer, x: Lazy, t: Tile, out: Tile) -> Lazy:
     stretched = [a != b for a, b in zip(t.shape, out.shape[skip:], strict=True)]
 
     def at(index: Index, lanes: int) -> V:
-        own = tuple(0 if s else i for s, i in zip(stretched, index[skip:], strict=True))
-        if not t.rank or stretched[-1]:
-            return w.f.splat(x.at(own, 1), lanes)
-        return x.at(own, lanes)
+        if one:
+            return w.f.splat(x.at(own(index), 1), lanes)
+        return x.at(own(index), lanes)
+
+    def own(index: Index) -> Index:
+        return tuple(0 if s else i for s, i in zip(stretched, index[skip:], strict=True))
 
     one = not t.rank or stretched[-1]
     until = None if one else x.until
     first = None if one else x.first
-    return replace(view(x, w.shape(out), at), until=until, first=first, wide=one or x.wide)
+    window = windows.same(x, own) if one else windows.through(x.window, own)
+    return replace(view(x, w.shape(out), at), until=until, first=first, wide=one or x.wide,
+                   window=window)  # fmt: skip
 
 
 def turned(w: Writer, x: Lazy) -> Lazy:
