@@ -20,7 +20,7 @@ from tilec.ir.ops.shape import Transpose
 from tilec.ir.ops.sparse import Expand, SparseDot
 from tilec.ir.ranges import read
 from tilec.ir.types import Memory, Span, Tile
-from tilec.passes import pages
+from tilec.passes import factor_scales, pages
 from tilec.passes.depth import panelled, step
 from tilec.passes.pipeline import register
 
@@ -138,7 +138,8 @@ def _roles(func: Func, limits: Limits, bounds: _Bounds) -> dict[str, int]:
                 continue
             found = step(_format(made, op.a), _format(made, op.b),
                          rows, limits.depth, limits.planes)  # fmt: skip
-            _narrow(steps, op.b, found * _longer(op, made, (rows, k), limits.along))
+            found *= _longer(op, made, (rows, k), limits.along)
+            _narrow(steps, op.b, gcd(found, factor_scales.group(op, made)))
     roles |= _chained(func, limits) if limits.chained else {}
     roles |= {size: gcd(n, roles.get(size, n)) for size, n in pages.sizes(func).items()}
     return roles | {k: n for k, n in steps.items() if n != limits.depth}

@@ -123,6 +123,7 @@ class Schedule:
             Step("pages"),
             Step("split-groups"),
             Step("lower-formats", {"first": True}),
+            Step("factor-scales"),  # after: of the others, the steps of k divide groups, too
             Step("canonicalize"),  # last: drops the decoding that a product did not need
         )
 

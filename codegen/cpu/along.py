@@ -12,7 +12,7 @@ from itertools import product
 from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.atoms import PAIRS, SINGLE, Atom, Rows
 from tilec.codegen.cpu.llvm import Number, V, constant
-from tilec.codegen.cpu.target import Target
+from tilec.codegen.cpu.target import Target, scaled
 from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
 from tilec.ir.choices import LINE
 
@@ -27,13 +27,17 @@ DOT = "llvm.x86.avx512bf16.dpbf16ps.512"
 def columns(w: Writer, atom: Atom, right: Lazy, to: Buffer) -> Lazy | None:
     """A second operand as it is read along k, words of pairs or floats, if its product is one of
     these. Floats are where rows lie one after the other, as keys do; where steps of k take a part
-    of each row only (weights), they are read at 15 GB/s so, and at 20 packed."""
+    of each row only (weights), they are read at 15 GB/s so, and at 20 packed. What is computed of
+    several is computed once so for the rows of one register tile."""
     k, n = right.shape
     whole = isinstance(k, int) and k % DEEP == 0 and isinstance(n, int) and n % WIDTH == 0
-    if not whole or to.shape[0] > MOST or right.fetch is None:
+    if not whole or to.shape[0] > MOST:
         return None
-    floats = atom == SINGLE and right.solid and numbers.register(right.dtype) == "float"
-    found = right.words if atom == PAIRS else right if floats else None
+    once = right.fetch is None and not right.singly and to.shape[0] <= FLOATS[w.lanes]
+    floats = atom == SINGLE and numbers.register(right.dtype) == "float"
+    found = right if floats and (right.solid or once) else None
+    if atom == PAIRS and right.fetch is not None:
+        found = right.words
     return found if found is not None and found.across is not None else None
 
 
@@ -51,7 +55,8 @@ def add(w: Writer, atom: Atom, rows: Rows, words: Lazy, shape: tuple[Number, Laz
             before = w.f.load("float", sums.lanes, place, 4)
         else:
             before = to.start.at((row, column), sums.lanes)
-        w.f.store(w.f.binary("fadd", before, sums), place, 4)
+        scale, by_row = to.few(w, column, sums.lanes), to.of_row(w, row, sums.lanes)
+        w.f.store(scaled(w.f, "float", to.kind, before, sums, scale, by_row), place, 4)
 
     made = _pairs if atom == PAIRS else _floats
     _emit(w, made(w, words), rows, partial(_ask, w, words, k), (m, k, n), put)
@@ -96,7 +101,8 @@ def _ask(w: Writer, right: Lazy, depth: int, k: Number, column: Number) -> None:
     """Ask for the lines of a step further on: of the next columns, or where rows, which are `depth`
     long, lie one after the other, of rows behind them or of the same ones if they are long."""
     fetch, size = right.fetch, right.dtype.bits // 8
-    assert fetch is not None
+    if fetch is None:
+        return
     f, lines = w.f, range(0, DEEP, LINE // size)
     if right.following is not None:
         for j, i in product(range(WIDTH), lines):

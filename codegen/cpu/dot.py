@@ -80,7 +80,7 @@ def emit(
         used = w.f.times(decoder.count, decoder.deep // atom.pack)
     else:
         words = along.columns(w, atom, right, to.buffer)
-        if words is not None and to.scale is None and to.row_scale is None:
+        if words is not None:
             along.add(w, atom, rows, words, (m, right), to)
             return
         left = _Left(rows, OFFSET if atom == BYTES and right.dtype.kind == "int" else 0)

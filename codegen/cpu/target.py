@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tilec.codegen.cpu.llvm import Function, V, constant
+from tilec.codegen.cpu.llvm import Function, Number, V, constant
 from tilec.codegen.cpu.tiles import At, Buffer, Index, Lazy, Writer
 
 
@@ -27,6 +27,18 @@ class Target:
         if self.scale is None:
             return None
         return w.f.load(self.kind, w.lanes, w.f.pointer(self.scale.at, column * size))
+
+    def few(self, w: Writer, column: Number, lanes: int) -> V | None:
+        """The scales of some columns, as floats."""
+        if self.scale is None or isinstance(self.scale, Lazy):
+            return None if self.scale is None else self.scale.at((column,), lanes)
+        return w.f.load("float", lanes, w.address(self.scale.at, (column,), (4,)), 4)
+
+    def of_row(self, w: Writer, row: Number, lanes: int) -> V | None:
+        """The scale of a row, as floats."""
+        if self.row_scale is None:
+            return None
+        return w.f.splat(w.f.load("float", 1, w.address(self.row_scale.at, (row,), (4,)), 4), lanes)
 
     def beyond(self, w: Writer, column: V, size: int) -> Target:
         """The same from a column on, elements of `size` bytes."""

@@ -98,3 +98,17 @@ def test_weights_that_a_number_chooses_are_read_where_they_lie(dtype: tc.DType):
     found = cpu_source(picked.definition, types, dims, host)
     assert found.workspace // 2 < 64 * 256 * 2
     assert "llvm.prefetch" in found.text
+
+
+@pytest.mark.parametrize("m", [1, 4, 5])
+@pytest.mark.parametrize("text", ["squeezellm", "flute", "fp6_llm",
+                                  "codebook<3, group=96, scale=f32>",
+                                  "codebook<5, rows=1, channel, scale=f16>"])  # fmt: skip
+def test_weights_that_are_computed_of_several_memories(text: str, m: int):
+    rng = np.random.default_rng([m])
+    w = tc.quantize(rng.standard_normal((132, 384)), text, search=False)
+    x = rng.standard_normal((m, 384)).astype(np.float32)
+    y = np.full((m, 132), np.nan, np.float32)
+    kernels.linear(x, w, y)
+    want = x.astype(np.float64) @ w.dequantize().astype(np.float64).T
+    assert np.linalg.norm(y - want) <= 1e-6 * np.linalg.norm(want)
