@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tilec.ir.core import Builder, Func, Op, Value, rebuild
+from tilec.ir.core import Builder, Func, Op, Trait, Value, rebuild
 from tilec.ir.dtype import f32, i32
 from tilec.ir.ops import arith, control, memory, reduce, shape
 from tilec.ir.ops.cast import Cast
@@ -14,6 +14,8 @@ from tilec.passes.parts import as_f32, tile
 from tilec.passes.pipeline import register
 
 LEAST = 32  # k's of a group that is worth a step
+SMALL = 2.0**32  # more than f16, codes and indices are, less than bf16
+VIEWS = (shape.Broadcast, shape.Reshape)
 
 
 @register("factor-scales")
@@ -21,7 +23,8 @@ def factor_scales(func: Func) -> Func:
     """Make dot(a, (b * s).T), where s has one number for each row of b in a step of k, dot(a, b.T)
     times s: in f32, a multiply for each result instead of one for each element.
 
-    Before: tile sizes are chosen, what is read is dense. After: the same, up to rounding. Scales of
+    Before: tile sizes are chosen, what is read is dense. After: the same, up to rounding: b is made
+    of codes, whole numbers or f16, so that no sum overflows that s would have kept small. Scales of
     scaled formats take this way in `lower-formats`; here are those of other formats, and those that
     a kernel multiplies by itself.
     """
@@ -50,10 +53,13 @@ def _factor(op: reduce.Dot, made: Mapping[Value, Op]) -> _Factor | None:
     """The factor of a product's second operand, if it has one that suits."""
     turned = made.get(op.b)
     times = made.get(turned.a) if isinstance(turned, shape.Transpose) else None
-    plain = op.scale is None and tile(op.acc).dtype == f32 and tile(op.a).dtype.is_float
+    left = tile(op.a).dtype
+    plain = op.scale is None and tile(op.acc).dtype == f32 and left.is_float and left.bits <= 32
     if not plain or not isinstance(times, arith.Mul) or tile(times.result).dtype != f32:
         return None
     for rest, s in ((times.a, times.b), (times.b, times.a)):
+        if not _small(rest, made):
+            continue
         column = _column(s, made)
         if column is not None:
             return _Factor(rest, column)
@@ -64,13 +70,28 @@ def _factor(op: reduce.Dot, made: Mapping[Value, Op]) -> _Factor | None:
     return None
 
 
+def _small(v: Value, made: Mapping[Value, Op]) -> bool:
+    """Whether a tile is computed of small numbers alone: sums of products do not overflow."""
+    waiting = [v]
+    while waiting:
+        op = made.get(waiting.pop())
+        if isinstance(op, memory.Load):
+            if tile(op.result).dtype.high > SMALL:
+                return False
+        elif op is not None and (Trait.ELEMENTWISE in op.traits or isinstance(op, VIEWS)):
+            waiting += op.operands
+        elif not isinstance(op, shape.Full):
+            return False
+    return True
+
+
 def _column(s: Value, made: Mapping[Value, Op]) -> Value | None:
     """A number for each row, if that is what a tile is made of."""
     wide = made.get(s)
     if not isinstance(wide, shape.Broadcast):
         return None
     rows, one = tile(wide.result).shape[0], made.get(wide.a)
-    if isinstance(one, shape.Reshape) and tile(one.a).shape == (rows,) != (1,):
+    if isinstance(one, shape.Reshape) and tile(one.a).shape == (rows,):
         return one.a if tile(one.result).shape == (rows, 1) else None
     return None
 

@@ -33,12 +33,17 @@ def columns(w: Writer, atom: Atom, right: Lazy, to: Buffer) -> Lazy | None:
     whole = isinstance(k, int) and k % DEEP == 0 and isinstance(n, int) and n % WIDTH == 0
     if not whole or to.shape[0] > MOST:
         return None
-    once = right.fetch is None and not right.singly and to.shape[0] <= FLOATS[w.lanes]
     floats = atom == SINGLE and numbers.register(right.dtype) == "float"
-    found = right if floats and (right.solid or once) else None
+    found = right if floats and (right.solid or computed(w, right, to.shape[0])) else None
     if atom == PAIRS and right.fetch is not None:
         found = right.words
     return found if found is not None and found.across is not None else None
+
+
+def computed(w: Writer, right: Lazy, rows: int) -> bool:
+    """Whether a second operand is computed of several memories, and once for so many rows."""
+    alone = right.fetch is right.words is None and right.across is not None
+    return alone and not right.singly and rows <= FLOATS[w.lanes]
 
 
 def add(w: Writer, atom: Atom, rows: Rows, words: Lazy, shape: tuple[Number, Lazy], to: Target

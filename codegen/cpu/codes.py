@@ -6,6 +6,7 @@ comparing it with the steps. Both are found by asking the table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -30,7 +31,7 @@ def decode(f: Function, t: DType, code: V) -> V:
     """The float that a code in an i32, without other bits, stands for."""
     n, recipe = code.lanes, recipe_of(t)
     if recipe is None:
-        return f.lookup(f"table.{t}", _table(t).values.tolist(), code)
+        return _looked_up(f, f"table.{t}", _table(t).values.tolist(), code)
     if isinstance(recipe, Affine):
         value = f.convert("uitofp", code, "float")
         for op, by, idle in (("fmul", recipe.scale, 1.0), ("fadd", recipe.offset, 0.0)):
@@ -41,6 +42,21 @@ def decode(f: Function, t: DType, code: V) -> V:
         hit = f.compare("icmp eq", code, constant("i32", raw, n))
         value = f.select(hit, constant("float", right, n), value)
     return value
+
+
+def _looked_up(f: Function, name: str, values: Sequence[float], index: V) -> V:
+    """The floats at an i32's places in a constant table."""
+    entries = ", ".join(f"float {constant('float', v).text}" for v in values)
+    kind = f"[{len(values)} x float]"
+    f.declared.add(f"@{name} = private unnamed_addr constant {kind} [{entries}]")
+    found = constant("float", 0.0, index.lanes)
+    for i in range(index.lanes):
+        lane = f.convert("zext", f.lane(index, i), "i64")
+        value = f.load(
+            "float", 1, f.op("ptr", 1, f"getelementptr float, ptr @{name}, i64 {lane.text}"), 4
+        )
+        found = value if index.lanes == 1 else f.insert(found, value, i)
+    return found
 
 
 def _shifted(f: Function, recipe: Shifted, code: V) -> V:

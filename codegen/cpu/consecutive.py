@@ -72,6 +72,7 @@ def where(w: Writer, sides: tuple[Lazy, Lazy, Lazy], otherwise: Op | None, x: La
 
     def at(index: Index, lanes: int) -> V:
         f, start = w.f, w.f.plus(first, index[-1])
+        region = f.region
         if isinstance(start, int) and not start < end < start + lanes:
             return (yes if start < end else no).at(index, lanes)
         here = f.number(start)
@@ -87,6 +88,7 @@ def where(w: Writer, sides: tuple[Lazy, Lazy, Lazy], otherwise: Op | None, x: La
             found.append((side.at(index, lanes), f.label))
             f.emit(f"br label %{labels[4]}")
         f.place(labels[4])
+        f.region = region
         kind = found[0][0]
         ways = ", ".join(f"[{v.text}, %{label}]" for v, label in found)
         return f.op(kind.type, kind.lanes, f"phi {kind.spelled} {ways}")

@@ -31,7 +31,7 @@ from tilec.codegen.cpu.llvm import V
 from tilec.codegen.cpu.loops import Env, Regions
 from tilec.codegen.cpu.operands import Copies
 from tilec.codegen.cpu.tiles import Buffer, Coordinates, Index, Lazy, Tensor, Writer, scalar
-from tilec.codegen.cpu.uses import multiplied
+from tilec.codegen.cpu.uses import meeting, multiplied
 from tilec.ir.bits import is_packed
 from tilec.ir.core import Block, Op, Trait, Value
 from tilec.ir.dtype import bf16, f16, f32
@@ -40,7 +40,6 @@ from tilec.ir.ops import arith, control, shape
 from tilec.ir.ops import memory as mem
 from tilec.ir.ops import reduce as reductions
 from tilec.ir.ops import scan as scans
-from tilec.ir.ops.cast import Cast
 from tilec.ir.ops.sparse import Expand
 from tilec.ir.types import Span, Tile
 
@@ -71,6 +70,7 @@ class Walker(Regions):
         super().__init__(w, env)
         self.uses, self.copies, self.rows = uses, copies, rows
         self.users: dict[Value, Op] = {}
+        self.meeting: set[Value] = set()
 
     def tile(self, v: Value) -> Lazy:
         """A tile operand."""
@@ -82,6 +82,7 @@ class Walker(Regions):
         """Write a block; its results as they are then. What values from around it become inside is
         not known outside."""
         around = dict(self.env)
+        self.meeting |= meeting(block)
         for op in block.ops:
             self.users.update(dict.fromkeys(op.operands, op))
         for op in block.ops:
@@ -127,9 +128,15 @@ class Walker(Regions):
         if isinstance(op, VIEWS) and self.uses[v] > 1:
             self._settle(op.operands[0])
         self.env[v] = self._made(op)
-        again = (self.uses[v] > 1 and not self._plain(v)) or self._rows_again(op)
-        if not isinstance(op, (*FREE, *VIEWS)) and (again or v.type.rank == 0):  # type: ignore[union-attr]
+        if isinstance(op, (*FREE, *VIEWS)):
+            return
+        if not _tile(op).rank or self._rows_again(op):
             self._settle(v)
+        elif self.uses[v] > 1 and not self._plain(v):
+            if v in self.meeting:
+                self.env[v] = self.w.once(self.tile(v))
+            else:
+                self._settle(v)
 
     def _rows_again(self, op: Op) -> bool:
         """Whether floats of 16 bits are rows that products in loops read again and again, which
@@ -247,7 +254,7 @@ class Walker(Regions):
             None, reads, beside, singly=any(x.singly for x in operands),
             words=pointwise.words(self.w, op, operands[0]),
             rounds=pointwise.rounds(op, operands[0]),
-            plain=_widens(op) and operands[0].plain,
+            plain=pointwise.widens(op) and operands[0].plain,
             wide=pointwise.side_by_side(op) and all(x.wide for x in operands),
             later=next((x.later for x in operands if x.later is not None), None),
         )  # fmt: skip
@@ -386,11 +393,3 @@ def _tile(op: Op) -> Tile:
     t = op.result.type
     assert isinstance(t, Tile)
     return t
-
-
-def _widens(op: Op) -> bool:
-    """Whether an op makes floats of narrower ones, which registers have as floats already."""
-    if not isinstance(op, Cast) or op.random is not None:
-        return False
-    assert isinstance(op.a.type, Tile)
-    return op.a.type.dtype in (bf16, f32) and op.dtype == f32

@@ -118,22 +118,6 @@ class Function:
         given = ", ".join(f"{a.spelled} {a.text}" for a in args)
         return self.op(type, lanes, f"call {spell(type, lanes)} @{name}({given})")
 
-    def lookup(self, name: str, values: Sequence[float], index: V) -> V:
-        """The floats at an i32's places in a constant table."""
-        entries = ", ".join(f"float {constant('float', v).text}" for v in values)
-        kind = f"[{len(values)} x float]"
-        self.declared.add(f"@{name} = private unnamed_addr constant {kind} [{entries}]")
-        found: V | None = None
-        for i in range(index.lanes):
-            lane = self.convert("zext", self.lane(index, i), "i64")
-            at = self.op("ptr", 1, f"getelementptr float, ptr @{name}, i64 {lane.text}")
-            value = self.load("float", 1, at, 4)
-            if index.lanes == 1:
-                return value
-            found = self.insert(found or constant("float", 0.0, index.lanes), value, i)
-        assert found is not None
-        return found
-
     def gather(self, type: str, base: V, offsets: V, mask: V) -> V:
         """Elements of 32 bits at byte offsets from an address; 0 where not in the mask."""
         n = offsets.lanes
@@ -306,20 +290,22 @@ class Function:
         bits = self.recast(rare, f"i{rare.lanes}", 1) if rare.lanes > 1 else rare
         found = self.compare("icmp ne", bits, constant(bits.type, 0))
         yes, done = self.labels("rare", "usual")
-        before = self.label
+        before, region = self.label, self.region
         self.emit(f"br i1 {found.text}, label %{yes}, label %{done}, !prof !1")
         self.place(yes)
         instead = other()
         after = self.label
         self.emit(f"br label %{done}")
         self.place(done)
+        self.region = region
         ways = f"[{usual.text}, %{before}], [{instead.text}, %{after}]"
         return self.op(usual.type, usual.lanes, f"phi {usual.spelled} {ways}")
 
     def place(self, label: str) -> None:
-        """Begin the block of that label."""
+        """Begin the block of that label. It is a region of its own, unless who places it says that
+        every way to it leads through another one."""
         self.lines.append(f"{label}:")
-        self.label = label
+        self.label = self.region = label
 
     def labels(self, *names: str) -> list[str]:
         """Labels that nothing else has."""

@@ -25,12 +25,13 @@ def vectors(w: Writer, mem: Tensor, places: tuple[Found, ...], lanes: int) -> pa
         return None
     if mem.records is not None or mem.dtype not in (*WORDS, *HALVES, *BYTES):
         return None
-    masks = "avx512bw" in w.features
+    masks, narrow = "avx512bw" in w.features, last.dtype.bits <= 32
     if masks and last.first is not None and len(last.shape) == 1 and mem.dtype not in BYTES:
         return partial(_side_by_side, w, mem, places, last.first)
-    if masks and last.window is not None and last.window.size <= MOST and lanes == LANES:
-        return partial(_permuted, w, mem, places, last.window)
-    gathers = "avx2" in w.features and last.dtype.bits <= 32 and mem.dtype not in BYTES
+    window = last.window if masks and narrow and lanes == LANES else None
+    if window is not None and window.size <= MOST:
+        return partial(_permuted, w, mem, places, window)
+    gathers = "avx2" in w.features and narrow and mem.dtype not in BYTES
     return partial(_gathered, w, mem, places) if gathers and mem.shape[-1] not in (0, 1) else None
 
 

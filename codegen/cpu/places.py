@@ -135,10 +135,9 @@ def _unpacked(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
 def _multishifted(f: Function, bits: int, at: V) -> V:
     """A vector of codes, each in the low bits of an i32; its other bits are those of others."""
     per = LANES if LANES * bits <= 64 else LANES // 2  # codes of a word
-    words = [
-        f.load(f"i{per * bits}", 1, f.pointer(at, i * bits // 8)) for i in range(0, LANES, per)
-    ]
-    low, high = (f.splat(f.convert("zext", words[i], "i64"), 8) for i in (0, -1))
+    places = (f.pointer(at, i * bits // 8) for i in (0, LANES - per))
+    low, high = (f.splat(f.convert("zext", f.load(f"i{per * bits}", 1, p), "i64"), 8)
+                 for p in places)  # fmt: skip
     wide = f.shuffle(low, high, [*range(4), *range(12, 16)])
     control = [bits * (i % per) for i in range(LANES) for _ in range(4)]
     moved = f.call("llvm.x86.avx512.pmultishift.qb.512", "i8", 4 * LANES,

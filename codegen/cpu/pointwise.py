@@ -60,6 +60,14 @@ def rounds(op: Op, x: Lazy) -> Lazy | None:
     return x if x.dtype == f32 and op.random is None and not op.saturate else None
 
 
+def widens(op: Op) -> bool:
+    """Whether an op makes floats of narrower ones, which registers have as floats already."""
+    if not isinstance(op, casts.Cast) or op.random is not None:
+        return False
+    assert isinstance(op.a.type, Tile)
+    return op.a.type.dtype in (bf16, f32) and op.dtype == f32
+
+
 def words(w: Writer, op: Op, x: Lazy) -> Lazy | None:
     """A float rounded to bf16 as products read it, where one instruction does that: it makes 0 of
     what is too small for a normal number."""

@@ -323,6 +323,21 @@ class Writer:
             return replace(scalar(self.f, x.at((), 1), x.dtype), below=x.below)
         return self.fill(self.buffer(t), x)
 
+    def once(self, x: Lazy) -> Lazy:
+        """The tile, each vector of which is computed once for all that ask for it in a region."""
+        seen: dict[tuple[object, ...], tuple[Function, str, V]] = {}
+
+        def at(index: Index, lanes: int) -> V:
+            f, key = self.f, (*(i if isinstance(i, int) else i.text for i in index), lanes)
+            known = seen.get(key)
+            if known is not None and known[:2] == (f, f.region):
+                return known[2]
+            found = x.at(index, lanes)
+            seen[key] = f, f.region, found
+            return found
+
+        return replace(x, at=at)
+
 
 def scalar(f: Function, v: V, t: DType) -> Lazy:
     """A value that is known, as a tile of rank 0."""

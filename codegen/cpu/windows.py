@@ -80,11 +80,9 @@ def _quotients(w: Writer, numbers: Lazy, by: Op | None) -> Window | None:
     def start(index: Index) -> V:
         assert numbers.first is not None
         first = w.f.number(w.f.plus(numbers.first, index[-1]))
-        down = w.f.binary(
-            "ashr" if n & (n - 1) == 0 else "sdiv",
-            first,
-            constant("i64", n.bit_length() - 1 if n & (n - 1) == 0 else n),
-        )
-        return w.f.convert("trunc", down, "i32")
+        down = w.f.binary("sub", first, constant("i64", n - 1))
+        below = w.f.compare("icmp slt", first, constant("i64", 0))
+        found = w.f.binary("sdiv", w.f.select(below, down, first), constant("i64", n))
+        return w.f.convert("trunc", found, "i32")
 
     return Window(2, start)

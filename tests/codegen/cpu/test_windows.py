@@ -31,7 +31,7 @@ LOOKED_UP = """kernel looked_up(t: KIND[T], first: i32[M], c: u8[M, N], y: KIND[
 @tc.kernel
 def beside(t: tc.Tensor["M", "T"], c: tc.Tensor["M", "N"], y: tc.Tensor["M", "N"]):
     for m, n in tc.tiles("M", "N"):
-        y[m, n] = t[m, n.index // 20] * tc.cast(c[m, n], tc.f32)
+        y[m, n] = (t[m, n.index // 20] + t[m, (n.index - 7) // 32]) * tc.cast(c[m, n], tc.f32)
 
 
 @pytest.mark.parametrize("stored", DTYPES)
@@ -56,8 +56,9 @@ def test_numbers_of_groups_that_vectors_straddle(n: int):
     codes = rng.integers(1, 200, (3, n)).astype(np.uint8)
     y = np.full((3, n), np.nan, np.float32)
     beside(table, codes, y)
-    want = table.astype(np.float32)[:, np.arange(n) // 20] * codes
-    np.testing.assert_array_equal(y, want)
+    wide = np.pad(table.astype(np.float32), ((0, 0), (1, 0)))  # nothing is before the first
+    first, second = (wide[:, 1 + at] for at in (np.arange(n) // 20, (np.arange(n) - 7) // 32))
+    np.testing.assert_array_equal(y, (first + second).astype(np.float16) * np.float32(1) * codes)
 
 
 def code(text: str, rows: int = 1) -> str:
