@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tilec.ir.core import Builder, Func, Op, Trait, Value, rebuild
+from tilec.ir.core import Builder, Func, Op, Value, rebuild
 from tilec.ir.dtype import f32, i32
 from tilec.ir.ops import arith, control, memory, reduce, shape
 from tilec.ir.ops.cast import Cast
+from tilec.ir.remark import Remark
 from tilec.ir.types import Span
 from tilec.passes.parts import as_f32, tile
 from tilec.passes.pipeline import register
 
 LEAST = 32  # k's of a group that is worth a step
-SMALL = 2.0**32  # more than f16, codes and indices are, less than bf16
-VIEWS = (shape.Broadcast, shape.Reshape)
+SMALL = 2.0**32  # more than f16, codes and numbers of an index are, less than bf16
+KEEPING = (Cast, arith.Add, arith.Sub, arith.Mul, arith.Neg, shape.Broadcast, shape.Reshape)
 
 
 @register("factor-scales")
@@ -29,7 +30,8 @@ def factor_scales(func: Func) -> Func:
     a kernel multiplies by itself.
     """
     factoring = _Factoring(func)
-    return func.replaced(rebuild(func.body, {}, factoring.change))
+    body = rebuild(func.body, {}, factoring.change)
+    return func.replaced(body, *factoring.remarks)
 
 
 def group(op: reduce.Dot, made: Mapping[Value, Op]) -> int:
@@ -71,16 +73,20 @@ def _factor(op: reduce.Dot, made: Mapping[Value, Op]) -> _Factor | None:
 
 
 def _small(v: Value, made: Mapping[Value, Op]) -> bool:
-    """Whether a tile is computed of small numbers alone: sums of products do not overflow."""
-    waiting = [v]
+    """Whether a tile is sums and products of small numbers, whose own sums do not overflow."""
+    waiting, seen = [v], {v}
     while waiting:
-        op = made.get(waiting.pop())
-        if isinstance(op, memory.Load):
-            if tile(op.result).dtype.high > SMALL:
+        v = waiting.pop()
+        op = made.get(v)
+        if abs(tile(v).dtype.high) <= SMALL:
+            continue
+        if isinstance(op, shape.Full):
+            if abs(op.value) > SMALL:
                 return False
-        elif op is not None and (Trait.ELEMENTWISE in op.traits or isinstance(op, VIEWS)):
-            waiting += op.operands
-        elif not isinstance(op, shape.Full):
+        elif isinstance(op, KEEPING):
+            waiting += [o for o in op.operands if o not in seen]
+            seen.update(op.operands)
+        else:
             return False
     return True
 
@@ -124,6 +130,7 @@ class _Factoring:
         loops = (op for op in func.walk() if isinstance(op, control.For))
         self.steps = {op.body.params[0]: op.tile for op in loops}
         self.made: dict[Value, Op] = {}
+        self.remarks: list[Remark] = []
 
     def change(self, op: Op, to: dict[Value, Value], b: Builder) -> bool:
         """Write a product whose factor is one for a step of k."""
@@ -132,6 +139,8 @@ class _Factoring:
         if found is None or not self._steady(found):
             return False
         assert isinstance(op, reduce.Dot)
+        message = "a factor of the second operand multiplies the sums, not each element"
+        self.remarks.append(Remark("factor-scales", message, op.loc))
         scale = self._scale(found, b)
         turned = b(shape.Transpose(found.rest, (1, 0)))
         to[op.result] = b(op.rebuilt({}, a=as_f32(b, op.a), b=turned, scale=scale))
