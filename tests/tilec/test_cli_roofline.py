@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tilec.cli import app
 from tilec.profile import roofline
+from tilec.profile.work import KINDS
 
 LINEAR = str(Path(__file__).parents[2] / "examples" / "linear.tile")
 ATTENTION = str(Path(__file__).parents[2] / "examples" / "attention.tile")
@@ -43,6 +44,20 @@ def test_json_and_the_measured_host(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert h100["after"]["bound"] == "memory"
     assert host["source"].startswith("measured")
     assert host["after"]["seconds"] > h100["after"]["seconds"]
+
+
+def test_the_host_is_measured_again_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("TILEC_CACHE_DIR", str(tmp_path))
+    dates = iter(("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"))
+    rates = {str(kind): 1e9 for kind in KINDS}
+    monkeypatch.setattr(
+        roofline, "_measured", lambda: roofline.Ceilings(next(dates), 2, ((1, 1e9),), rates)
+    )
+    said = [json.loads(tilec("roofline", LINEAR, *DIMS, "--device", "host", "--json", *more).stdout)
+            ["devices"]["host"]["source"] for more in ((), (), ("--measure",), ())]  # fmt: skip
+    assert ["01-01" in s for s in said] == [True, True, False, False]
 
 
 def test_a_program_is_fused():

@@ -14,6 +14,7 @@ from tilec.cli.report import (
     File,
     Json,
     KernelName,
+    Measure,
     Schedules,
     Seed,
     Types,
@@ -39,8 +40,7 @@ def profile(
     seed: Seed = 0,
     repeat: Annotated[int, typer.Option(min=1, help="How many calls.")] = 100,
     schedule: Schedules = "",
-    measure: Annotated[bool, typer.Option("--measure", help="Measure this machine's ceilings "
-                                          "again.")] = False,
+    measure: Measure = False,
     out: Annotated[Path | None, typer.Option("-o", help="A file for the trace, which Perfetto and "
                                              "Chrome open.")] = None,
     json_: Json = False,

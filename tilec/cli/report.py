@@ -34,6 +34,7 @@ Schedules = Annotated[
 ]
 KernelName = Annotated[str, typer.Option("--kernel", help="Which kernel, if there are several.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the random arguments.")]
+Measure = Annotated[bool, typer.Option("--measure", help="Measure this machine's ceilings again.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A .tile file.")]
 
 
