@@ -5,7 +5,7 @@ and are added up behind a step. Nothing is packed; each row of memory is read fr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -13,7 +13,7 @@ from tilec.codegen.cpu import numbers
 from tilec.codegen.cpu.atoms import PAIRS, SINGLE, Atom, Rows
 from tilec.codegen.cpu.llvm import Number, V, constant
 from tilec.codegen.cpu.target import Target, scaled
-from tilec.codegen.cpu.tiles import Buffer, Lazy, Writer
+from tilec.codegen.cpu.tiles import Buffer, Index, Lazy, Writer
 from tilec.ir.choices import LINE
 
 MOST = 16  # rows; each reads every column anew
@@ -33,17 +33,33 @@ def columns(w: Writer, atom: Atom, right: Lazy, to: Buffer) -> Lazy | None:
     whole = isinstance(k, int) and k % DEEP == 0 and isinstance(n, int) and n % WIDTH == 0
     if not whole or to.shape[0] > MOST:
         return None
-    floats = atom == SINGLE and numbers.register(right.dtype) == "float"
-    found = right if floats and (right.solid or computed(w, right, to.shape[0])) else None
-    if atom == PAIRS and right.fetch is not None:
-        found = right.words
+    once = _computed(right) and to.shape[0] <= (HEIGHT if atom == PAIRS else FLOATS[w.lanes])
+    floats = numbers.register(right.dtype) == "float"
+    found = right.words
+    if atom != PAIRS:
+        found = right if atom == SINGLE and floats and (right.solid or once) else None
+    elif right.fetch is None:
+        found = _rounded(w, right) if floats and once else None
     return found if found is not None and found.across is not None else None
 
 
-def computed(w: Writer, right: Lazy, rows: int) -> bool:
-    """Whether a second operand is computed of several memories, and once for so many rows."""
-    alone = right.fetch is right.words is None and right.across is not None
-    return alone and not right.singly and rows <= FLOATS[w.lanes]
+def _computed(right: Lazy) -> bool:
+    """Whether a second operand is more than what lies in memory, and vectors of it are at once."""
+    return right.fetch is right.words is None and right.across is not None and not right.singly
+
+
+def _rounded(w: Writer, right: Lazy) -> Lazy:
+    """Floats that are bf16s, as words along k. Products take what is no normal number for 0."""
+    f, read = w.f, right.across
+    assert read is not None
+
+    def across(index: Index, lanes: int) -> V:
+        assert lanes == DEEP
+        k, column = index
+        halves = (read((f.plus(k, i), column), w.lanes) for i in range(0, DEEP, w.lanes))
+        return numbers.normal_bf16_words(f, *halves)
+
+    return replace(right, across=across)
 
 
 def add(w: Writer, atom: Atom, rows: Rows, words: Lazy, shape: tuple[Number, Lazy], to: Target

@@ -170,13 +170,18 @@ def pairs_bf16(features: frozenset[str], lanes: int) -> bool:
     return lanes == 16 and {"avx512bf16", "avx512dq"} <= features
 
 
+def normal_bf16_words(f: Function, low: V, high: V) -> V:
+    """Two vectors of floats as the words of the nearest bf16s, 0 where that is no normal number."""
+    name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+    return f.recast(f.call(name, "bfloat", 32, high, low), "i16", 32)
+
+
 def bf16_words(f: Function, v: V) -> V:
-    """Two or more vectors of floats as the words of the nearest bf16s. The instruction makes 0 of
-    what is too small for a normal number, so such floats are rounded without it."""
-    name, kind = "llvm.x86.avx512bf16.cvtne2ps2bf16.512", "llvm.x86.avx512.fpclass.ps.512"
+    """Two or more vectors of floats as the words of the nearest bf16s: where there is one that is
+    no normal number, without the instruction, which makes 0 of that."""
+    kind = "llvm.x86.avx512.fpclass.ps.512"
     vectors, below_normal = f.parts(v, 16), V("i32", 1, "32")
-    made = [f.recast(f.call(name, "bfloat", 32, high, low), "i16", 32)
-            for low, high in zip(vectors[::2], vectors[1::2], strict=True)]  # fmt: skip
+    made = [normal_bf16_words(f, *two) for two in zip(vectors[::2], vectors[1::2], strict=True)]
     small = [f.call(kind, "i1", 16, part, below_normal) for part in vectors]
     any_small = reduce(lambda a, b: f.binary("or", a, b), small)
 

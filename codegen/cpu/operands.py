@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TypeVar
 
 from tilec.codegen.cpu import bits, byte_rows, chain, digits, lanes, matrices, memory, numbers, thin
-from tilec.codegen.cpu.along import computed
 from tilec.codegen.cpu.atoms import BYTES, PAIRS, SINGLE, Atom, Rows, choose, of_bits
 from tilec.codegen.cpu.bits import in_order
 from tilec.codegen.cpu.chain import Link, Made
@@ -298,8 +297,6 @@ def right(w: Writer, op: Dot, env: Env, made: Made
     if lying is not None:
         return atom, lying
     found = _streamed(w, op, env, made, atom)
-    if found is None and atom == PAIRS and computed(w, x, w.largest(_shape(op.a)[0])):
-        return SINGLE, None
     return (in_order(found) if found and of_bits(atom) else atom), found
 
 

@@ -112,3 +112,14 @@ def test_weights_that_are_computed_of_several_memories(text: str, m: int):
     kernels.linear(x, w, y)
     want = x.astype(np.float64) @ w.dequantize().astype(np.float64).T
     assert np.linalg.norm(y - want) <= 1e-6 * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("k", [64, 1301, 2048])
+def test_one_row_of_coded_weights_gives_what_dense_ones_do_to_the_bit(k: int):
+    rng = np.random.default_rng([k])
+    dense = (rng.standard_normal((132, k)) * 0.02).astype(BF16)
+    x = rng.standard_normal((1, k)).astype(BF16)
+    found, want = np.full((2, 1, 132), np.nan, np.float32)
+    kernels.linear(x, tc.quantize(dense, "df11"), found)
+    kernels.linear(x, dense, want)
+    np.testing.assert_array_equal(found, want)
