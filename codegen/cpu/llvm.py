@@ -60,7 +60,7 @@ class Function:
         self.name, self.params, self.declared, self.features = name, params, declared, features
         self.lines: list[str] = []
         self.count = 0
-        self.label = "entry"
+        self.label = self.region = "entry"
 
     def text(self, attributes: str) -> str:
         """The definition."""

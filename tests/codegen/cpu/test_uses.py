@@ -70,6 +70,15 @@ def parting(x: tc.Tensor["M", "N"], y: tc.Tensor["M", "N"], z: tc.Tensor["M"]):
         y[m, :] = v
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 16), (2, 3), (3, 40)])
+def test_tiles_of_any_size(shape: tuple[int, int]):
+    x = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    y = np.full(shape, np.nan, np.float32)
+    meeting(x, y)
+    v = x.astype(np.float64) * 0.5 + 1.0
+    np.testing.assert_allclose(y, v * np.exp(v), rtol=1e-6)
+
+
 def test_only_what_is_read_at_several_times_is_kept_in_memory():
     types, dims = {"x": tc.f32, "y": tc.f32, "z": tc.f32}, {"M": 64, "N": 256}
     together = cpu_source(meeting.definition, {n: types[n] for n in "xy"}, dims, engine())
