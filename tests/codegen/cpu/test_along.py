@@ -114,6 +114,21 @@ def test_weights_that_are_computed_of_several_memories(text: str, m: int):
     assert np.linalg.norm(y - want) <= 1e-6 * np.linalg.norm(want)
 
 
+@pytest.mark.parametrize("cpu", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
+@pytest.mark.parametrize("text", ["squeezellm", "flute", "fp6_llm", "df11"])
+def test_computed_weights_in_vectors_of_any_length(text: str, cpu: str):
+    rng = np.random.default_rng(0)
+    w = tc.quantize((rng.standard_normal((132, 384)) / 16).astype(BF16), text)
+    x = rng.standard_normal((2, 384)).astype(BF16)
+    y = np.full((2, 132), np.nan, np.float32)
+    host = Engine(Cache(None), host_machine(cpu, TARGETS[cpu]), threads=2)
+    types, dims = {"x": tc.bf16, "w": w.format, "y": tc.f32}, {"M": 2, "N": 132, "K": 384}
+    compiled = host.load(cpu_source(kernels.linear.definition, types, dims, host))
+    host.dispatcher("linear", lambda _: compiled).launch(x, w, y)
+    want = x.astype(np.float64) @ w.dequantize().astype(np.float64).T
+    assert np.linalg.norm(y - want) <= 1e-6 * np.linalg.norm(want)
+
+
 @pytest.mark.parametrize("k", [64, 1301, 2048])
 def test_one_row_of_coded_weights_gives_what_dense_ones_do_to_the_bit(k: int):
     rng = np.random.default_rng([k])
