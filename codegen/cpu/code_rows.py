@@ -17,6 +17,7 @@ from tilec.codegen.cpu.atoms import Atom
 from tilec.codegen.cpu.chain import Made
 from tilec.codegen.cpu.llvm import Number, V, constant, vector
 from tilec.codegen.cpu.packing import transposed
+from tilec.codegen.cpu.places import multishifted
 from tilec.codegen.cpu.stream import Round, bf16_bits, middle, permuted
 from tilec.codegen.cpu.tiles import At, Coordinates, Index, Lazy, Tensor, Writer
 from tilec.ir.choices import LINE
@@ -114,20 +115,15 @@ def lying(w: Writer, op: Dot, env: Env, made: Made) -> Lying | None:
 
 def _by_table(w: Writer, rows: tuple[V, int], bits: int, values: list[float], one: At) -> At:
     """Vectors of codes through a table: a multishift moves each code to a lane of its own."""
-    f, size, (start, pitch) = w.f, 2 * bits, rows
-    control = [bits * i for i in range(LANES) for _ in range(4)]
+    f, (start, pitch) = w.f, rows
 
     def at(index: Index, lanes: int) -> V:
         if lanes != LANES or not isinstance(index[1], int):
             return one(index, lanes)
         place = f.pointer(w.address(start, (index[0],), (pitch,)), index[1] * bits // 8)
-        word = f.load(f"i{8 * size}", 1, place)
-        wide = word if size == 8 else f.convert("zext", word, "i64")
-        moved = f.call("llvm.x86.avx512.pmultishift.qb.512", "i8", 4 * LANES,
-                       vector("i8", control), f.recast(f.splat(wide, 8), "i8", 64))  # fmt: skip
         table = vector("float", values * (LANES >> bits))
         return f.call("llvm.x86.avx512.permvar.sf.512", "float", LANES, table,
-                      f.recast(moved, "i32", LANES))  # fmt: skip
+                      multishifted(f, bits, place))  # fmt: skip
 
     return at
 

@@ -63,7 +63,7 @@ def positions(
             continue
         if isinstance(place, Picked):
             out.append(place.at)
-            inside = both(w, inside, place.inside)
+            inside = _both(w, inside, place.inside)
             continue
         rank = len(place.shape)
         if joint < 0:
@@ -71,12 +71,12 @@ def positions(
         v = place.at(index[joint : joint + rank], 1)
         wide = w.f.convert("sext" if place.dtype.kind == "int" else "zext", v, "i64")
         within = w.f.compare("icmp ult", wide, w.f.number(extent))
-        inside = both(w, inside, within)
+        inside = _both(w, inside, within)
         out.append(w.f.select(within, wide, constant("i64", 0)))
     return tuple(out), inside
 
 
-def both(w: Writer, a: V | None, b: V | None) -> V | None:
+def _both(w: Writer, a: V | None, b: V | None) -> V | None:
     """Whether both are true; None is."""
     return b if a is None else a if b is None else w.f.binary("and", a, b)
 
@@ -123,7 +123,7 @@ def _unpacked(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
         away = f.convert("trunc", f.binary("and", bit, constant("i64", 7)), "i32")
         return numbers.from_bits(f, mem.dtype, f.binary("lshr", pair, away))
     if lanes == LANES and "avx512vbmi" in w.features:
-        return numbers.from_bits(f, mem.dtype, _multishifted(f, bits, first))
+        return numbers.from_bits(f, mem.dtype, multishifted(f, bits, first))
     size = max(lanes * bits // 8, 2)
     data = f.load("i8", size, first)
     spread = [min((i * bits >> 3) + j, size - 1) for i in range(lanes) for j in (0, 1)]
@@ -132,13 +132,14 @@ def _unpacked(w: Writer, mem: Tensor, at: Index, lanes: int) -> V:
     return numbers.from_bits(f, mem.dtype, f.convert("zext", shifted, "i32"))
 
 
-def _multishifted(f: Function, bits: int, at: V) -> V:
+def multishifted(f: Function, bits: int, at: V) -> V:
     """A vector of codes, each in the low bits of an i32; its other bits are those of others."""
     per = LANES if LANES * bits <= 64 else LANES // 2  # codes of a word
-    places = (f.pointer(at, i * bits // 8) for i in (0, LANES - per))
-    low, high = (f.splat(f.convert("zext", f.load(f"i{per * bits}", 1, p), "i64"), 8)
-                 for p in places)  # fmt: skip
-    wide = f.shuffle(low, high, [*range(4), *range(12, 16)])
+    places = [f.pointer(at, i * bits // 8) for i in range(0, LANES, per)]
+    words = [f.splat(f.convert("zext", f.load(f"i{per * bits}", 1, p), "i64"), 8) for p in places]
+    wide = (
+        words[0] if len(words) == 1 else f.shuffle(words[0], words[-1], [*range(4), *range(12, 16)])
+    )
     control = [bits * (i % per) for i in range(LANES) for _ in range(4)]
     moved = f.call("llvm.x86.avx512.pmultishift.qb.512", "i8", 4 * LANES,
                    vector("i8", control), f.recast(wide, "i8", 4 * LANES))  # fmt: skip
